@@ -1,0 +1,56 @@
+# Everything a fresh machine with Python 3.11-3.13 and make needs. Set-up is cached in .venv and .cache (both untracked).
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: demo test check bench nightly clean setup setup-dev
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     set up, then a virtual gym and a ride, ranked live (ARGS=\"--seconds 30 --json out.json\")"
+	@echo "make test     set up, then all tests against the real servers they need"
+	@echo "make check    lint, types, import arrows"
+	@echo "make bench    the benchmarks, quick (ARGS=\"spool --json f.json\" for one)"
+	@echo "make nightly  the full figures, written to docs/figures/"
+
+$(VENV)/.base:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Paceline needs Python 3.11-3.13 ($(PYTHON) is not): make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { echo "could not make a virtual environment: on Debian, apt install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base pyproject.toml
+	@echo "installing the gateway, the processors and the compiled kernels"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[gateway,processors,fast]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo pyproject.toml
+	@echo "installing the test and check tools"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[gateway,processors,fast,dev]"
+	@touch $@
+
+setup: $(VENV)/.demo
+setup-dev: $(VENV)/.dev
+
+demo: setup
+	@$(BIN)/paceline demo $(ARGS)
+
+test: setup-dev
+	@$(BIN)/python -m pytest -m "not nightly" $(ARGS)
+
+check: setup-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+bench: setup-dev
+	@$(BIN)/paceline bench $(if $(ARGS),$(ARGS),all --quick)
+
+nightly: setup-dev
+	@$(BIN)/python -m pytest -m nightly $(ARGS)
+	@$(BIN)/paceline bench all --json docs/figures/bench.json
+
+clean:
+	rm -rf $(VENV) .cache build *.egg-info

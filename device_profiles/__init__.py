@@ -1,0 +1,1 @@
+"""What sensors and files say, as data and readers. Knows no other Paceline package."""

@@ -1,0 +1,1 @@
+"""The edge gateway: sources, device sessions, spool and uplink of one box."""

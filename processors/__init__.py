@@ -1,0 +1,1 @@
+"""Ingest, stages, stores and the live page of the platform."""

@@ -1,0 +1,1 @@
+"""Athletes with physics, virtual gyms, fleets and faults."""
