@@ -46,6 +46,7 @@ class Reason(StrEnum):
     WRONG_TENANT = "wrong_tenant"  # subject belongs to another tenant than the credential
     FUTURE_TIME = "future_time"  # dated more than the allowance after the time of arrival
     RESERVED_FLAG = "reserved_flag"  # a flag bit this version does not know
+    NOT_SELF_NUMBERED = "not_self_numbered"  # a device behind a box must number its own frames (flag bit 0)
     CORRUPT_ROW = "corrupt_row"  # the node itself found its stored row damaged
 
 

@@ -33,8 +33,20 @@ class Binding(BaseModel):
         return self
 
 
+class UplinkTarget(BaseModel):
+    """The broker a node shall send to instead of the one it was set up with."""
+
+    model_config = _STRICT
+    host: str = Field(min_length=1, max_length=253)
+    port: int = Field(ge=1, le=65_535)
+    tls: bool = False
+
+
 class NodeConfig(BaseModel):
-    """The desired configuration of one node. `version` only grows; a node ignores older ones."""
+    """The desired configuration of one node. `version` only grows; a node ignores older ones.
+
+    A new `uplink` is on trial: when the node does not reach it within 60 s, it goes back to the configuration before.
+    """
 
     model_config = _STRICT
     version: int = Field(ge=0)
@@ -42,6 +54,7 @@ class NodeConfig(BaseModel):
     frame_ms: int = Field(default=250, ge=50, le=10_000)
     spool_cap_bytes: int | None = Field(default=None, ge=1_000_000)
     full_policy: Literal["reject_new", "drop_oldest"] | None = None
+    uplink: UplinkTarget | None = None
 
     def athlete_at(self, device: str, utc_us: int | None) -> str | None:
         """Who uses `device` at `utc_us` (None: undated, only open-ended bindings count). The latest `from_us` wins."""
