@@ -1,0 +1,204 @@
+"""The settings of a site: defaults, then one TOML file, then `PACELINE_*` of the environment, then options of the command.
+
+An unknown key is an error that names where it stands and the nearest known key. Every value remembers where it came from (`config show`).
+Passwords are not settings: they live in `<data>/secrets/` (see `paceline.site`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from broker.errors import ConfigError
+from broker.ids import check_id
+
+PREFIX: Final = "PACELINE_"
+RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
+_STRICT: Final = ConfigDict(extra="forbid", frozen=True)
+
+Id = Annotated[str, AfterValidator(lambda v: check_id(v, "id"))]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class BrokerSettings(BaseModel):
+    """One MQTT broker. `embedded` is started by us on loopback; `external` (mosquitto) is only used. Port 0: any free one."""
+
+    model_config = _STRICT
+    kind: Literal["embedded", "external"] = "embedded"
+    host: str = "127.0.0.1"
+    port: Port = 0
+
+
+class SpoolSettings(BaseModel):
+    """The gateway's durable queue."""
+
+    model_config = _STRICT
+    cap_bytes: int = Field(default=256_000_000, ge=1_000_000)
+    full_policy: Literal["reject_new", "drop_oldest"] = "reject_new"
+
+
+class GatewayPart(BaseModel):
+    """The box: its node id, and the recordings it replays as live devices."""
+
+    model_config = _STRICT
+    node: Id = "box"
+    frame_ms: int = Field(default=250, ge=50, le=10_000)
+    spool: SpoolSettings = SpoolSettings()
+    files: tuple[Path, ...] = ()
+    files_speed: float = Field(default=1.0, gt=0, le=10_000)
+
+
+class ApiSettings(BaseModel):
+    """The HTTP API and page. A read token is asked for on every address but loopback; empty: drawn at the first run."""
+
+    model_config = _STRICT
+    host: str = "127.0.0.1"
+    port: Port = 8800
+    token: SecretStr = SecretStr("")
+
+
+class Settings(BaseModel):
+    """All settings of `paceline run` and of each role."""
+
+    model_config = _STRICT
+    data: Path = Path("data")
+    tenant: Id = "gym"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    central: BrokerSettings = BrokerSettings()
+    near: BrokerSettings = BrokerSettings()
+    gateway: GatewayPart = GatewayPart()
+    api: ApiSettings = ApiSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and, per dotted key that was given, where it was given."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """(dotted key, value as text with secrets masked, origin) of every setting."""
+        for key, value in leaves(self.settings):
+            yield key, _shown(value), self.origins.get(key, "default")
+
+
+def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, Any] | None = None) -> Loaded:
+    """Read and check the settings. ConfigError names the file or variable, the key and what would be right."""
+    path = path or (Path(environ["PACELINE_CONFIG"]) if environ.get("PACELINE_CONFIG") else None)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if path is not None:
+        for key, value in _flatten(_read_toml(path)):
+            _check_key(key, f"{path}", key)
+            values[key], origins[key] = value, str(path)
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in RESERVED:
+            key = name[len(PREFIX) :].lower().replace("__", ".")
+            _check_key(key, "environment", name)
+            values[key], origins[key] = _from_text(environ[name]), name
+    for key, value in (options or {}).items():
+        if value is not None:
+            values[key], origins[key] = value, "option"
+    try:
+        return Loaded(Settings.model_validate(_nest(values)), origins)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = next((o for k, o in origins.items() if key == k or key.startswith(f"{k}.")), "default")
+        raise ConfigError(f"{where}: {key}: {first['msg']}", cure="`paceline config show` prints every key with its value") from error
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """`PACELINE_*` variables that give a child process exactly these settings (secrets too: the child is ours)."""
+    return {PREFIX + key.upper().replace(".", "__"): _plain(value) for key, value in leaves(settings)}
+
+
+def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every (dotted key, value) of nested settings."""
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def known_keys() -> list[str]:
+    """All dotted keys."""
+    return [key for key, _ in leaves(Settings())]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", cure="give an existing file with --config, or none at all") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", cure="the file must be TOML, see docs/running.md") from error
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield prefix + key, value
+
+
+def _check_key(key: str, where: str, shown: str) -> None:
+    keys = known_keys()
+    if key in keys:
+        return
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    if near and where == "environment":
+        near = [PREFIX + near[0].upper().replace(".", "__")]
+    hint = f"did you mean {near[0]}?" if near else "`paceline config show` prints every key"
+    raise ConfigError(f"{where}: unknown key {shown}", cure=hint)
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        at = tree
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[last] = value
+    return tree
+
+
+def _from_text(text: str) -> Any:
+    if text.startswith(("[", "{")):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return text
+    return text
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return json.dumps([str(item) for item in value])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return str(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else "(drawn at the first run)"
+    return _plain(value)
+
+
+def current_environment() -> Mapping[str, str]:
+    """The process environment, in one place so that tests can see who reads it."""
+    return os.environ

@@ -1,0 +1,144 @@
+"""A site on disk: where each part keeps its data, and the secrets drawn at the first run.
+
+`<data>/secrets/` is 0700 and its files 0600: `secrets.json` (what our own processes log in with) and one password file per embedded broker
+(hashes only). There is no default secret anywhere. Every platform process has its own credential, because the client id is the user name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from broker.credentials import hash_secret, new_secret, read_passwords, write_passwords
+from broker.errors import ConfigError, StoreError
+from paceline.config import BrokerSettings, Settings
+from paceline.supervise import free_port
+
+CENTRAL_PLATFORM: Final = ("platform/ingest", "platform/control", "platform/tap")
+NEAR_PLATFORM: Final = ("platform/gateway", "platform/tap")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Settings with every port and token decided, and the folders of the parts."""
+
+    settings: Settings
+
+    @property
+    def data(self) -> Path:
+        return self.settings.data
+
+    @property
+    def logs(self) -> Path:
+        """Output of each process, `<role>.log`."""
+        return self.data / "logs"
+
+    @property
+    def gateway_dir(self) -> Path:
+        """The spool and the accepted configuration of the box."""
+        return self.data / "gateway"
+
+    @property
+    def platform_dir(self) -> Path:
+        """The log, the dead letters and the state."""
+        return self.data / "platform"
+
+    @property
+    def secrets(self) -> Path:
+        return self.data / "secrets"
+
+    def password_file(self, broker: str) -> Path:
+        """The password file of the `central` or `near` broker."""
+        return self.secrets / f"{broker}.passwords"
+
+    def secret(self, broker: str, user: str) -> str:
+        """The secret our own process logs in with; ConfigError when the site has none."""
+        known = _read_secrets(self.secrets / "secrets.json")
+        key = f"{broker}:{user}"
+        if key not in known:
+            raise ConfigError(
+                f"{self.secrets / 'secrets.json'}: no secret for {user} on the {broker} broker", cure="start `paceline run` once"
+            )
+        return known[key]
+
+    @property
+    def box_user(self) -> str:
+        """The gateway's user name on the central broker."""
+        return f"{self.settings.tenant}/{self.settings.gateway.node}"
+
+
+def open_site(settings: Settings) -> Site:
+    """Make the folders, draw what secrets are missing and decide free ports. StoreError when the data folder cannot be written."""
+    site = Site(settings)
+    try:
+        for folder in (site.data, site.logs, site.gateway_dir, site.platform_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        site.secrets.mkdir(mode=0o700, exist_ok=True)
+        _draw(site, "central", (site.box_user, *CENTRAL_PLATFORM))
+        _draw(site, "near", NEAR_PLATFORM)
+        token = settings.api.token.get_secret_value() or _kept(site, "api:token")
+    except OSError as error:
+        raise StoreError(f"{settings.data}: {error.strerror}", cure="give a folder you may write with --data") from error
+    api = settings.api.model_copy(update={"token": SecretStr(token), "port": settings.api.port or free_port(settings.api.host)})
+    ports = {"central": _with_port(settings.central, 1883), "near": _with_port(settings.near, 1884)}
+    return Site(settings.model_copy(update={**ports, "api": api}))
+
+
+def add_nodes(site: Site, broker: str, users: Sequence[str]) -> dict[str, str]:
+    """Give each user a secret on a broker (kept ones stay) and return them."""
+    _draw(site, broker, users)
+    return {user: site.secret(broker, user) for user in users}
+
+
+def _with_port(broker: BrokerSettings, external_port: int) -> BrokerSettings:
+    if broker.port:
+        return broker
+    return broker.model_copy(update={"port": free_port(broker.host) if broker.kind == "embedded" else external_port})
+
+
+def _kept(site: Site, key: str) -> str:
+    path = site.secrets / "secrets.json"
+    known = _read_secrets(path)
+    if key not in known:
+        known[key] = new_secret()
+        _write_secrets(path, known)
+    return known[key]
+
+
+def _draw(site: Site, broker: str, users: Sequence[str]) -> None:
+    path = site.secrets / "secrets.json"
+    known = _read_secrets(path)
+    hashes = read_passwords(site.password_file(broker))
+    missing = [user for user in users if f"{broker}:{user}" not in known or user not in hashes]
+    if not missing:
+        return
+    for user in missing:
+        secret = known.setdefault(f"{broker}:{user}", new_secret())
+        hashes[user] = hash_secret(secret)
+    _write_secrets(path, known)
+    write_passwords(site.password_file(broker), hashes)
+
+
+def _read_secrets(path: Path) -> dict[str, str]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}", cure="restore it, or remove the secrets folder to draw new ones") from error
+
+
+def _write_secrets(path: Path, known: Mapping[str, str]) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(dict(known), file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
