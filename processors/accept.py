@@ -1,0 +1,214 @@
+"""Accept: one message of a node -> log records, dead letters and the ack that is due once both are durable. Pure.
+
+The broker has proved who sent it (the topic is the credential); checked here: the bundle, every frame, that the subject belongs to the
+sender's tenant, and that no frame is dated ahead of the present. A frame of an unknown layout is stored and counted.
+Never raises, whatever the bytes: each bad row is one `DeadLetter` with its reason, and one bad row never costs its neighbours.
+Without a trusted header no ack is possible: the node keeps the rows and probes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from broker.acks import Ack, Refusal, encode_ack, encode_ack_json, to_ranges
+from broker.bundles import HEADER_BYTES, MAGIC, MAX_BUNDLE_BYTES, MAX_N, Bundle, decode_bundle
+from broker.errors import Reason, Rejected
+from broker.frames import Clock, Frame, decode_frame
+from broker.ids import route_of, subject_tenant
+from broker.json_frames import decode_json_message
+from broker.layouts import all_layouts
+from broker.logrecord import Kind, LogRecord
+from broker.topics import Address, parse_topic, topic
+
+FUTURE_ALLOWANCE_US: Final = 5 * 60 * 1_000_000
+CLOCK_FLOOR_US: Final = 1_767_225_600_000_000  # 2026-01-01: a platform clock before it is not set, and proves nobody's time wrong
+UP_LEAVES: Final = ("up", "up/json")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A refused row, or a whole message when `n` is None. `raw` is the row's bytes (its JSON text), or the message's.
+
+    Of the rows a damaged body has swallowed, the first holds the message and the others nothing.
+    """
+
+    at_us: int
+    tenant: str
+    node: str
+    topic: str
+    epoch: int | None
+    n: int | None
+    reason: str
+    detail: str
+    raw: bytes
+
+
+@dataclass(slots=True)
+class Accepted:
+    """What one message gives. `ack` goes to `ack_topic` after `records` and `dead` are durable; None when the rows cannot be named."""
+
+    records: list[LogRecord] = field(default_factory=list[LogRecord])
+    dead: list[DeadLetter] = field(default_factory=list[DeadLetter])
+    ack_topic: str = ""
+    ack: Ack | None = None
+    unknown_layouts: int = 0
+
+
+def accept(name: str, payload: bytes, now_us: int, *, length: int | None = None) -> Accepted:
+    """Check the message `payload` on topic `name` that arrived at `now_us` (UTC).
+
+    `length` is the length of the message when `payload` is only its beginning (it was too long to be held).
+    """
+    address = parse_topic(name)
+    if address is None or address.leaf not in UP_LEAVES:
+        dead = DeadLetter(now_us, "", "", name[:200], None, None, Reason.BAD_ID, "not a topic of a node's data", payload)
+        return Accepted(dead=[dead])
+    if address.leaf == "up/json":
+        return _accept_json(address, name, payload, now_us, length)
+    return _accept_bundle(address, name, payload, now_us, length)
+
+
+def accept_row(address: Address, name: str, raw: bytes, now_us: int) -> Accepted:
+    """Check one frame by itself, as `accept` does inside a bundle: for the replay of a dead letter."""
+    out = Accepted()
+    frame = _checked(address, decode_frame(raw), raw, now_us)
+    if isinstance(frame, Rejected):
+        out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, None, None, frame.reason, frame.detail, raw))
+    else:
+        _add(out, address, frame, raw, now_us)
+    return out
+
+
+def merged_acks(accepted: Iterable[Accepted]) -> list[tuple[str, bytes]]:
+    """The ack messages `(topic, payload)` of several messages, one a spool: a message costs the broker more than its bytes."""
+    stored: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    refused: dict[tuple[str, int], list[Refusal]] = {}
+    for each in accepted:
+        if each.ack is not None:
+            key = (each.ack_topic, each.ack.epoch)
+            stored.setdefault(key, []).extend(each.ack.stored)
+            refused.setdefault(key, []).extend(each.ack.refused)
+    messages: list[tuple[str, bytes]] = []
+    for (name, epoch), ranges in stored.items():
+        encode = encode_ack_json if name.endswith("/json") else encode_ack
+        for at in range(0, max(len(ranges), len(refused[name, epoch])), _RANGES_PER_ACK):
+            part = slice(at, at + _RANGES_PER_ACK)
+            messages.append((name, encode(Ack(epoch, _joined(ranges[part]), tuple(refused[name, epoch][part])))))
+    return messages
+
+
+_RANGES_PER_ACK: Final = 1024
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def _accept_bundle(address: Address, name: str, payload: bytes, now_us: int, length: int | None) -> Accepted:
+    size = length if length is not None else len(payload)
+    too_long = size > MAX_BUNDLE_BYTES
+    bundle = decode_bundle(payload[:HEADER_BYTES] if too_long else payload)
+    if isinstance(bundle, Bundle) and bundle.first_n + bundle.count - 1 > MAX_N:
+        bundle = Rejected(Reason.BAD_BUNDLE, f"rows beyond {MAX_N}", payload)
+    if isinstance(bundle, Rejected):
+        dead = DeadLetter(now_us, address.tenant, address.node, name, None, None, bundle.reason, bundle.detail, payload)
+        return Accepted(dead=[dead])
+    out = Accepted(ack_topic=topic(address.tenant, address.node, "ack"))
+    refused: list[tuple[int, str]] = []
+    for n, raw in enumerate(bundle.rows, bundle.first_n):
+        frame = _checked(address, decode_frame(raw), raw, now_us)
+        if isinstance(frame, Rejected):
+            refused.append((n, frame.reason))
+            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, bundle.epoch, n, frame.reason, frame.detail, raw))
+        else:
+            _add(out, address, frame, raw, now_us)
+    if not bundle.complete:
+        reason = Reason.OVERSIZED if too_long else Reason.BAD_BUNDLE
+        detail = f"message of {size} bytes" if too_long else f"body damaged after row {len(bundle.rows)} of {bundle.count}"
+        for n in range(bundle.first_n + len(bundle.rows), bundle.first_n + bundle.count):
+            kept = payload if n == bundle.first_n + len(bundle.rows) else b""
+            refused.append((n, reason))
+            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, bundle.epoch, n, reason, detail, kept))
+    out.ack = _ack(bundle.epoch, bundle.first_n, bundle.count, refused)
+    return out
+
+
+def _accept_json(address: Address, name: str, payload: bytes, now_us: int, length: int | None) -> Accepted:
+    if length is not None:
+        message: object = Rejected(Reason.OVERSIZED, f"message of {length} bytes", payload)
+    else:
+        message = decode_json_message(payload, now_us)
+    if isinstance(message, Rejected):
+        dead = DeadLetter(now_us, address.tenant, address.node, name, None, None, message.reason, message.detail, payload)
+        return Accepted(dead=[dead])
+    out = Accepted(ack_topic=topic(address.tenant, address.node, "ack/json"))
+    refused: list[tuple[int, str]] = []
+    for n, row in enumerate(message.rows, message.first_n):
+        frame = row if isinstance(row, Rejected) else _checked(address, row[1], row[0], now_us)
+        if isinstance(frame, Rejected):
+            refused.append((n, frame.reason))
+            number = None if message.epoch is None else n
+            out.dead.append(
+                DeadLetter(now_us, address.tenant, address.node, name, message.epoch, number, frame.reason, frame.detail, frame.raw)
+            )
+        elif not isinstance(row, Rejected):
+            _add(out, address, frame, row[0], now_us)
+    if message.epoch is not None:
+        out.ack = _ack(message.epoch, message.first_n, len(message.rows), refused)
+    return out
+
+
+def _checked(address: Address, frame: Frame | Rejected, raw: bytes, now_us: int) -> Frame | Rejected:
+    """The frame, or why this sender may not store it now."""
+    if isinstance(frame, Rejected):
+        return frame
+    if frame.subject and subject_tenant(frame.subject) != address.tenant:
+        return Rejected(Reason.WRONG_TENANT, f"subject {frame.subject} sent by tenant {address.tenant}", raw)
+    if frame.utc_offset_us is not None and frame.clock != Clock.RECORDED and now_us >= CLOCK_FLOOR_US:
+        ahead_us = frame.t0_us + frame.utc_offset_us + _last_tick_us(frame) - now_us
+        if ahead_us > FUTURE_ALLOWANCE_US:
+            return Rejected(Reason.FUTURE_TIME, f"dated {ahead_us / 1e6:.0f} s after its arrival", raw)
+    return frame
+
+
+def _last_tick_us(frame: Frame) -> int:
+    """Tick of the last record; 0 for an unknown layout. Every layout starts with tick_ms u16."""
+    layout = all_layouts().get(frame.layout)
+    if layout is None:
+        return 0
+    at = len(frame.records) - layout.size
+    return 1000 * (frame.records[at] | frame.records[at + 1] << 8)
+
+
+def _add(out: Accepted, address: Address, frame: Frame, raw: bytes, now_us: int) -> None:
+    tenant, node = address.tenant, address.node
+    key = frame.subject or route_of(tenant, node, frame.device, "", self_numbered=bool(frame.flags & 1))
+    out.records.append(LogRecord(Kind.FRAME, key, tenant, node, now_us, raw))
+    if frame.layout not in all_layouts():
+        out.unknown_layouts += 1
+
+
+def _ack(epoch: int, first_n: int, count: int, refused: Sequence[tuple[int, str]]) -> Ack:
+    if not refused:
+        return Ack(epoch, ((first_n, first_n + count - 1),))
+    bad = {n for n, _ in refused}
+    refusals: list[Refusal] = []
+    for n, reason in refused:
+        if refusals and refusals[-1].last == n - 1 and refusals[-1].reason == reason:
+            refusals[-1] = Refusal(refusals[-1].first, n, reason)
+        else:
+            refusals.append(Refusal(n, n, str(reason)))
+    return Ack(epoch, to_ranges(n for n in range(first_n, first_n + count) if n not in bad), tuple(refusals))
+
+
+def is_bundle(raw: bytes) -> bool:
+    """Whether the raw bytes of a dead letter are a whole binary message rather than one frame."""
+    return raw[:1] == bytes((MAGIC,))
