@@ -1,7 +1,8 @@
 """Bundles: the frames of one MQTT message, consecutive rows of one spool.
 
 Layout: `0xB1 | count u8 | first_n u48 | epoch u64 | crc32 u32` (little-endian; the CRC covers the 16 bytes before it), then per row
-`length u16 | frame`. The header stands for itself, so that rows can be refused although the body is damaged; a bad frame costs only its row.
+`length u16 | frame`. The header stands for itself, so that rows can be refused although the body is damaged; a bad frame costs only its
+row.
 """
 
 from __future__ import annotations

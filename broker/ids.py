@@ -1,7 +1,7 @@
 """Identifiers: who is who on the wire.
 
-An id is 1-32 characters of `a-z 0-9 . _ -`, starting with a letter or digit: safe as an MQTT level, a file name and a key.
-A subject is `tenant/athlete`, or `tenant/@device` or `tenant/@node/device` for an unbound device ("@" cannot start an id, so the two never meet).
+An id is 1-32 characters of `a-z 0-9 . _ -`, starting with a letter or digit: safe as an MQTT level, a file name and a key. A subject is
+`tenant/athlete`, or `tenant/@device` or `tenant/@node/device` for an unbound device ("@" cannot start an id, so the two never meet).
 """
 
 from __future__ import annotations

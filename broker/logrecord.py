@@ -1,7 +1,7 @@
 """Log records: what ingest appends and every stage reads, in the embedded log, on Kafka and in a replay.
 
-A record is the frame's bytes as they came plus who sent it and when it was appended: the only time a stage knows. `key` decides the partition.
-WAKE records come from the timer service: a stage asked to be called again at `appended_us` or later.
+A record is the frame's bytes as they came plus who sent it and when it was appended: the only time a stage knows. `key` decides the
+partition. WAKE records come from the timer service: a stage asked to be called again at `appended_us` or later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One record. `tenant` and `node` are those of the credential that sent it ("" for a wake); `kid` names a key once bodies are encrypted."""
+    """One record. `tenant` and `node` are those of the sender's credential ("" for a wake); `kid` names a key once bodies are encrypted."""
 
     kind: int
     key: str

@@ -1,0 +1,116 @@
+"""State of the live stage: one fixed row of int64 per subject and, beside it, what each numbering has already counted.
+
+Rows live in one array (a snapshot of a subject is its bytes, 320 B); numberings of old boots stay in the store until a frame of theirs
+comes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from broker.frames import Frame
+from processors.live_kernel import COLUMNS, I64, fresh_row
+from processors.ranges import RangeSet
+from processors.stage import Numbered
+
+TICK_SPAN_US = 65_536_000  # the longest a frame can last: a u16 of milliseconds
+
+
+@dataclass(slots=True)
+class Numbering:
+    """What is known of one (subject, origin, boot)."""
+
+    node: str = ""
+    device: str = ""
+    ranges: RangeSet = field(default_factory=RangeSet)
+    date_seq: int | None = None
+    date_offset_us: int = 0
+    undated_from_us: int | None = None
+    undated_to_us: int = 0
+
+    def take(self, frame: Frame, node: str) -> bool:
+        """Count the frame; False when its seq was counted before."""
+        if not self.ranges.add(frame.seq):
+            return False
+        self.node, self.device = node, frame.device
+        return True
+
+    def note_undated(self, frame: Frame) -> None:
+        """Remember from when to when undated frames reach, on the origin's own clock."""
+        if self.undated_from_us is None or frame.t0_us < self.undated_from_us:
+            self.undated_from_us = frame.t0_us
+        self.undated_to_us = max(self.undated_to_us, frame.t0_us + TICK_SPAN_US)
+
+    def undated_spans(self, offset_us: int) -> Iterator[tuple[int, int]]:
+        """Where the undated frames lie by the date so far and by a new offset."""
+        if self.undated_from_us is None:
+            return
+        if self.date_seq is not None:
+            yield self.undated_from_us + self.date_offset_us, self.undated_to_us + self.date_offset_us
+        yield self.undated_from_us + offset_us, self.undated_to_us + offset_us
+
+
+class LiveStates:
+    """The loaded part of the state. The runner puts rows and numberings in, and asks which changed."""
+
+    def __init__(self) -> None:
+        self.rows: I64 = np.zeros((256, COLUMNS), np.int64)
+        self._slots: dict[str, int] = {}
+        self._keys: list[str] = []
+        self.numberings: dict[Numbered, Numbering] = {}
+        self.changed: set[str] = set()
+        self.counted: set[Numbered] = set()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def has(self, key: str) -> bool:
+        return key in self._slots
+
+    def put(self, key: str, row: I64) -> None:
+        """Load the stored row of a subject."""
+        self.rows[self.slot(key)] = row
+
+    def slot(self, key: str) -> int:
+        """The row index of a subject, made fresh when it is new."""
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = len(self._keys)
+            if slot == len(self.rows):
+                self.rows = np.concatenate([self.rows, np.zeros_like(self.rows)])
+            self._slots[key] = slot
+            self._keys.append(key)
+            self.rows[slot] = fresh_row()
+        return slot
+
+    def peek(self, key: str) -> I64 | None:
+        """The row of a loaded subject, or None."""
+        slot = self._slots.get(key)
+        return None if slot is None else self.rows[slot]
+
+    def key_of(self, slot: int) -> str:
+        return self._keys[slot]
+
+    def numbering(self, of: Numbered) -> Numbering:
+        """The numbering, made empty when it is new; it counts as changed."""
+        found = self.numberings.get(of)
+        if found is None:
+            found = self.numberings[of] = Numbering()
+        self.counted.add(of)
+        return found
+
+    def mark(self, key: str) -> None:
+        """This subject's row changed."""
+        self.changed.add(key)
+
+    def saved(self) -> None:
+        """All changes are committed."""
+        self.changed.clear()
+        self.counted.clear()
+
+    def forget(self) -> None:
+        """Drop everything loaded (after a commit, to bound memory)."""
+        self.__init__()

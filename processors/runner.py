@@ -1,0 +1,212 @@
+"""The embedded runner: reads the log, steps the live stage, keeps the boards; state, outputs and positions commit in one transaction.
+
+Killed anywhere it goes on from the last commit. Everything blocking happens in one worker thread; `changed` tells the page that something
+is new. The timer service turns due wakes into durable WAKE records of the same log; a replay runs without it, because the wakes are in
+the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from broker.faultpoints import hit
+from broker.frames import Clock
+from broker.logrecord import Kind, LogRecord
+from processors.boards import Board, Standing
+from processors.live import LiveStage
+from processors.live_state import LiveStates
+from processors.log import Log
+from processors.run_kernel import warm_up
+from processors.stage import Activity, Batch, Outputs, Wants, batches_of
+from processors.state_db import StateDb
+
+_log = logging.getLogger(__name__)
+
+MAX_RECORDS: Final = 2048
+MAX_LOADED: Final = 100_000
+BACKLOG_US: Final = 30_000_000  # a frame this old when it reaches the log was kept back by an outage: not a live latency
+TIMER_S: Final = 0.25
+RETRY_S: Final = 1.0
+_BUCKETS: Final = 60_000
+
+
+@dataclass(slots=True)
+class Latency:
+    """Histogram of milliseconds from the last sample of a frame to its board change being committed."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
+    n: int = 0
+
+    def add(self, ms: int) -> None:
+        self.buckets[min(max(ms, 0), _BUCKETS - 1)] += 1
+        self.n += 1
+
+    def quantiles(self) -> dict[str, float]:
+        """p50, p95 and p99 in ms (0 when nothing was measured)."""
+        made: dict[str, float] = {}
+        cumulative = np.cumsum(self.buckets)
+        for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
+            made[name] = float(np.searchsorted(cumulative, share * self.n, "left")) if self.n else 0.0
+        return made
+
+
+class Runner:
+    """One runner over one log and one state file."""
+
+    def __init__(self, log: Log, state: Path, *, clock_us: Callable[[], int] | None = None, max_records: int = MAX_RECORDS) -> None:
+        self._log = log
+        self._store = StateDb(state)
+        self._stage = LiveStage()
+        self._states = LiveStates()
+        self._boards: dict[str, Board] = {}
+        self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
+        self._max_records = max_records
+        self.position = self._store.position(self._stage.name)
+        self.latency = Latency()
+        self.changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Release the store."""
+        self._store.close()
+
+    def advance(self) -> int:
+        """Process the next records of the log in one transaction; returns how many there were. On an error nothing is changed."""
+        first, records = self._log.read(self.position, self._max_records)
+        if not records:
+            return 0
+        db = self._store.db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            steps = [self._step(batch) for batch in batches_of(first, records)]
+            changes = self._mutate(steps)
+            position = first + len(records) - 1
+            self._store.save(self._stage.name, self._states, position, self._counts(steps, changes))
+            hit("runner.before_commit")
+            db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        hit("runner.after_commit")
+        self.position = position
+        self._states.saved()
+        if len(self._states) > MAX_LOADED:
+            self._states.forget()
+        self._measure(steps)
+        return len(records)
+
+    def _roll_back(self) -> None:
+        if self._store.db.in_transaction:
+            self._store.db.execute("ROLLBACK")
+        self._states.forget()
+        self._boards.clear()
+
+    def _step(self, batch: Batch) -> Outputs:
+        stage, states, store = self._stage, self._states, self._store
+        if batch.records[0].kind == Kind.WAKE:
+            store.load(stage.name, states, Wants([batch.records[0].key]))
+        wants = stage.wants(states, batch)
+        store.load(stage.name, states, wants)
+        if wants.window is not None:
+            store.save_numberings(states)
+        outputs = stage.step(states, batch, store.inputs(wants.window))
+        store.sink(outputs)
+        return outputs
+
+    def _mutate(self, steps: list[Outputs]) -> int:
+        """Apply board mutations; returns how many changed an entry."""
+        taken = [m for outputs in steps for m in outputs.mutations]
+        changes = 0
+        for mutation in taken:
+            board = self._boards.get(mutation.board)
+            if board is None:
+                board = self._boards[mutation.board] = Board()
+                for entry in self._store.board(mutation.board):
+                    board.apply(entry)
+            changes += board.apply(mutation)
+        self._store.boards(taken)
+        return changes
+
+    def _counts(self, steps: list[Outputs], changes: int) -> list[tuple[str, int]]:
+        return [
+            ("board_changes", changes),
+            ("frames", sum(len(o.taken) + len(o.undated) for o in steps)),
+            ("repeats", sum(o.repeats for o in steps)),
+            ("unreadable", sum(o.unreadable for o in steps)),
+            ("unknown_layouts", sum(o.unknown_layouts for o in steps)),
+            ("late_batches", sum(o.late_frames for o in steps)),
+            ("samples", sum(f.frame.samples or 0 for o in steps for _, f in (*o.taken, *o.undated))),
+        ]
+
+    def _measure(self, steps: list[Outputs]) -> None:
+        now_us = self._clock_us()
+        for outputs in steps:
+            for _, f in outputs.taken:
+                if f.frame.clock != Clock.RECORDED:
+                    late_us = now_us - f.end_us
+                    if late_us < BACKLOG_US:
+                        self.latency.add(late_us // 1000)
+
+    def fire_wakes(self) -> int:
+        """Append the wakes that are due to the log, durably, then forget them; returns how many."""
+        now_us = self._clock_us()
+        due = self._store.due_wakes(now_us)
+        if due:
+            self._log.append([LogRecord(Kind.WAKE, key, "", "", now_us, name.encode()) for key, name in due])
+            self._store.drop_wakes(due, now_us)
+        return len(due)
+
+    async def run(self, *, timers: bool = True) -> None:
+        """Follow the log until cancelled. A failing store is retried; nothing is skipped."""
+        await asyncio.to_thread(warm_up)
+        next_timer = 0.0
+        while True:
+            try:
+                done = await asyncio.to_thread(self.advance)
+                if timers and time.monotonic() >= next_timer:
+                    await asyncio.to_thread(self.fire_wakes)
+                    next_timer = time.monotonic() + TIMER_S
+            except Exception:
+                _log.exception("runner: could not process after position %d; trying again", self.position)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if done:
+                self.changed.set()
+            else:
+                await self._log.wait(self.position, TIMER_S)
+
+    def drain(self) -> int:
+        """Process everything that is in the log now; returns the number of records."""
+        total = 0
+        while done := self.advance():
+            total += done
+        return total
+
+    def standings(self, board: str) -> list[Standing]:
+        """The lines of a board as committed."""
+        held = Board()
+        for entry in self._store.board(board):
+            held.apply(entry)
+        return held.standings()
+
+    def activities(self, subject: str) -> list[Activity]:
+        """The activities of a subject as committed, by start."""
+        return self._store.activities(subject)
+
+    def raw_frames(self) -> int:
+        """Frames not yet folded into track blobs."""
+        return self._store.raw_frames()
+
+
+def replay(log: Log, state: Path, *, max_records: int = MAX_RECORDS) -> Runner:
+    """Make the state again from the whole log, in batches of at most `max_records`; the wakes in it are the timers."""
+    runner = Runner(log, state, max_records=max_records)
+    runner.drain()
+    return runner

@@ -1,0 +1,140 @@
+"""Samples: accepted frames as columns in log order, the input of the kernel and the content of a track.
+
+A `TakenFrame` is a frame that counts: checked, not a repeat, with its origin. Frames of layouts that carry no motion or heart rate give
+no samples here (they stay in the track). Positions out of range or at exactly (0, 0) are absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from broker.columns import Records, dtype_of, join_records
+from broker.frames import Frame
+from broker.layouts import all_layouts, layout_named
+from processors.live_kernel import ABSENT, I64, NO_POS
+
+MOTION: Final = layout_named("motion.1").id
+BEATS: Final = layout_named("beats.1").id
+MACHINE: Final = layout_named("machine.1").id
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFrame:
+    """A frame that counts once. `offset_us` dates it: its own, or that of a dated frame of the same boot."""
+
+    origin: str
+    node: str
+    frame: Frame
+    raw: bytes
+    offset_us: int
+
+    @property
+    def end_us(self) -> int:
+        """UTC of the last record (of the first, when the layout is not known here)."""
+        layout = all_layouts().get(self.frame.layout)
+        tick_ms = int.from_bytes(self.frame.records[-layout.size :][:2], "little") if layout else 0
+        return self.frame.t0_us + self.offset_us + tick_ms * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Per frame: `ends` (index after its last sample), `org`, `boot`. Per sample, in frame order: the rest. ABSENT, NO_POS: not measured."""
+
+    first: I64
+    ends: I64
+    org: I64
+    boot: I64
+    t_us: I64
+    lat: I64
+    lon: I64
+    speed_cmps: I64
+    distance_cm: I64
+    hr_bpm: I64
+
+    @classmethod
+    def empty(cls, total: int, frames: int = 0) -> Samples:
+        """Columns for `total` samples in which nothing was measured yet."""
+        first, ends, org, boot = (np.zeros(frames, np.int64) for _ in range(4))
+        lat, lon = (np.full(total, NO_POS, np.int64) for _ in range(2))
+        speed, distance, hr = (np.full(total, ABSENT, np.int64) for _ in range(3))
+        return cls(first, ends, org, boot, np.zeros(total, np.int64), lat, lon, speed, distance, hr)
+
+
+@lru_cache(maxsize=65536)
+def hash64(text: str) -> int:
+    """A stable signed 64-bit hash."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def samples_of(frames: Sequence[TakenFrame]) -> Samples:
+    """The samples of `frames`, in their order."""
+    counts = np.fromiter((_count(f.frame) for f in frames), np.int64, len(frames))
+    ends = np.cumsum(counts)
+    first = ends - counts
+    total = int(ends[-1]) if len(frames) else 0
+    made = Samples.empty(total, len(frames))
+    made.first[:], made.ends[:] = first, ends
+    made.org[:] = np.fromiter((hash64(f.origin) for f in frames), np.int64, len(frames))
+    made.boot[:] = np.fromiter((signed64(f.frame.boot) for f in frames), np.int64, len(frames))
+    made.t_us[:] = np.repeat(np.fromiter((f.frame.t0_us + f.offset_us for f in frames), np.int64, len(frames)), counts)
+    for layout in (MOTION, BEATS, MACHINE):
+        chosen = [i for i, f in enumerate(frames) if f.frame.layout == layout]
+        if chosen:
+            records = join_records(layout, [frames[i].frame.records for i in chosen])
+            at = slice(0, total) if len(chosen) == len(frames) else _spread(first, counts, chosen)
+            fill_samples(made, layout, records, at)
+            made.t_us[at] += records["tick_ms"].astype(np.int64) * 1000
+    return made
+
+
+def _count(frame: Frame) -> int:
+    return len(frame.records) // dtype_of(frame.layout).itemsize if frame.layout in CARRIES else 0
+
+
+CARRIES: Final = frozenset({MOTION, BEATS, MACHINE})
+
+
+def signed64(boot: int) -> int:
+    """An unsigned 64-bit number as the signed one of the same bits."""
+    return boot - (1 << 64) if boot >> 63 else boot
+
+
+def _spread(first: I64, counts: I64, chosen: list[int]) -> I64:
+    """Indices of the samples of the chosen frames."""
+    picked = np.asarray(chosen)
+    lengths = counts[picked]
+    offsets = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.repeat(first[picked], lengths) + offsets
+
+
+def _column(layout: int, records: Records, name: str, factor: int = 1) -> I64:
+    raw = records[name].astype(np.int64)
+    absent = all_layouts()[layout].field(name).absent
+    return np.where(raw == absent, ABSENT, raw * factor)
+
+
+def fill_samples(made: Samples, layout: int, records: Records, at: I64 | slice) -> None:
+    """Write what the records measured (not their times) to the places `at`."""
+    hr = _column(layout, records, "hr_bpm")
+    made.hr_bpm[at] = np.where(hr > 0, hr, ABSENT)
+    if layout == BEATS:
+        return
+    made.speed_cmps[at] = _column(layout, records, "speed_mps")
+    made.distance_cm[at] = _column(layout, records, "distance_m", 100 if layout == MACHINE else 1)
+    if layout == MOTION:
+        lat, lon = records["lat"].astype(np.int64), records["lon"].astype(np.int64)
+        sane = usable_position(lat, lon)
+        made.lat[at] = np.where(sane, lat, NO_POS)
+        made.lon[at] = np.where(sane, lon, NO_POS)
+
+
+def usable_position(lat: I64, lon: I64) -> npt.NDArray[np.bool_]:
+    """Positions on the globe that are not the receiver's (0, 0)."""
+    return (np.abs(lat) <= 900_000_000) & (np.abs(lon) <= 1_800_000_000) & ((lat != 0) | (lon != 0))

@@ -1,0 +1,158 @@
+"""The stage contract: pure, batch-shaped, the same on the embedded runner, on Kafka and in a replay.
+
+`step(states, batch, inputs) -> outputs`. Any cut of the same records into batches gives the same outputs in the end. The only time a
+stage knows is the append time in each record. For later it asks for a durable wake; what it must look up, it names in `wants` and the
+runner passes in. A runner never mixes kinds: a batch holds frames only, or exactly one wake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from broker.errors import Rejected
+from broker.frames import Frame, decode_frame
+from broker.logrecord import Kind, LogRecord
+from processors.samples import TakenFrame
+from processors.tracks import Track
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive records of the log; `first` is the position of the first. `frames` are their decoded bodies, empty for a wake."""
+
+    first: int
+    records: Sequence[LogRecord]
+    frames: Sequence[Frame | Rejected]
+
+
+def batches_of(first: int, records: Sequence[LogRecord]) -> Iterator[Batch]:
+    """Cut records at wakes, so that each batch holds frames only or one wake."""
+    start = 0
+    for i, record in enumerate(records):
+        if record.kind == Kind.WAKE:
+            if start < i:
+                yield _frames(first + start, records[start:i])
+            yield Batch(first + i, [record], [])
+            start = i + 1
+    if start < len(records):
+        yield _frames(first + start, records[start:])
+
+
+def _frames(first: int, records: Sequence[LogRecord]) -> Batch:
+    return Batch(first, records, [decode_frame(r.body) for r in records])
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """One numbering whose state a stage needs: the subject it counts for, the origin and its boot."""
+
+    key: str
+    origin: str
+    boot: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackWindow:
+    """All samples of a subject in every activity that touches from_us..to_us."""
+
+    key: str
+    from_us: int
+    to_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a runner must load before `step`."""
+
+    keys: Sequence[str] = ()
+    numbered: Sequence[Numbered] = ()
+    window: TrackWindow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One workout of a subject; its id is (subject, start_us). `version` is the log position it was last computed at."""
+
+    subject: str
+    start_us: int
+    end_us: int
+    distance_um: int
+    points: int  # effort points in point-microseconds per minute: divide by 60e6
+    moving_us: int
+    samples: int
+    hr_sum: int
+    hr_n: int
+    hr_max: int
+    closed: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What `wants` asked for: canonical tracks by layout and the activities they cover."""
+
+    tracks: dict[int, Track] = field(default_factory=dict[int, Track])
+    activities: Sequence[Activity] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Call the stage again for `key` with a durable WAKE record named `name` once the time is `at_us`."""
+
+    key: str
+    name: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A versioned change of a board: set the entry of (subject, activity) or take it away. Older versions never win."""
+
+    board: str
+    subject: str
+    activity_us: int
+    version: int
+    distance_um: int
+    points: int
+    removed: bool = False
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What one step produced; the runner commits it together with state and position."""
+
+    taken: list[tuple[str, TakenFrame]] = field(default_factory=list[tuple[str, TakenFrame]])
+    undated: list[tuple[str, TakenFrame]] = field(default_factory=list[tuple[str, TakenFrame]])
+    activities: list[Activity] = field(default_factory=list[Activity])
+    removed: list[Activity] = field(default_factory=list[Activity])
+    mutations: list[Mutation] = field(default_factory=list[Mutation])
+    wakes: list[Wake] = field(default_factory=list[Wake])
+    compact: list[str] = field(default_factory=list[str])
+    repeats: int = 0
+    unreadable: int = 0
+    unknown_layouts: int = 0
+    late_frames: int = 0
+
+
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class Stage(Protocol[S_contra]):
+    """A pure step over keyed state."""
+
+    name: str
+    state_version: int
+
+    def key(self, record: LogRecord) -> str:
+        """The partition and state key of a record."""
+        ...
+
+    def wants(self, states: S_contra, batch: Batch) -> Wants:
+        """What must be loaded into `states` and `Inputs` before `step` may run."""
+        ...
+
+    def step(self, states: S_contra, batch: Batch, inputs: Inputs) -> Outputs:
+        """Advance `states` by a batch."""
+        ...

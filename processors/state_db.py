@@ -1,0 +1,320 @@
+"""The embedded store: state, numberings, tracks, activities, boards, wakes and positions in one SQLite file, committed together.
+
+Derived data: everything here can be made again from the log, so `synchronous=NORMAL` is enough (after a power cut the last commits are
+replayed). One writer; readers open their own connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from broker.errors import Rejected, StoreError
+from broker.frames import decode_frame
+from broker.ids import origin_of
+from processors.live_kernel import COLUMNS, GAP_US
+from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
+from processors.ranges import RangeSet
+from processors.samples import TakenFrame
+from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, TrackWindow, Wants
+from processors.tracks import Track, cut, decode_track, encode_track, split_at_gaps, tracks_of
+
+SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE position (stage TEXT PRIMARY KEY, pos INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (stage TEXT, key TEXT, row BLOB NOT NULL, PRIMARY KEY (stage, key)) WITHOUT ROWID;
+CREATE TABLE numbering (
+    subject TEXT, origin TEXT, boot TEXT, node TEXT, device TEXT, frames INTEGER, ranges BLOB,
+    date_seq TEXT, date_offset_us INTEGER, undated_from_us INTEGER, undated_to_us INTEGER,
+    PRIMARY KEY (subject, origin, boot)) WITHOUT ROWID;
+CREATE TABLE raw (id INTEGER PRIMARY KEY, subject TEXT, node TEXT, first_us INTEGER, last_us INTEGER, frames INTEGER, body BLOB);
+CREATE INDEX raw_by_time ON raw (subject, first_us);
+CREATE TABLE undated (id INTEGER PRIMARY KEY, subject TEXT, node TEXT, body BLOB);
+CREATE INDEX undated_by_subject ON undated (subject);
+CREATE TABLE track (subject TEXT, layout INTEGER, first_us INTEGER, last_us INTEGER, samples INTEGER, blob BLOB,
+    PRIMARY KEY (subject, layout, first_us));
+CREATE TABLE activity (
+    subject TEXT, start_us INTEGER, end_us INTEGER, distance_um INTEGER, points INTEGER, moving_us INTEGER, samples INTEGER,
+    hr_sum INTEGER, hr_n INTEGER, hr_max INTEGER, closed INTEGER, version INTEGER, PRIMARY KEY (subject, start_us)) WITHOUT ROWID;
+CREATE TABLE board (
+    board TEXT, subject TEXT, activity_us INTEGER, version INTEGER, distance_um INTEGER, points INTEGER, removed INTEGER,
+    PRIMARY KEY (board, subject, activity_us)) WITHOUT ROWID;
+CREATE TABLE wake (key TEXT, name TEXT, at_us INTEGER, PRIMARY KEY (key, name)) WITHOUT ROWID;
+CREATE INDEX wake_by_time ON wake (at_us);
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_LEN: Final = struct.Struct("<H")
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """A connection to the store; StoreError names the file when it is missing, of another version or not a database."""
+    try:
+        if write:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute("PRAGMA secure_delete=ON")
+        else:
+            db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and write:
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: state of version {version}, this program writes {SCHEMA_VERSION}", cure="paceline replay makes it again"
+            )
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}", cure="check path and disk; paceline replay makes it again from the log") from error
+    return db
+
+
+class StateDb:
+    """The writing side, used by one runner."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = connect(path, write=True)
+
+    def close(self) -> None:
+        self.db.close()
+
+    def position(self, stage: str) -> int:
+        """The last log position whose effect is committed."""
+        row = self.db.execute("SELECT pos FROM position WHERE stage=?", (stage,)).fetchone()
+        return row[0] if row else 0
+
+    def load(self, stage: str, states: LiveStates, wants: Wants) -> None:
+        """Put the rows and numberings a stage wants into `states`."""
+        for key in wants.keys:
+            if not states.has(key):
+                found = self.db.execute("SELECT row FROM state WHERE stage=? AND key=?", (stage, key)).fetchone()
+                if found:
+                    states.put(key, np.frombuffer(found[0], np.int64))
+        for of in wants.numbered:
+            if of not in states.numberings:
+                numbering = self._numbering(of)
+                if numbering is not None:
+                    states.numberings[of] = numbering
+
+    def _numbering(self, of: Numbered) -> Numbering | None:
+        row = self.db.execute(
+            "SELECT node, device, ranges, date_seq, date_offset_us, undated_from_us, undated_to_us FROM numbering "
+            "WHERE subject=? AND origin=? AND boot=?",
+            (of.key, of.origin, f"{of.boot:016x}"),
+        ).fetchone()
+        if row is None:
+            return None
+        date_seq = None if row[3] is None else int(row[3])
+        return Numbering(row[0], row[1], RangeSet.decode(row[2]), date_seq, row[4], row[5], row[6])
+
+    def inputs(self, window: TrackWindow | None) -> Inputs:
+        """The tracks and activities of a window, which grows to whole activities."""
+        if window is None:
+            return Inputs()
+        lo, hi = window.from_us, window.to_us
+        while True:
+            found = self.db.execute(
+                f"SELECT {ACTIVITY_COLUMNS} FROM activity WHERE subject=? AND start_us<=? AND end_us>=? ORDER BY start_us",
+                (window.key, hi + GAP_US, lo - GAP_US),
+            ).fetchall()
+            activities = [activity_from(row) for row in found]
+            new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
+            if (new_lo, new_hi) == (lo, hi):
+                return Inputs(read_tracks(self.db, window.key, lo, hi), activities)
+            lo, hi = new_lo, new_hi
+
+    def sink(self, outputs: Outputs) -> None:
+        """Write the outputs of a step (inside the runner's transaction)."""
+        self._raw(outputs)
+        many = self.db.executemany
+        if outputs.removed:
+            many("DELETE FROM activity WHERE subject=? AND start_us=?", [(a.subject, a.start_us) for a in outputs.removed])
+        if outputs.activities:
+            many(f"INSERT OR REPLACE INTO activity VALUES ({','.join('?' * 12)})", [_activity_row(a) for a in outputs.activities])
+        if outputs.wakes:
+            many("INSERT OR REPLACE INTO wake VALUES (?,?,?)", [(w.key, w.name, w.at_us) for w in outputs.wakes])
+        for key in outputs.compact:
+            self._compact(key)
+
+    def _raw(self, outputs: Outputs) -> None:
+        groups: dict[tuple[str, str], list[TakenFrame]] = {}
+        for key, taken in outputs.taken:
+            groups.setdefault((key, taken.node), []).append(taken)
+        rows: list[tuple[str, str, int, int, int, bytes]] = []
+        for (key, node), frames in groups.items():
+            starts = [f.frame.t0_us + f.offset_us for f in frames]
+            rows.append((key, node, min(starts), max(starts) + TICK_SPAN_US, len(frames), _pack(frames)))
+        if rows:
+            self.db.executemany("INSERT INTO raw (subject, node, first_us, last_us, frames, body) VALUES (?,?,?,?,?,?)", rows)
+        if outputs.undated:
+            self.db.executemany(
+                "INSERT INTO undated (subject, node, body) VALUES (?,?,?)", [(key, f.node, _pack([f])) for key, f in outputs.undated]
+            )
+
+    def _compact(self, key: str) -> None:
+        """Fold the raw rows of a subject into blobs, one per activity and layout."""
+        found = self.db.execute("SELECT min(first_us), max(last_us), max(id) FROM raw WHERE subject=?", (key,)).fetchone()
+        if found[0] is None:
+            return
+        lo, hi, last_id = found[0] - GAP_US, found[1] + GAP_US, found[2]
+        taken = list(_raw_frames(self.db, key, lo, hi))
+        if any(track is None for track in (decode_layout(f) for f in taken)):
+            return  # a layout not known here stays as frames until it is
+        held = self.db.execute("SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, hi, lo)).fetchall()
+        merged = tracks_of(taken, [decode_track(row[0], f"track of {key}") for row in held])
+        self.db.execute("DELETE FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, hi, lo))
+        self.db.execute("DELETE FROM raw WHERE subject=? AND id<=?", (key, last_id))
+        rows = [
+            (key, part.layout, int(part.t_us[0]), int(part.t_us[-1]), len(part), encode_track(part))
+            for track in merged.values()
+            for part in split_at_gaps(track, GAP_US)
+        ]
+        self.db.executemany("INSERT INTO track VALUES (?,?,?,?,?,?)", rows)
+
+    def boards(self, mutations: Sequence[Mutation]) -> None:
+        """Persist board entries as they are now."""
+        self.db.executemany(
+            "INSERT INTO board VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET version=excluded.version, "
+            "distance_um=excluded.distance_um, points=excluded.points, removed=excluded.removed WHERE excluded.version > version",
+            [(m.board, m.subject, m.activity_us, m.version, m.distance_um, m.points, int(m.removed)) for m in mutations],
+        )
+
+    def board(self, board: str) -> Iterator[Mutation]:
+        """All entries of a board, tombstones too."""
+        return board_entries(self.db, board)
+
+    def activities(self, subject: str) -> list[Activity]:
+        """The activities of a subject, by start."""
+        query = f"SELECT {ACTIVITY_COLUMNS} FROM activity WHERE subject=? ORDER BY start_us"
+        return [activity_from(row) for row in self.db.execute(query, (subject,))]
+
+    def raw_frames(self) -> int:
+        """Frames not yet folded into track blobs."""
+        return self.db.execute("SELECT coalesce(sum(frames), 0) FROM raw").fetchone()[0]
+
+    def save(self, stage: str, states: LiveStates, position: int, counts: Iterable[tuple[str, int]]) -> None:
+        """Write changed state, the position and counters (inside the runner's transaction)."""
+        rows: list[tuple[str, str, bytes]] = []
+        for key in states.changed:
+            row = states.peek(key)
+            if row is not None:
+                rows.append((stage, key, row.tobytes()))
+        self.db.executemany("INSERT OR REPLACE INTO state VALUES (?,?,?)", rows)
+        self.save_numberings(states)
+        self.db.execute("INSERT OR REPLACE INTO position VALUES (?,?)", (stage, position))
+        self.db.executemany(
+            "INSERT INTO counter VALUES (?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value", [c for c in counts if c[1]]
+        )
+
+    def save_numberings(self, states: LiveStates) -> None:
+        """Write changed numberings: reading undated frames needs their dates, so also before a window is read."""
+        self.db.executemany(
+            f"INSERT OR REPLACE INTO numbering VALUES ({','.join('?' * 11)})",
+            [_numbering_row(of, states.numberings[of]) for of in states.counted],
+        )
+        states.counted.clear()
+
+    def due_wakes(self, now_us: int, limit: int = 1000) -> list[tuple[str, str]]:
+        """Keys and names of wakes whose time has come."""
+        return self.db.execute("SELECT key, name FROM wake WHERE at_us<=? ORDER BY at_us LIMIT ?", (now_us, limit)).fetchall()
+
+    def drop_wakes(self, due: Sequence[tuple[str, str]], now_us: int) -> None:
+        """Forget wakes that are in the log now (unless they were asked for again)."""
+        self.db.executemany("DELETE FROM wake WHERE key=? AND name=? AND at_us<=?", [(key, name, now_us) for key, name in due])
+
+
+ACTIVITY_COLUMNS: Final = "subject, start_us, end_us, distance_um, points, moving_us, samples, hr_sum, hr_n, hr_max, closed, version"
+
+
+def activity_from(row: tuple[Any, ...]) -> Activity:
+    """The activity in a row of the columns `ACTIVITY_COLUMNS`."""
+    subject, start, end, distance, points, moving, samples, hr_sum, hr_n, hr_max, closed, version = row
+    return Activity(subject, start, end, distance, points, moving, samples, hr_sum, hr_n, hr_max, bool(closed), version)
+
+
+def _activity_row(a: Activity) -> tuple[str | int, ...]:
+    return (
+        a.subject, a.start_us, a.end_us, a.distance_um, a.points, a.moving_us, a.samples, a.hr_sum, a.hr_n, a.hr_max,
+        int(a.closed), a.version,
+    )  # fmt: skip
+
+
+def _numbering_row(of: Numbered, n: Numbering) -> tuple[str | int | bytes | None, ...]:
+    return (
+        of.key, of.origin, f"{of.boot:016x}", n.node, n.device, len(n.ranges), n.ranges.encode(),
+        None if n.date_seq is None else str(n.date_seq), n.date_offset_us, n.undated_from_us, n.undated_to_us,
+    )  # fmt: skip
+
+
+def _pack(frames: Sequence[TakenFrame]) -> bytes:
+    return b"".join(part for f in frames for part in (_LEN.pack(len(f.raw)), f.raw))
+
+
+def decode_layout(taken: TakenFrame) -> int | None:
+    """The layout id when it is known here, else None."""
+    return taken.frame.layout if taken.frame.samples is not None else None
+
+
+def _unpack(subject: str, node: str, body: bytes) -> Iterator[TakenFrame]:
+    tenant = subject.partition("/")[0]
+    at = 0
+    while at < len(body):
+        length = body[at] | body[at + 1] << 8
+        raw = body[at + 2 : at + 2 + length]
+        at += 2 + length
+        frame = decode_frame(raw)
+        if isinstance(frame, Rejected):
+            raise StoreError(f"raw track of {subject}: {frame.detail}", cure="paceline replay makes the state again from the log")
+        origin = origin_of(tenant, node, frame.device, self_numbered=frame.self_numbered)
+        yield TakenFrame(origin, node, frame, raw, frame.utc_offset_us or 0)
+
+
+def _raw_frames(db: sqlite3.Connection, subject: str, from_us: int, to_us: int) -> Iterator[TakenFrame]:
+    query = "SELECT node, body FROM raw WHERE subject=? AND first_us<=? AND last_us>=? ORDER BY id"
+    for node, body in db.execute(query, (subject, to_us, from_us)):
+        yield from _unpack(subject, node, body)
+
+
+def _undated_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
+    """Undated frames of numberings that have a date by now, with that date."""
+    rows = db.execute("SELECT origin, boot, date_offset_us FROM numbering WHERE subject=? AND date_seq IS NOT NULL", (subject,))
+    dates = {(origin, int(boot, 16)): offset for origin, boot, offset in rows}
+    for node, body in db.execute("SELECT node, body FROM undated WHERE subject=? ORDER BY id", (subject,)):
+        for f in _unpack(subject, node, body):
+            offset = dates.get((f.origin, f.frame.boot))
+            if offset is not None:
+                yield TakenFrame(f.origin, f.node, f.frame, f.raw, offset)
+
+
+def read_tracks(db: sqlite3.Connection, subject: str, from_us: int, to_us: int) -> dict[int, Track]:
+    """All samples of a subject from from_us to to_us (both included), canonical, by layout; layouts not known here are left out."""
+    frames = [*_raw_frames(db, subject, from_us, to_us), *_undated_frames(db, subject)]
+    blobs = [
+        decode_track(row[0], f"track of {subject}")
+        for row in db.execute("SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (subject, to_us, from_us))
+    ]
+    found = {layout: cut(track, from_us, to_us) for layout, track in tracks_of(frames, blobs).items()}
+    return {layout: track for layout, track in found.items() if len(track)}
+
+
+def read_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
+    """Every frame of a subject that is still kept as a frame: dated ones not yet folded into a blob, and all undated ones."""
+    yield from _raw_frames(db, subject, -(1 << 62), 1 << 62)
+    for node, body in db.execute("SELECT node, body FROM undated WHERE subject=? ORDER BY id", (subject,)):
+        yield from _unpack(subject, node, body)
+
+
+def board_entries(db: sqlite3.Connection, board: str) -> Iterator[Mutation]:
+    """All stored entries of a board, tombstones too."""
+    for row in db.execute("SELECT * FROM board WHERE board=?", (board,)):
+        name, subject, activity_us, version, distance_um, points, removed = row
+        yield Mutation(name, subject, activity_us, version, distance_um, points, bool(removed))
+
+
+assert COLUMNS * 8 <= 1024, "a state row is at most 1 KB"
