@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from fitparse import FitFile
+from fitparse.profile import MESSAGE_TYPES
 from fitparse.records import DataMessage, FieldData
 
 from device_profiles.files.collector import Collector
@@ -270,17 +271,7 @@ def _near_in_time(messages: list[Message], collector: Collector) -> list[Message
 
 def _about(kinds: Counter[int], file_type: str) -> str:
     """What the file holds instead of points, for the error message."""
-    names = {
-        0: "file_id",
-        18: "session",
-        19: "lap",
-        20: "record",
-        26: "workout",
-        27: "workout_step",
-        31: "course",
-        101: "length",
-        2: "device_settings",
-    }
-    found = ", ".join(f"{count} {names.get(number, f'message {number}')}" for number, count in kinds.most_common(5))
+    names = {number: MESSAGE_TYPES[number].name if number in MESSAGE_TYPES else f"message {number}" for number in kinds}
+    found = ", ".join(f"{count} {names[number]}" for number, count in kinds.most_common(5))
     kind = f"a FIT file of type {file_type}" if file_type else "a FIT file"
     return f" ({kind} with {found or 'no messages'})"

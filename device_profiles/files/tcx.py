@@ -128,6 +128,7 @@ def _lap(start_us: int, points: Sequence[Point], pauses_us: Sequence[tuple[int, 
     distances = [point.distance_m for point in points if point.distance_m is not None]
     metres = distances[-1] - distances[0] if distances else 0.0
     seconds = (points[-1].t_us - start_us) / 1e6
+    seconds = (points[-1].t_us - start_us) / 1e6
     parts = [_LAP_HEAD.format(start=text_of_utc_us(start_us), seconds=seconds, metres=max(metres, 0.0))]
     before_us = points[0].t_us
     for point in points:
@@ -142,6 +143,7 @@ def _lap(start_us: int, points: Sequence[Point], pauses_us: Sequence[tuple[int, 
 def _trackpoint(point: Point) -> str:
     parts = [f"<Trackpoint><Time>{text_of_utc_us(point.t_us)}</Time>"]
     if point.lat is not None and point.lon is not None:
+        position = f"<LatitudeDegrees>{point.lat:.7f}</LatitudeDegrees><LongitudeDegrees>{point.lon:.7f}</LongitudeDegrees>"
         position = f"<LatitudeDegrees>{point.lat:.7f}</LatitudeDegrees><LongitudeDegrees>{point.lon:.7f}</LongitudeDegrees>"
         parts.append(f"<Position>{position}</Position>")
     if point.altitude_m is not None:

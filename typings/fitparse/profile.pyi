@@ -1,0 +1,6 @@
+from collections.abc import Mapping
+
+class MessageType:
+    name: str
+
+MESSAGE_TYPES: Mapping[int, MessageType]
