@@ -71,6 +71,7 @@ class Runner:
         self._max_records = max_records
         self.position = self._store.position(self._stage.name)
         self.latency = Latency()
+        self._stopping, self._log_end = False, 0
         self.changed = asyncio.Event()
 
     def close(self) -> None:
@@ -167,7 +168,7 @@ class Runner:
         """Follow the log until cancelled. A failing store is retried; nothing is skipped."""
         await asyncio.to_thread(warm_up)
         next_timer = 0.0
-        while True:
+        while not (self._stopping and self.position >= self._log_end):
             try:
                 done = await asyncio.to_thread(self.advance)
                 if timers and time.monotonic() >= next_timer:
@@ -181,6 +182,14 @@ class Runner:
                 self.changed.set()
             else:
                 await self._log.wait(self.position, TIMER_S)
+
+    async def finish(self, task: asyncio.Task[None], timeout_s: float) -> None:
+        """End `run` between two transactions, after what is in the log by now (at most `timeout_s`)."""
+        self._stopping = True
+        self._log_end = self._log.end()
+        await asyncio.wait({task}, timeout=timeout_s)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     def drain(self) -> int:
         """Process everything that is in the log now; returns the number of records."""

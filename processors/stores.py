@@ -90,7 +90,7 @@ class ReadStore:
 
 
 def fingerprint(state: Path, *, versions: bool = False) -> str:
-    """One hash over all tracks, activities and boards. `versions` adds the log positions they were computed at (equal for the same log only)."""
+    """One hash over all tracks, activities and boards. `versions` adds the log positions they were computed at."""
     store = ReadStore(state)
     digest = hashlib.blake2b(digest_size=16)
     try:

@@ -1,0 +1,108 @@
+"""The platform in one process: ingest, the stages on the embedded runner, control, HTTP API and live page.
+
+Parts fail alone: each is tried again by its own loop. A stop ends them in order: ingest first (nothing new is acknowledged), then the
+runner, then the page. kill -9 needs no order: everything goes on from what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from processors.api import ApiOptions, serve_api
+from processors.bulk_client import BulkSettings
+from processors.control import Control
+from processors.dead_letters import dead_counts
+from processors.ingest import IngestService
+from processors.log import SqliteLog
+from processors.runner import Runner
+from processors.stores import SnapshotView
+
+_log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 10.0
+
+
+class PlatformSettings(BaseModel):
+    """Where the platform keeps its data, which broker it reads and where the page listens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    data_dir: Path
+    tenant: str
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    password: SecretStr
+    control_password: SecretStr
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8800, ge=0, le=65535)
+    api_token: SecretStr = SecretStr("")
+
+    @property
+    def log_file(self) -> Path:
+        return self.data_dir / "log.db"
+
+    @property
+    def state_file(self) -> Path:
+        return self.data_dir / "state.db"
+
+    @property
+    def node_configs(self) -> Path:
+        """`<tenant>/<node>.json`: what each node is told."""
+        return self.data_dir / "nodes"
+
+
+async def run(settings: PlatformSettings) -> None:
+    """Run until SIGTERM or SIGINT. PacelineError when the port or a store cannot be used."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with SqliteLog.open(settings.log_file) as log:
+        await _serve(settings, log, stop)
+
+
+async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event) -> None:
+    runner = Runner(log, settings.state_file)
+    ingest = IngestService(BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value()), log)
+    control = Control(settings.node_configs, settings.host, settings.port, settings.control_password)
+    view = SnapshotView(
+        settings.state_file,
+        nodes=lambda: control.nodes,
+        latency=runner.latency.quantiles,
+        dead_letters=lambda: dead_counts(log).total,
+    )
+    options = ApiOptions(settings.tenant, settings.api_host, settings.api_port, settings.api_token.get_secret_value())
+    page_stop = asyncio.Event()
+    tasks = {
+        "ingest": asyncio.create_task(ingest.run()),
+        "control": asyncio.create_task(control.run()),
+        "runner": asyncio.create_task(runner.run()),
+        "page": asyncio.create_task(serve_api(view, options, page_stop)),
+    }
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        for name, task in tasks.items():
+            if task.done() and not stop.is_set():
+                _log.error("platform: %s ended", name)
+                task.result()
+    finally:
+        stopping.cancel()
+        page_stop.set()
+        await _end(tasks["ingest"], tasks["control"])
+        await runner.finish(tasks["runner"], DRAIN_S)
+        await _end(tasks["page"], cancel=False)
+        runner.close()
+
+
+async def _end(*tasks: asyncio.Task[None], cancel: bool = True) -> None:
+    for task in tasks:
+        if cancel:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
