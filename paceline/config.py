@@ -13,12 +13,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
 from broker.ids import check_id
+from gateway.settings import FileReplay, SpoolLimits
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
@@ -37,23 +38,14 @@ class BrokerSettings(BaseModel):
     port: Port = 0
 
 
-class SpoolSettings(BaseModel):
-    """The gateway's durable queue."""
-
-    model_config = _STRICT
-    cap_bytes: int = Field(default=256_000_000, ge=1_000_000)
-    full_policy: Literal["reject_new", "drop_oldest"] = "reject_new"
-
-
 class GatewayPart(BaseModel):
     """The box: its node id, and the recordings it replays as live devices."""
 
     model_config = _STRICT
     node: Id = "box"
     frame_ms: int = Field(default=250, ge=50, le=10_000)
-    spool: SpoolSettings = SpoolSettings()
-    files: tuple[Path, ...] = ()
-    files_speed: float = Field(default=1.0, gt=0, le=10_000)
+    spool: SpoolLimits = SpoolLimits()
+    files: tuple[FileReplay, ...] = ()
 
 
 class ApiSettings(BaseModel):
@@ -149,7 +141,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")  # pyright: ignore[reportUnknownArgumentType]
+            yield from _flatten(cast("dict[str, Any]", value), f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
@@ -189,8 +181,12 @@ def _plain(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, tuple):
-        return json.dumps([str(item) for item in value])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return json.dumps([_item(item) for item in cast("tuple[object, ...]", value)])
     return str(value)
+
+
+def _item(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
 
 def _shown(value: object) -> str:

@@ -50,6 +50,16 @@ class Site:
         return self.data / "platform"
 
     @property
+    def log_db(self) -> Path:
+        """The log with its dead letters."""
+        return self.platform_dir / "log.db"
+
+    @property
+    def state_db(self) -> Path:
+        """State, tracks, activities and boards."""
+        return self.platform_dir / "state.db"
+
+    @property
     def secrets(self) -> Path:
         return self.data / "secrets"
 
@@ -62,9 +72,8 @@ class Site:
         known = _read_secrets(self.secrets / "secrets.json")
         key = f"{broker}:{user}"
         if key not in known:
-            raise ConfigError(
-                f"{self.secrets / 'secrets.json'}: no secret for {user} on the {broker} broker", cure="start `paceline run` once"
-            )
+            where = self.secrets / "secrets.json"
+            raise ConfigError(f"{where}: no secret for {user} on the {broker} broker", cure="start `paceline run` once")
         return known[key]
 
     @property
@@ -142,3 +151,22 @@ def _write_secrets(path: Path, known: Mapping[str, str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def publish_site(site: Site) -> None:
+    """Leave the decided settings (no secrets) in `<data>/site.json`, so that other commands find the running brokers."""
+    public = site.settings.model_copy(update={"api": site.settings.api.model_copy(update={"token": SecretStr("")})})
+    (site.data / "site.json").write_text(public.model_dump_json(indent=1), "utf-8")
+
+
+def running_site(settings: Settings) -> Site:
+    """The site that runs in this data folder; ConfigError when none ever did."""
+    path = settings.data / "site.json"
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", cure="give the data folder of a running `paceline run` with --data") from error
+    found = Settings.model_validate_json(text)
+    token = _read_secrets(settings.data / "secrets" / "secrets.json").get("api:token", "")
+    api = found.api.model_copy(update={"token": SecretStr(token)})
+    return Site(found.model_copy(update={"data": settings.data, "api": api}))

@@ -83,6 +83,15 @@ class Supervisor:
         for child in reversed(self._children):
             await self._end(child)
 
+    async def replace(self, role: Role) -> None:
+        """Stop the running role of that name and start this one in its place."""
+        child = next(c for c in self._children if c.role.name == role.name)
+        await self._end(child)
+        child.role, child.process = role, None
+        child.up.clear()
+        child.keeper = asyncio.create_task(self._keep(child), name=f"keep-{role.name}")
+        await asyncio.wait_for(child.up.wait(), READY_TIMEOUT_S)
+
     def pids(self) -> dict[str, int]:
         """The process ids of the running roles."""
         return {c.role.name: c.process.pid for c in self._children if c.process is not None and c.process.returncode is None}
@@ -133,21 +142,22 @@ class Supervisor:
         child.up.set()
 
     async def _end(self, child: _Child) -> None:
-        process = child.process
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-            except TimeoutError:
-                log.warning("%s did not stop within %.0f s", child.role.name, STOP_TIMEOUT_S)
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
         if child.keeper is not None:
             child.keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await child.keeper
+        process = child.process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            log.warning("%s did not stop within %.0f s and is killed", child.role.name, STOP_TIMEOUT_S)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
     def _log_path(self, child: _Child) -> Path:
         return self._logs / f"{child.role.name}.log"

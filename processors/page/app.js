@@ -67,7 +67,7 @@ function drawRanking(athletes) {
     put(row.cells.hr, number(a.hr_bpm));
     put(row.cells.speed, a.speed_mps === null || a.speed_mps === undefined ? "–" : (a.speed_mps * 3.6).toFixed(1));
     put(row.cells.distance, metres(a.distance_m));
-    put(row.cells.points, grouped(a.points));
+    put(row.cells.points, number(a.points, 1));
     if (row.rank !== null && a.rank && a.rank < row.rank) {
       row.li.classList.add("rose");
       requestAnimationFrame(() => requestAnimationFrame(() => row.li.classList.remove("rose")));

@@ -1,0 +1,74 @@
+"""The `paceline` command. Subcommands load when they are called, so a gateway imports no numpy and no web server.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. An expected failure is one message with its cure on standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from broker.errors import ConfigError, PacelineError
+
+_COMMANDS: Final = {
+    "run": "paceline.commands.run:run",
+    "demo": "paceline.commands.demo:demo",
+    "gateway": "paceline.commands.roles:gateway",
+    "broker": "paceline.commands.brokers:broker",
+    "process": "paceline.commands.roles:process",
+    "simulate": "paceline.commands.simulate:simulate",
+    "replay": "paceline.commands.replay:replay",
+    "tap": "paceline.commands.tap:tap",
+    "node": "paceline.commands.node:node",
+    "dlq": "paceline.commands.dlq:dlq",
+    "config": "paceline.commands.config:config",
+    "bench": "paceline.commands.bench:bench",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="paceline")
+def cli() -> None:
+    """Paceline: from sensors to live rankings, nothing lost, nothing counted twice.
+
+    \b
+    Start here:
+      paceline demo            a virtual gym and a ride, ranked live
+      paceline run             the real thing on this machine
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="paceline")
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(2) from None
+    except (click.Abort, KeyboardInterrupt):
+        raise SystemExit(130) from None
+    except PacelineError as error:
+        click.echo(f"error: {error}", err=True)
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    raise SystemExit(code if isinstance(code, int) else 0)

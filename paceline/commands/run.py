@@ -1,0 +1,67 @@
+"""`paceline run`: the real thing on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from paceline.options import read_settings, settings_options
+
+if TYPE_CHECKING:
+    from paceline.site import Site
+
+
+@click.command()
+@settings_options
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page (0: any free one; default 8800).")
+def run(config_file: Path | None, data: Path | None, port: int | None) -> None:
+    """Run brokers, gateway and platform on this machine until Ctrl-C. Needs no file: secrets are drawn at the first run.
+
+    A part that dies is started again. Logs of the parts are in DATA/logs.
+
+    \b
+    Example:
+      paceline run
+      paceline run --data /var/lib/paceline --config site.toml
+    """
+    from paceline.site import open_site, publish_site
+    from paceline.supervise import require_free
+
+    settings = read_settings(config_file, data, {"api.port": port}).settings
+    if settings.api.port:
+        require_free(settings.api.host, settings.api.port, "--port")
+    site = open_site(settings.model_copy(update={"data": settings.data.absolute()}))
+    publish_site(site)
+    asyncio.run(_supervise(site))
+
+
+async def _supervise(site: Site) -> None:
+    from paceline.parts import api_options, roles
+    from paceline.supervise import Supervisor
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    supervisor = Supervisor(roles(site), site.logs)
+    stopping = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(supervisor.start())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            near, central = site.settings.near, site.settings.central
+            click.echo(f"page: {api_options(site).url}")
+            click.echo(f"devices near by: {near.host}:{near.port}   nodes: {central.host}:{central.port}   data: {site.data}")
+            click.echo(f"add a device: paceline node add NAME --data {site.data}")
+            await asyncio.wait({supervisor.failed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if supervisor.failed.done():
+            raise supervisor.failed.result()
+    finally:
+        stopping.cancel()
+        starting.cancel()
+        await supervisor.stop()
+        click.echo("stopped")

@@ -1,0 +1,249 @@
+"""The demo: a whole site in a temporary folder, a virtual gym near the box, and a ride replayed through the box's file source.
+
+Every sample goes the whole way: simulated device -> near broker -> gateway -> central broker -> ingest -> stages -> page. At the end all that
+is owed is waited for (bounded), the parts are stopped, and the stores are compared with what the devices made (`paceline.verify`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from broker.errors import BadInputError, PacelineError
+from broker.topics import topic
+from gateway.settings import FileReplay
+from paceline.config import Settings
+from paceline.live_client import fetch_live
+from paceline.parts import roles
+from paceline.site import Site, add_nodes, open_site, publish_site
+from paceline.supervise import Supervisor, require_free
+from paceline.verify import judge, read_stored
+
+if TYPE_CHECKING:
+    from simulators.gym import Gym
+
+log = logging.getLogger(__name__)
+
+TENANT: Final = "demo"
+GUEST: Final = "you"  # the node of the publish line
+RIDER: Final = "rider"
+RIDE_DEVICE: Final = "ride"
+_ENDLESS_RIDE_S: Final = 3600
+_RIDE_LEAD_S: Final = 3.0  # the synthetic ride ends that much before the demo does
+_STILL_S: Final = 1.5
+_SETTLE_S: Final = 30.0  # after the last sample, at most this long until everything is stored
+
+Show = Callable[[float, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the command line says. `seconds` None: until stopped. `ride` None: one made by the simulators."""
+
+    seconds: float | None = None
+    athletes: int = 24
+    ride: Path | None = None
+    speed: float = 1.0
+    port: int = 8800
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """The figures of the summary, in its key order, and what went wrong by name."""
+
+    figures: dict[str, Any]
+    examples: tuple[str, ...]
+    restarts: dict[str, int]
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, nothing counted twice, nothing refused."""
+        return not (self.figures["lost"] or self.figures["duplicated"] or self.figures["dead_letters"])
+
+
+class Demo:
+    """One demo in folder `data`. `await open()`, `await play(...)`, `await close()`; the last two always."""
+
+    def __init__(self, options: DemoOptions, data: Path) -> None:
+        from simulators.gym import Gym, GymSettings, gym_usernames
+
+        if options.port:
+            require_free("127.0.0.1", options.port, "--port")
+        self._options = options
+        self._ride = options.ride or data / "ride.fit"
+        self._ride_samples = 0
+        self._ride_s = 0.0
+        self._make_ride()
+        replay = FileReplay(path=self._ride.absolute(), athlete=RIDER, device=RIDE_DEVICE, speed=options.speed, shift="now")
+        settings = Settings.model_validate(
+            {"data": data, "tenant": TENANT, "gateway": {"files": [replay.model_dump()]}, "api": {"port": options.port}}
+        )
+        self.site: Site = open_site(settings)
+        near = self.site.settings.near
+        gym = GymSettings(near.host, near.port, TENANT, options.athletes, "", seed=options.seed)
+        secrets = add_nodes(self.site, "near", [*gym_usernames(gym), f"{TENANT}/{GUEST}"])
+        self.guest_secret = secrets[f"{TENANT}/{GUEST}"]
+        self._gym_settings = GymSettings(near.host, near.port, TENANT, options.athletes, secrets, seed=options.seed)
+        self._new_gym: Callable[[], Gym] = lambda: Gym(self._gym_settings)
+        self._gym: Gym | None = None
+        self._supervisor: Supervisor | None = None
+        self._began_s = 0.0
+
+    @property
+    def url(self) -> str:
+        """The live page."""
+        api = self.site.settings.api
+        return f"http://{api.host}:{api.port}/"
+
+    async def open(self) -> None:
+        """Start the parts and let the gym in. PacelineError when one does not come up."""
+        publish_site(self.site)
+        self._supervisor = Supervisor(roles(self.site), self.site.logs)
+        await self._supervisor.start()
+        self._gym = self._new_gym()
+        await self._gym.start()
+        self._began_s = time.monotonic()
+
+    async def play(self, show: Show, stop: asyncio.Event) -> None:
+        """Show a snapshot a second until the time is up or `stop` is set."""
+        assert self._supervisor is not None
+        seconds = self._options.seconds
+        while not stop.is_set():
+            elapsed = time.monotonic() - self._began_s
+            if seconds is not None and elapsed >= seconds:
+                return
+            if self._supervisor.failed.done():
+                raise self._supervisor.failed.result()
+            snapshot = await fetch_live(self.site)
+            if snapshot is not None:
+                show(elapsed, snapshot)
+            left = 1.0 if seconds is None else min(1.0, max(seconds - elapsed, 0.0))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), left)
+
+    async def finish(self) -> DemoResult:
+        """Let everything arrive, stop the parts and compare."""
+        assert self._gym is not None
+        assert self._supervisor is not None
+        elapsed = time.monotonic() - self._began_s
+        self._gym.end_samples()
+        await self._gym.wait_drained(_SETTLE_S)
+        ride_ended = await self._end_ride()
+        last = await self._settled()
+        restarts = self._supervisor.restarts()
+        report = await self._gym.stop()
+        await self._supervisor.stop()
+        stored = read_stored(self.site.state_db)
+        origin = f"{TENANT}/{RIDE_DEVICE}"
+        held = {key: range(max(seqs) + 1) for key, seqs in stored.frames.items() if key[0] == origin}
+        taken = {d["device"]: d["sent"] for d in last["devices"]}.get(RIDE_DEVICE, 0)
+        verdict = judge(report.truth, stored, held, {f"{TENANT}/{RIDER}": self._ride_samples} if ride_ended else {})
+        ride_lost = max(taken - sum(len(seqs) for seqs in held.values()), 0)
+        latency = last["latency_ms"]
+        figures: dict[str, Any] = {
+            "seconds": round(elapsed, 1),
+            "frames_sent": verdict.sent + ride_lost,
+            "frames_stored": verdict.stored,
+            "lost": verdict.lost + ride_lost,
+            "duplicated": verdict.duplicated,
+            "refused": report.frames_refused + sum(d["refused"] for d in last["devices"]),
+            "samples": stored.counters.get("samples", 0),
+            "activities": stored.activities,
+            "efforts": 0,
+            "board_changes": stored.counters.get("board_changes", 0),
+            "events": 0,
+            "dead_letters": last["dead_letters"],
+            "latency_ms": {key: latency[key] for key in ("p50", "p95", "p99")},
+        }
+        return DemoResult(figures, verdict.examples, restarts)
+
+    async def close(self) -> None:
+        """End whatever still runs; safe at any time."""
+        if self._gym is not None:
+            await self._gym.stop()
+        if self._supervisor is not None:
+            await self._supervisor.stop()
+
+    def _make_ride(self) -> None:
+        from device_profiles.files import read_recording
+
+        options = self._options
+        if options.ride is None:
+            from paceline.ride import write_ride
+
+            span_s = _ENDLESS_RIDE_S if options.seconds is None else max(int((options.seconds - _RIDE_LEAD_S) * options.speed), 2)
+            write_ride(self._ride, span_s, options.seed)
+        recording = read_recording(self._ride)
+        times = [point.t_us for point in recording.points] + [beat.t_us for beat in recording.beats]
+        if not times:
+            raise BadInputError(f"{self._ride}: no point with a time in it", cure="give a recorded activity with --ride")
+        self._ride_samples = len(recording.points) + len(recording.beats)
+        self._ride_s = (max(times) - min(times)) / 1e6 / options.speed
+
+    async def _end_ride(self) -> bool:
+        """Whether the ride came to its end; else the box is started again without it, and sends what it has."""
+        assert self._supervisor is not None
+        if time.monotonic() - self._began_s > self._ride_s + 1.0:
+            return True
+        settings = self.site.settings
+        quiet = settings.model_copy(update={"gateway": settings.gateway.model_copy(update={"files": ()})})
+        await self._supervisor.replace(next(role for role in roles(Site(quiet)) if role.name == "gateway"))
+        return False
+
+    async def _settled(self) -> dict[str, Any]:
+        """The snapshot once nothing waits in the box and the stores stood still for a moment; the last one when the time is up."""
+        end_s = time.monotonic() + _SETTLE_S
+        last: dict[str, Any] | None = None
+        still_s = time.monotonic()
+        while time.monotonic() < end_s:
+            await asyncio.sleep(0.25)
+            now = await fetch_live(self.site)
+            if now is None:
+                continue
+            waiting = sum(node["spool_rows"] for node in now["nodes"])
+            if last is None or waiting or now["frames_stored"] != last["frames_stored"]:
+                still_s = time.monotonic()
+            last = now
+            if time.monotonic() - still_s >= _STILL_S:
+                break
+        if last is None:
+            raise PacelineError("the platform does not answer", cure=f"see {self.site.logs / 'platform.log'}")
+        return last
+
+
+async def run_demo(demo: Demo, announce: Callable[[Demo], None], show: Show) -> DemoResult:
+    """The whole demo; Ctrl-C or SIGTERM end it early but cleanly, with its summary."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await demo.open()
+        announce(demo)
+        await demo.play(show, stop)
+        return await demo.finish()
+    finally:
+        await demo.close()
+
+
+def publish_line(demo: Demo) -> tuple[str, str]:
+    """Two lines that make one more athlete appear: with this program alone, and with mosquitto's tools."""
+    near = demo.site.settings.near
+    user, secret = f"{TENANT}/{GUEST}", demo.guest_secret
+    own = f"paceline node send --host {near.host} --port {near.port} --user {user} --password {secret} --seconds 30"
+    body = json.dumps(
+        {"device": GUEST, "boot": 1, "seq": "SEQ", "subject": f"{TENANT}/{GUEST}", "samples": [{"hr_bpm": 140, "speed_mps": 3.2}]},
+        separators=(",", ":"),
+    ).replace('"SEQ"', "'$(date +%s)'")
+    other = (
+        f"mosquitto_pub -h {near.host} -p {near.port} -u {user} -P {secret} -i {user} -q 1 -t {topic(TENANT, GUEST, 'up/json')} -m '{body}'"
+    )
+    return own, other

@@ -1,0 +1,42 @@
+"""Options that several commands share, and how a command reads its settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from paceline.config import Loaded, current_environment, load
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def settings_options(function: F) -> F:
+    """`--config` and `--data`."""
+    function = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data folder (default ./data).")(function)
+    return click.option("--config", "config_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with settings.")(
+        function
+    )
+
+
+def json_option(function: F) -> F:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def read_settings(config_file: Path | None, data: Path | None, options: dict[str, Any] | None = None) -> Loaded:
+    """The settings of this call; also sets the log level."""
+    loaded = load(config_file, current_environment(), {"data": data, **(options or {})})
+    logging.basicConfig(
+        level=loaded.settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+    return loaded
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, default=str))

@@ -1,0 +1,85 @@
+"""Wiring of one site: the settings each part gets, and the role processes `run` and `demo` keep alive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import SecretStr
+
+from broker.embedded import EmbeddedSettings
+from gateway.settings import GatewaySettings, NearBroker, UplinkBroker
+from paceline.config import as_environment
+from paceline.site import Site
+from paceline.supervise import Role, at_once, port_open
+
+if TYPE_CHECKING:
+    from processors.api import ApiOptions
+    from processors.platform import PlatformSettings
+
+Broker = Literal["central", "near"]
+
+
+def embedded_settings(site: Site, broker: Broker) -> EmbeddedSettings:
+    """The embedded broker `central` or `near`."""
+    where = site.settings.central if broker == "central" else site.settings.near
+    return EmbeddedSettings(host=where.host, port=where.port, password_file=site.password_file(broker), max_connections=2048)
+
+
+def gateway_settings(site: Site) -> GatewaySettings:
+    """The box: a node of the central broker, and the platform side of the near one."""
+    s = site.settings
+    return GatewaySettings(
+        data_dir=site.gateway_dir,
+        tenant=s.tenant,
+        node=s.gateway.node,
+        password=SecretStr(site.secret("central", site.box_user)),
+        uplink=UplinkBroker(host=s.central.host, port=s.central.port),
+        near=NearBroker(
+            host=s.near.host, port=s.near.port, username="platform/gateway", password=SecretStr(site.secret("near", "platform/gateway"))
+        ),
+        files=s.gateway.files,
+        spool=s.gateway.spool,
+        frame_ms=s.gateway.frame_ms,
+    )
+
+
+def platform_settings(site: Site) -> PlatformSettings:
+    """Ingest, runner and API in one process."""
+    from processors.platform import PlatformSettings
+
+    s = site.settings
+    return PlatformSettings(
+        data_dir=site.platform_dir,
+        tenant=s.tenant,
+        host=s.central.host,
+        port=s.central.port,
+        password=SecretStr(site.secret("central", "platform/ingest")),
+        control_password=SecretStr(site.secret("central", "platform/control")),
+        api_host=s.api.host,
+        api_port=s.api.port,
+        api_token=s.api.token,
+    )
+
+
+def api_options(site: Site) -> ApiOptions:
+    """Where the API listens and who may read it."""
+    from processors.api import ApiOptions
+
+    s = site.settings
+    return ApiOptions(s.tenant, s.api.host, s.api.port, s.api.token.get_secret_value())
+
+
+def roles(site: Site) -> list[Role]:
+    """The processes of the site, in the order they start."""
+    s = site.settings
+    env = as_environment(s)
+    brokers: list[Role] = []
+    for name in ("central", "near"):
+        where = s.central if name == "central" else s.near
+        if where.kind == "embedded":
+            brokers.append(Role(f"broker-{name}", ("broker", "serve", name), env, port_open(where.host, where.port)))
+    return [
+        *brokers,
+        Role("platform", ("process",), env, port_open(s.api.host, s.api.port)),
+        Role("gateway", ("gateway",), env, at_once),
+    ]
