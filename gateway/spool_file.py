@@ -1,0 +1,410 @@
+"""The spool's file: rows, ledger and limits behind one connection, used by the writer thread only.
+
+Invariants: row numbers ascend and are never given to other bytes within an epoch; rows leave only together with their counts; what
+`commit` returned is on the disk. Errors leave as StoreError, SpoolFullError or DamagedError, with nothing changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from broker.errors import StoreError
+from broker.faultpoints import hit
+from gateway.ranges import Range, RangeSet
+from gateway.spool_disk import (
+    MAX_QUARANTINED,
+    PAGE_BYTES,
+    DamagedError,
+    FullPolicy,
+    Reserve,
+    SpoolSettings,
+    connect,
+    create,
+    explain,
+    read_epoch,
+    read_ledger,
+    side_file,
+    split_cap,
+    write_ledger,
+)  # fmt: skip
+from gateway.spool_ledger import Ledger, listed_ranges
+from gateway.spool_row import decode_record, encode_record
+from gateway.spool_salvage import LEAP, finish_swap, salvage, wal_leftovers
+
+log = logging.getLogger(__name__)
+
+_SQLITE: Final = (sqlite3.Error, MemoryError, OSError)
+_ROW_OVERHEAD_BYTES: Final = 17 + 10  # head of the record, and its cell in the page: pointer, lengths, rowid
+_RELIST_ROWS: Final = 20_000  # appended rows after which the ledger is written anyway, so that an open after a kill counts few again
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of one append as (device, frame); `size` is what they take in the database, in bytes."""
+
+    rows: Sequence[tuple[bytes, bytes]]
+    size: int
+
+
+def group_of(rows: Sequence[tuple[bytes, bytes]]) -> Group:
+    """A group with its size."""
+    return Group(rows, sum([len(device) + len(frame) for device, frame in rows]) + _ROW_OVERHEAD_BYTES * len(rows))
+
+
+@dataclass(slots=True)
+class Settlement:
+    """Rows that leave: stored by the next hop (reason None) or refused by it, and damaged ones to quarantine."""
+
+    gone: list[tuple[int, int, str | None]] = field(default_factory=list[tuple[int, int, "str | None"]])
+    damaged: list[int] = field(default_factory=list[int])
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did: the first row of each group (None: refused, the spool is full) and the rows dropped to make room."""
+
+    firsts: list[int | None]
+    dropped: list[Range]
+
+
+class SpoolFile:
+    """An open spool database. One thread."""
+
+    def __init__(self, path: Path, settings: SpoolSettings, random_bits: Callable[[int], int]) -> None:
+        """Open or create `path`, salvaging what is damaged. StoreError when the disk does not let us."""
+        self.path = path
+        self.policy: FullPolicy = settings.full_policy
+        self._limits = split_cap(settings.cap_bytes)
+        self._reserve = Reserve(path, self._limits.reserve_bytes)
+        self._check_below_bytes = settings.check_below_bytes
+        self._random_bits = random_bits
+        self._link: sqlite3.Connection | None = None
+        self.rows = RangeSet()
+        self.ledger = Ledger()
+        self.used_bytes = 0
+        self._wal_pages = 0
+        self._listed_end = 0
+        try:
+            finish_swap(path)
+            self._open_or_salvage()
+        except OSError as error:
+            raise _plain(explain(error, path)) from error
+
+    def _open_or_salvage(self) -> None:
+        wal = side_file(self.path, "-wal")
+        wal_image = wal.read_bytes() if wal.exists() else b""
+        try:
+            if wal_image and (not self.path.exists() or not self.path.stat().st_size):
+                raise DamagedError(f"{self.path} is gone but its WAL is not")
+            self._open(wal_image)
+        except (*_SQLITE, DamagedError) as error:
+            self._drop_link()
+            meaning = error if isinstance(error, DamagedError) else explain(error, self.path)
+            if not isinstance(meaning, DamagedError):
+                raise meaning from error
+            log.error("spool: %s: salvaging", meaning)  # noqa: TRY400 - the damage is the news, not our stack
+            self.salvage(None)
+
+    def salvage(self, known: Ledger | None) -> None:
+        """Rebuild the file from every record that holds. StoreError when the disk does not let us: try again later."""
+        self._drop_link()
+        try:
+            salvage(self.path, self._random_bits(64), known)
+            self._open(b"")
+        except (*_SQLITE, DamagedError) as error:
+            self._drop_link()
+            meaning = error if isinstance(error, DamagedError) else explain(error, self.path)
+            raise _plain(meaning) from error
+
+    def reopen(self) -> None:
+        """Salvage a file that turned out damaged while open; epoch, numbers and counts in memory stay the truth."""
+        known = self.ledger.copy()
+        known.end, known.ranges = self.ledger.end, self.rows.ranges()
+        self.salvage(known)
+
+    def _open(self, wal_image: bytes) -> None:
+        fresh = not self.path.exists() or not self.path.stat().st_size
+        self._link = link = create(self.path, self._random_bits(64)) if fresh else connect(self.path)
+        if self.path.stat().st_size <= self._check_below_bytes and link.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise DamagedError(f"{self.path}: the integrity check failed")
+        epoch, ledger = read_epoch(link), read_ledger(link)
+        if ledger is None or ledger.epoch != epoch:
+            raise DamagedError(f"{self.path}: ledger or epoch is damaged")
+        self.ledger = ledger
+        self._listed_end = ledger.end
+        self._load_rows()
+        _, frames, _ = link.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._take_leftovers(wal_image, max(frames, 0))
+        self._set_limits()
+        self._reserve.hold()
+
+    def _load_rows(self) -> None:
+        """Rows below the ledger's end are as it says; those from there on are counted again from the table."""
+        link, ledger = self._connection(), self.ledger
+        rows = RangeSet(ledger.ranges or ())
+        if ledger.ranges is None:
+            for (n,) in link.execute("SELECT n FROM rows WHERE n < ? ORDER BY n", (ledger.end,)):
+                rows.add(n, n)
+        end = ledger.end
+        for n, record in link.execute("SELECT n, record FROM rows WHERE n >= ? ORDER BY n", (ledger.end,)):
+            row = decode_record(record) if isinstance(record, bytes) else None
+            if row is not None and row.n == n:
+                ledger.tally(row.device).taken += 1
+            ledger.corrupt += n - end
+            rows.add(n, n)
+            end = n + 1
+        ledger.end = end
+        self.rows = rows
+
+    def _take_leftovers(self, wal_image: bytes, taken_frames: int) -> None:
+        left = wal_leftovers(wal_image, taken_frames, self.ledger.end)
+        if not left.records and not left.committed:
+            return
+        link, ledger = self._connection(), self.ledger.copy()
+        rows = self.rows.copy()
+        link.execute("BEGIN IMMEDIATE")
+        for n, record in sorted(left.records.items()):
+            row = decode_record(record)
+            assert row is not None
+            link.execute("INSERT INTO rows VALUES (?, ?)", (n, record))
+            ledger.tally(row.device).taken += 1
+            ledger.corrupt += n - ledger.end if left.committed else 0
+            ledger.end = n + 1
+            rows.add(n, n)
+        ledger.salvaged += len(left.records)
+        ledger.end += LEAP
+        self._write(ledger, rows)
+        link.execute("COMMIT")
+        self.ledger, self.rows = ledger, rows
+        log.warning("spool %s: its WAL was cut short; %d rows saved from the rest", self.path, len(left.records))
+
+    @property
+    def epoch(self) -> int:
+        """The 64 random bits drawn when the spool began."""
+        return self.ledger.epoch
+
+    @property
+    def is_open(self) -> bool:
+        """False after a salvage that the disk did not allow: `reopen` tries again."""
+        return self._link is not None
+
+    @property
+    def rows_limit_bytes(self) -> int:
+        """Where appends stop."""
+        return self._limits.rows_pages * PAGE_BYTES
+
+    @property
+    def group_limit_bytes(self) -> int:
+        """Most bytes of rows one commit should hold, so that the WAL stays bounded."""
+        return self._limits.wal_bytes // 2
+
+    def set_cap(self, cap_bytes: int) -> None:
+        """Change the cap now. A lower one refuses or drops at once; the file itself shrinks when the spool runs empty."""
+        self._limits = split_cap(cap_bytes)
+        self._reserve.resize(self._limits.reserve_bytes)
+        if self._link is not None:
+            with self._errors():
+                self._set_limits()
+                self._reserve.hold()
+
+    def commit(self, groups: Sequence[Group], settle: Settlement | None) -> Committed:
+        """Settle, then append, in one durable transaction. All or nothing, except that groups without room are None in the answer."""
+        link = self._connection()
+        with self._errors():
+            size = sum([group.size for group in groups])
+            if not settle and self.ledger.end - self._listed_end < _RELIST_ROWS:
+                if self._has_room(size):
+                    return self._append_only(link, groups, size)
+                if self.policy == "reject_new" and not any(self._has_room(group.size) for group in groups):
+                    self.ledger.rejected += sum(len(group.rows) for group in groups)
+                    return Committed([None] * len(groups), [])
+            link.execute("BEGIN IMMEDIATE")
+            rows, ledger = self.rows.copy(), self.ledger.copy()
+            if settle:
+                hit("spool.before_free")
+                self._settle(link, settle, rows, ledger)
+            dropped: list[Range] = []
+            firsts: list[int | None] = []
+            for group in groups:
+                if self._make_room(group, rows, ledger, dropped):
+                    firsts.append(ledger.end)
+                    _insert(link, ledger.end, group.rows)
+                    _count_taken(ledger, group.rows)
+                    rows.add(ledger.end, ledger.end + len(group.rows) - 1)
+                    ledger.end += len(group.rows)
+                else:
+                    firsts.append(None)
+                    ledger.rejected += len(group.rows)
+            self._write(ledger, rows)
+            self._end(link)
+            self.rows, self.ledger = rows, ledger
+            self._wal_pages += 8 + size // (PAGE_BYTES - 400)
+            self._measure()
+            self._shrink_if_empty()
+            return Committed(firsts, dropped)
+
+    def _append_only(self, link: sqlite3.Connection, groups: Sequence[Group], size: int) -> Committed:
+        link.execute("BEGIN IMMEDIATE")
+        firsts: list[int | None] = []
+        end = self.ledger.end
+        for group in groups:
+            firsts.append(end)
+            end += len(group.rows)
+        rows = [row for group in groups for row in group.rows]
+        _insert(link, self.ledger.end, rows)
+        self._end(link)
+        self.rows.add(self.ledger.end, end - 1)
+        self.ledger.end = end
+        _count_taken(self.ledger, rows)
+        self._wal_pages += 3 + size // (PAGE_BYTES - 400)
+        self._measure()
+        return Committed(firsts, [])
+
+    @staticmethod
+    def _end(link: sqlite3.Connection) -> None:
+        hit("spool.before_commit")
+        link.execute("COMMIT")
+        hit("spool.after_commit")
+
+    def _settle(self, link: sqlite3.Connection, settle: Settlement, rows: RangeSet, ledger: Ledger) -> None:
+        for first, last, reason in settle.gone:
+            for low, high in rows.remove(first, last):
+                ledger.count_gone(_devices(link, low, high), reason)
+                link.execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (low, high))
+        for n in settle.damaged:
+            if rows.remove(n, n):
+                ledger.corrupt += 1
+                link.execute("INSERT INTO quarantine(n, record) SELECT n, record FROM rows WHERE n = ? AND typeof(record) = 'blob'", (n,))
+                link.execute("DELETE FROM rows WHERE n = ?", (n,))
+        if settle.damaged:
+            link.execute("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (MAX_QUARANTINED,))
+
+    def _has_room(self, size: int) -> bool:
+        link = self._connection()
+        (pages,), (free,) = link.execute("PRAGMA page_count").fetchone(), link.execute("PRAGMA freelist_count").fetchone()
+        need = 6 + size // (PAGE_BYTES - 400)
+        if not self._reserve.held and need > free and not self._reserve.hold():
+            return False  # the disk is full: only pages we already own may be filled
+        return pages - free + need <= self._limits.rows_pages
+
+    def _make_room(self, group: Group, rows: RangeSet, ledger: Ledger, dropped: list[Range]) -> bool:
+        """Whether `group` fits now, after dropping the oldest rows if that is the policy."""
+        while not self._has_room(group.size):
+            if self.policy != "drop_oldest" or not rows:
+                return False
+            for low, high in rows.lowest(max(64, len(group.rows), len(rows) // 50)):
+                rows.remove(low, high)
+                self._connection().execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (low, high))
+                ledger.dropped += high - low + 1
+                dropped.append((low, high))
+        return True
+
+    def _write(self, ledger: Ledger, rows: RangeSet) -> None:
+        ledger.serial += 1
+        ledger.ranges = listed_ranges(rows)
+        self._listed_end = ledger.end
+        write_ledger(self._connection(), ledger)
+
+    def checkpoint_if_due(self) -> None:
+        """Move the WAL into the database once it is as long as it may get; called after the rows were acknowledged."""
+        if self._wal_pages * PAGE_BYTES >= self._limits.wal_bytes:
+            with self._errors():
+                _, frames, moved = self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._wal_pages = max(0, frames - moved)
+
+    def make_room_on_disk(self) -> None:
+        """The disk is full: give back the reserve and empty the WAL, so that rows can still leave."""
+        self._reserve.release()
+        with self._errors():
+            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._wal_pages = 0
+
+    def hold_reserve(self) -> None:
+        """Take the reserve again once the disk has room."""
+        self._reserve.hold()
+
+    def close(self) -> None:
+        """Write the ledger, empty the WAL, close. Never raises: what could not be written is found again at the next open."""
+        try:
+            link = self._connection()
+            link.execute("BEGIN IMMEDIATE")
+            self._write(self.ledger, self.rows)
+            link.execute("COMMIT")
+            link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (*_SQLITE, StoreError) as error:
+            log.warning("spool %s: closing: %s", self.path, error)
+        self._drop_link()
+
+    def _set_limits(self) -> None:
+        link = self._connection()
+        link.execute(f"PRAGMA max_page_count={self._limits.max_pages}")
+        link.execute(f"PRAGMA journal_size_limit={self._limits.wal_bytes}")
+        self._measure()
+
+    def _measure(self) -> None:
+        link = self._connection()
+        (pages,), (free,) = link.execute("PRAGMA page_count").fetchone(), link.execute("PRAGMA freelist_count").fetchone()
+        self.used_bytes = (pages - free) * PAGE_BYTES
+
+    def _shrink_if_empty(self) -> None:
+        link = self._connection()
+        (pages,) = link.execute("PRAGMA page_count").fetchone()
+        if not self.rows and pages > self._limits.max_pages:
+            link.execute("VACUUM")
+            self._set_limits()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._link is None:
+            raise StoreError(f"spool {self.path} is not open", cure="see the alarm before this one; it is retried")
+        return self._link
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._link.close()
+        self._link = None
+
+    @contextlib.contextmanager
+    def _errors(self) -> Generator[None]:
+        """Roll back and say what an error means."""
+        try:
+            yield
+        except _SQLITE as error:
+            if self._link is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    if self._link.in_transaction:
+                        self._link.execute("ROLLBACK")
+            raise explain(error, self.path) from error
+
+
+def _plain(error: StoreError | DamagedError) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"spool {error}: it cannot be salvaged now", cure="check the disk (dmesg, free space); it is retried")
+
+
+def _insert(link: sqlite3.Connection, first: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+    records = [(n, encode_record(n, device, frame)) for n, (device, frame) in enumerate(rows, first)]
+    link.executemany("INSERT INTO rows VALUES (?, ?)", records)
+
+
+def _count_taken(ledger: Ledger, rows: Sequence[tuple[bytes, bytes]]) -> None:
+    for device, count in Counter([device for device, _ in rows]).items():
+        ledger.tally(device.decode()).taken += count
+
+
+def _devices(link: sqlite3.Connection, first: int, last: int) -> dict[str, int]:
+    """Rows by device in `first..last`; a damaged record counts for nobody."""
+    counts: dict[str, int] = {}
+    for (record,) in link.execute("SELECT record FROM rows WHERE n BETWEEN ? AND ?", (first, last)):
+        row = decode_record(record) if isinstance(record, bytes) else None
+        if row is not None:
+            counts[row.device] = counts.get(row.device, 0) + 1
+    return counts

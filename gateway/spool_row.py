@@ -1,0 +1,84 @@
+"""The bytes of one spool row: a record that stands for itself, so that it can be found again in the ruins of a database.
+
+`magic 4s | crc32 u32 | n u48 | len(frame) u16 | len(device) u8 | device | frame`, little-endian; the CRC covers all after it. A record is
+shorter than a page of the database, so SQLite keeps it in one piece and `carve` finds it in any part of a damaged file.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+from broker.frames import MAX_FRAME_BYTES
+
+ROW_MAGIC: Final = b"\xb7Pr1"
+MAX_DEVICE_BYTES: Final = 255
+MAX_RECORD_BYTES: Final = 17 + MAX_DEVICE_BYTES + MAX_FRAME_BYTES
+_BODY: Final = struct.Struct("<HIHB")  # low 16 and high 32 bits of n, len(frame), len(device)
+_CRC: Final = struct.Struct("<I")
+_HEAD_BYTES: Final = 17
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRow:
+    """What is appended: the bytes of a frame and the device it is counted for."""
+
+    frame: bytes
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row read back with its CRC checked."""
+
+    n: int
+    device: str
+    frame: bytes
+
+
+def check_row(row: SpoolRow) -> bytes:
+    """The device as bytes; ValueError when the row cannot be stored."""
+    device = row.device.encode()
+    if not 0 < len(row.frame) <= MAX_FRAME_BYTES or not 0 < len(device) <= MAX_DEVICE_BYTES:
+        raise ValueError(
+            f"row of device {row.device!r} with {len(row.frame)} bytes: 1..{MAX_FRAME_BYTES} bytes and a device name are needed"
+        )
+    return device
+
+
+def encode_record(n: int, device: bytes, frame: bytes) -> bytes:
+    """The record of row `n`."""
+    body = _BODY.pack(n & 0xFFFF, n >> 16, len(frame), len(device)) + device + frame
+    return ROW_MAGIC + _CRC.pack(crc32(body)) + body
+
+
+def decode_record(record: bytes) -> StoredRow | None:
+    """The row in `record`, None when a byte of it changed."""
+    if len(record) < _HEAD_BYTES or record[:4] != ROW_MAGIC or _CRC.unpack_from(record, 4)[0] != crc32(memoryview(record)[8:]):
+        return None
+    low, high, frame_bytes, device_bytes = _BODY.unpack_from(record, 8)
+    at = _HEAD_BYTES + device_bytes
+    if at + frame_bytes != len(record):
+        return None
+    return StoredRow(high << 16 | low, record[_HEAD_BYTES:at].decode(errors="replace"), record[at:])
+
+
+def carve(image: bytes) -> Iterator[tuple[StoredRow, bytes]]:
+    """Every undamaged record in raw bytes of a file, in file order, with repeats; `(row, record)`."""
+    at, end = image.find(ROW_MAGIC), len(image)
+    while at >= 0:
+        head = image[at : at + _HEAD_BYTES]
+        if len(head) == _HEAD_BYTES:
+            _, _, frame_bytes, device_bytes = _BODY.unpack_from(head, 8)
+            stop = at + _HEAD_BYTES + device_bytes + frame_bytes
+            if stop <= end and frame_bytes <= MAX_FRAME_BYTES:
+                record = image[at:stop]
+                row = decode_record(record)
+                if row is not None:
+                    yield row, record
+                    at = image.find(ROW_MAGIC, stop)
+                    continue
+        at = image.find(ROW_MAGIC, at + 1)
