@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.acks import Ack, Refusal, encode_ack, encode_ack_json, to_ranges
-from broker.bundles import HEADER_BYTES, MAGIC, MAX_BUNDLE_BYTES, MAX_N, Bundle, decode_bundle
+from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_N, Bundle, decode_bundle
 from broker.errors import Reason, Rejected
 from broker.frames import Clock, Frame, decode_frame
 from broker.ids import route_of, subject_tenant
@@ -29,7 +29,7 @@ UP_LEAVES: Final = ("up", "up/json")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A refused row, or a whole message when `n` is None. `raw` is the row's bytes (its JSON text), or the message's.
+    """A refused row, or a whole message when `n` is None. `raw` is the row's bytes (or its JSON text), or the message's.
 
     Of the rows a damaged body has swallowed, the first holds the message and the others nothing.
     """
@@ -209,6 +209,6 @@ def _ack(epoch: int, first_n: int, count: int, refused: Sequence[tuple[int, str]
     return Ack(epoch, to_ranges(n for n in range(first_n, first_n + count) if n not in bad), tuple(refusals))
 
 
-def is_bundle(raw: bytes) -> bool:
-    """Whether the raw bytes of a dead letter are a whole binary message rather than one frame."""
-    return raw[:1] == bytes((MAGIC,))
+def is_frame(raw: bytes) -> bool:
+    """Whether the raw bytes of a dead letter are one frame (an array of ten) rather than a message, a JSON text or junk."""
+    return raw[:1] == b"\x9a"

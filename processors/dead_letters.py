@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from broker.errors import BadInputError
 from broker.topics import parse_topic
-from processors.accept import Accepted, accept, accept_row, is_bundle
+from processors.accept import Accepted, accept, accept_row, is_frame
 from processors.dead_store import StoredDead, counts_by_reason, dropped_count, select_dead
 from processors.log import SqliteLog
 
@@ -89,6 +89,6 @@ def replay(log: SqliteLog, ids: Iterable[int], now_us: int) -> Replayed:
 def _again(stored: StoredDead, now_us: int) -> Accepted:
     letter = stored.letter
     address = parse_topic(letter.topic)
-    if address is None or address.leaf == "up/json" or is_bundle(letter.raw):
+    if address is None or not is_frame(letter.raw):
         return accept(letter.topic, letter.raw, now_us)
     return accept_row(address, letter.topic, letter.raw, now_us)
