@@ -1,8 +1,8 @@
 """Clocks: when a sample was taken, in UTC, as an offset to the monotonic clock of whoever stamped it.
 
-The box dates a dumb sensor with its own clocks, read together. A device that numbers itself but has no clock is dated by `OriginClock`: each
-arrival bounds its offset to the box's *monotonic* clock from above (no message arrives before it was sent), so the smallest of many is the
-best. UTC joins only when a frame is dated: a step of the system clock (NTP, 1970 then corrected) changes later offsets and no model.
+The box dates a dumb sensor with its own clocks, read together. A device that numbers itself but has no clock is dated by `OriginClock`:
+each arrival bounds its offset to the box's *monotonic* clock from above (no message arrives before it was sent), so the smallest of many
+is the best. UTC joins only when a frame is dated: a step of the system clock (NTP, 1970 then corrected) moves later offsets and no model.
 Invariant: a system clock before `EARLIEST_UTC_US` is not set, and nothing is dated from it.
 """
 

@@ -1,0 +1,182 @@
+"""The gateway process: sources, intake, spool, uplink and remote configuration wired together. Wiring only.
+
+`run` works until it is cancelled and then ends in order: sources stop, the uplink says offline, the spool commits and closes. A part that
+crashes is started again while the others go on. Refuses to start without a spool, or beside another gateway on the same directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from pathlib import Path
+from random import SystemRandom
+
+from broker.nodeconfig import NodeConfig, NodeState
+from gateway.clock import EARLIEST_UTC_US
+from gateway.data_lock import locked_directory
+from gateway.file_source import FileSource
+from gateway.fleet import Fleet
+from gateway.intake import Intake, read_clock
+from gateway.keeping import keep_running
+from gateway.link import LinkSettings, tls_context
+from gateway.near import NearListener
+from gateway.refused import RefusedStore
+from gateway.remote_config import RemoteConfig
+from gateway.settings import GatewaySettings
+from gateway.spool import Spool, SpoolSettings
+from gateway.uplink import Uplink, UplinkSettings
+from gateway.uplink_switch import UplinkSwitch
+
+log = logging.getLogger(__name__)
+
+MAX_DEVICES_SHOWN = 500  # of the state document; the counts of all stay in the spool
+
+
+async def run(settings: GatewaySettings) -> None:
+    """Run one gateway until cancelled. ConfigError or StoreError when it cannot start."""
+    with locked_directory(settings.data_dir), RefusedStore(settings.data_dir / "refused.db") as refused:
+        gateway = Gateway(settings, refused)
+        await gateway.open()
+        try:
+            await gateway.serve()
+        finally:
+            await gateway.close()
+
+
+class Gateway:
+    """The parts of one process. `await open()`, `await serve()` until cancelled, `await close()`."""
+
+    def __init__(self, settings: GatewaySettings, refused: RefusedStore) -> None:
+        self._settings = settings
+        self._refused = refused
+        self._random = SystemRandom().random
+        self._crashes: Counter[str] = Counter()
+        self.fleet = Fleet()
+        self._uplink = UplinkSwitch(self._make_uplink, self._crashes, random=self._random)
+        self._config = RemoteConfig(
+            settings.data_dir,
+            NodeConfig(version=0, frame_ms=settings.frame_ms),
+            apply=self._apply,
+            healthy=self._uplink.wait_healthy,
+            trial_s=settings.trial_s,
+        )
+        self._spool: Spool | None = None
+        self._intake: Intake | None = None
+        self._near: NearListener | None = None
+        self._files: list[FileSource] = []
+
+    async def open(self) -> None:
+        """Open the spool and build the parts; nothing runs yet."""
+        tls_context(self._link())  # a certificate that cannot be read is an error now, not later
+        cap_bytes, policy = self._limits(self._config.current)
+        self._spool = await Spool.open(self._settings.data_dir / "spool.db", SpoolSettings(cap_bytes=cap_bytes, full_policy=policy))
+        settings = self._settings
+        intake = self._intake = Intake(self._spool, settings.tenant, lambda: self._config.current)
+        if settings.near is not None:
+            self._near = NearListener(settings.near, settings.tenant, settings.node, intake, self._refused, self.fleet, random=self._random)
+        self._files = [FileSource(replay, intake, settings.tenant, random_boot=lambda: secrets.randbits(64)) for replay in settings.files]
+
+    async def serve(self) -> None:
+        """Run all parts until cancelled: the sources end first, then the uplink."""
+        log.info("gateway %s/%s runs in %s", self._settings.tenant, self._settings.node, self._settings.data_dir)
+        async with asyncio.TaskGroup() as upward:
+            upward.create_task(self._uplink.run())
+            upward.create_task(keep_running("config", self._config.run, self._crashes, random=self._random))
+            async with asyncio.TaskGroup() as sources:
+                if self._near is not None:
+                    sources.create_task(keep_running("near", self._near.run, self._crashes, random=self._random))
+                for source in self._files:
+                    name = f"file_{source.status.path.name}"
+                    sources.create_task(keep_running(name, source.run, self._crashes, random=self._random))
+            await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Commit and close the spool."""
+        if self._spool is not None:
+            await self._spool.close()
+        log.info("gateway %s/%s ended", self._settings.tenant, self._settings.node)
+
+    def state(self) -> NodeState:
+        """What this node says of itself."""
+        assert self._spool is not None
+        stats = self._spool.stats()
+        devices = sorted(stats.devices, key=lambda d: d.device)[:MAX_DEVICES_SHOWN]
+        return NodeState(
+            online=True,
+            epoch=f"{self._spool.epoch:016x}",
+            cfg_version=self._config.current.version,
+            cfg_error=self._config.error,
+            spool_rows=stats.rows,
+            spool_bytes=stats.bytes,
+            hours_left=stats.hours_left,
+            counters=self._counters(),
+            devices=tuple(devices),
+        )
+
+    def _counters(self) -> dict[str, int]:
+        assert self._spool is not None
+        assert self._intake is not None
+        stats = self._spool.stats()
+        counters = {
+            "spool_rejected": stats.rejected,
+            "spool_dropped": stats.dropped,
+            "spool_corrupt": stats.corrupt,
+            "spool_salvaged": stats.salvaged,
+            "without_room": self._intake.without_room,
+            "clock_unset": int(read_clock().utc_us < EARLIEST_UTC_US),
+        }
+        if self._near is not None:
+            nodes = self.fleet.nodes()
+            counters |= self._near.counters.as_dict() | {f"near_{name}": count for name, count in self._near.dropped.items()}
+            counters |= {"near_nodes": len(nodes), "near_online": sum(node.online for node in nodes)}
+            counters |= {f"near_refused_{reason}": rows for reason, rows in self._refused.counts.items()}
+        for source in self._files:
+            counters[f"files_{source.status.state}"] = counters.get(f"files_{source.status.state}", 0) + 1
+        return counters | {f"crashed_{_word(name)}": count for name, count in self._crashes.items()}
+
+    def _make_uplink(self) -> Uplink:
+        assert self._spool is not None
+        return Uplink(
+            self._spool,
+            UplinkSettings(self._settings.tenant, self._settings.node, self._link()),
+            on_cfg=self._config.offer,
+            on_cmd=_refuse_command,
+            state=self.state,
+            random=self._random,
+        )
+
+    def _link(self) -> LinkSettings:
+        own, told = self._settings.uplink, self._config.current.uplink
+        return LinkSettings(
+            host=told.host if told else own.host,
+            port=told.port if told else own.port,
+            username=f"{self._settings.tenant}/{self._settings.node}",
+            password=self._settings.password.get_secret_value(),
+            tls=told.tls if told else own.tls,
+            ca_file=own.ca_file,
+        )
+
+    def _limits(self, config: NodeConfig):  # noqa: ANN202 - (bytes, policy), inferred with its literals
+        own = self._settings.spool
+        return config.spool_cap_bytes or own.cap_bytes, config.full_policy or own.full_policy
+
+    async def _apply(self, config: NodeConfig, changed: frozenset[str]) -> None:
+        """Restart or adjust only what changed; bindings and frame length are read where they are used."""
+        assert self._spool is not None
+        if changed & {"spool_cap_bytes", "full_policy"}:
+            self._spool.set_limits(*self._limits(config))
+        if "uplink" in changed:
+            self._uplink.replace()
+
+
+def _refuse_command(raw: bytes) -> bytes:
+    """No command exists yet; the answer says so."""
+    log.warning("command of %d bytes refused: this gateway has no commands", len(raw))
+    return b'{"error":"unknown command"}'
+
+
+def _word(name: str) -> str:
+    """A name that may stand in a counter: the file's own name only, bounded."""
+    return Path(name).name[:64]

@@ -1,0 +1,114 @@
+"""What a gateway process is told at its start, by `paceline` or by one JSON file. Everything else comes on `cfg` (`remote_config`).
+
+Unknown keys are errors that name the field. Passwords are `SecretStr`: they print as stars.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from broker.errors import ConfigError
+from broker.ids import check_id
+from broker.topics import PLATFORM
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+_Host = Annotated[str, Field(min_length=1, max_length=253)]
+_Port = Annotated[int, Field(ge=1, le=65_535)]
+_Id = Annotated[str, AfterValidator(lambda v: check_id(v, "id"))]
+
+
+class UplinkBroker(BaseModel):
+    """The broker of the platform. `ca_file` None: the system's certificates."""
+
+    model_config = _STRICT
+    host: _Host
+    port: _Port
+    tls: bool = False
+    ca_file: Path | None = None
+
+
+class NearBroker(BaseModel):
+    """The box's own broker, where devices near by connect. `username` is a platform principal (`platform/...`) of that broker."""
+
+    model_config = _STRICT
+    host: _Host
+    port: _Port
+    username: str = "platform/box"
+    password: SecretStr
+
+    @model_validator(mode="after")
+    def _platform(self) -> NearBroker:
+        tenant, _, name = self.username.partition("/")
+        if tenant != PLATFORM or check_id(name, "user name after platform/") != name:
+            raise ValueError(f"username {self.username!r} must be {PLATFORM}/NAME: the box is the platform side of its own broker")
+        return self
+
+
+class FileReplay(BaseModel):
+    """One recording replayed as a live device.
+
+    `speed` 1-1000 times real time, 0 as fast as the spool takes it. `shift` "none" keeps the recorded times (a repeat counts once); "now"
+    moves them: at speed 1 the first sample is now, at any other speed the last one is (dates in the future would be refused).
+    """
+
+    model_config = _STRICT
+    path: Path
+    athlete: _Id | None = None
+    device: _Id | None = None
+    speed: float = Field(default=1.0, ge=0, le=1000)
+    shift: Literal["none", "now"] = "none"
+    start_after_s: float = Field(default=0.0, ge=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _speed(self) -> FileReplay:
+        if 0 < self.speed < 1:
+            raise ValueError("speed must be 0 (no pacing) or 1 to 1000")
+        return self
+
+
+class SpoolLimits(BaseModel):
+    """Size and policy of the spool, until `cfg` says otherwise."""
+
+    model_config = _STRICT
+    cap_bytes: int = Field(default=256_000_000, ge=1_000_000)
+    full_policy: Literal["reject_new", "drop_oldest"] = "reject_new"
+
+
+class GatewaySettings(BaseModel):
+    """Everything one gateway process needs. Two processes must never share `data_dir` (a lock refuses the second)."""
+
+    model_config = _STRICT
+    data_dir: Path
+    tenant: _Id
+    node: _Id
+    password: SecretStr
+    uplink: UplinkBroker
+    near: NearBroker | None = None
+    files: tuple[FileReplay, ...] = ()
+    spool: SpoolLimits = SpoolLimits()
+    frame_ms: int = Field(default=250, ge=50, le=10_000)
+    trial_s: float = Field(default=60.0, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _names(self) -> GatewaySettings:
+        if self.tenant == PLATFORM:
+            raise ValueError(f"tenant {PLATFORM!r} is reserved")
+        named = [replay.device for replay in self.files if replay.device is not None]
+        if len(named) != len(set(named)):
+            raise ValueError("files: two replays have the same device")
+        return self
+
+
+def load_settings(path: Path) -> GatewaySettings:
+    """The settings in a JSON file; ConfigError names the file and the field."""
+    try:
+        return GatewaySettings.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", cure="give an existing JSON file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "document"
+        raise ConfigError(f"{path}: {field}: {first['msg']}", cure="see gateway/settings.py for the keys") from error
