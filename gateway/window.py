@@ -20,6 +20,11 @@ from gateway.ranges import Range, RangeSet
 _KNOWN_REASONS = frozenset(Reason)
 
 
+def known_reason(reason: str) -> str:
+    """The word to count a peer's reason under: bounded, whatever it sends."""
+    return reason if reason in _KNOWN_REASONS else "other"
+
+
 @dataclass(frozen=True, slots=True)
 class WindowSettings:
     """Limits of the window. Times in seconds."""
@@ -193,7 +198,7 @@ class Window:
         rows = sum(b - a + 1 for a, b in settled)
         self.counters["refused_rows"] += rows
         if rows:
-            self.refused_by_reason[reason if reason in _KNOWN_REASONS else "other"] += rows
+            self.refused_by_reason[known_reason(reason)] += rows
         return settled
 
     def _settle(self, ranges: Iterable[Range], now: float) -> list[Range]:

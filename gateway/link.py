@@ -1,0 +1,178 @@
+"""One MQTT connection of a node by aiomqtt, with what aiomqtt 2.5 leaves open: a bounded inbox, and an end that really ends.
+
+The inbox drops its oldest message when full and counts it (an ack that is lost so is asked for again by a re-send). A connection attempt
+that fails or is cancelled leaves no socket, reader or task behind, and a blocked socket does not delay the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
+
+from broker.errors import ConfigError, LinkError
+
+_log = logging.getLogger(__name__)
+_INBOX_MESSAGES: Final = 512
+_LEAVE_TIMEOUT_S: Final = 1.0
+_REFUSED_CODES: Final = frozenset({132, 133, 134, 135, 138})  # protocol, client id, password, not authorised, banned
+_UNSPECIFIED: Final = 128  # what paho says of any connection the other side ended
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Where and as whom to connect. Client id and user name are `username` (`tenant/node`). Times in seconds.
+
+    A dead connection is noticed within 2 x `keepalive_s` + 1, or `answer_timeout_s` after something was published.
+    """
+
+    host: str
+    port: int
+    username: str
+    password: str = field(repr=False)
+    tls: bool = False
+    ca_file: Path | None = None  # None: the system's certificates
+    cert_file: Path | None = None  # client certificate, when the broker wants one
+    key_file: Path | None = None
+    keepalive_s: int = 6
+    connect_timeout_s: float = 3.0
+    answer_timeout_s: float = 10.0
+    max_unconfirmed: int = 16
+
+
+def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
+    """The context of a TLS link, None for plain; ConfigError names the file that cannot be used."""
+    if not settings.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+    except OSError as error:
+        raise ConfigError(f"uplink ca_file {settings.ca_file}: {error}", cure="give a readable PEM file") from error
+    if settings.cert_file is not None:
+        try:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        except OSError as error:
+            raise ConfigError(f"uplink cert_file {settings.cert_file}: {error}", cure="give a PEM certificate and its key") from error
+    return context
+
+
+class _Witness(logging.Handler):
+    """Listens to paho: its log is the only place that tells a reset connection from one closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saw_reset = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple) and any(isinstance(argument, OSError) for argument in record.args):
+            self.saw_reset = True
+        _log.debug("mqtt: %s", record.getMessage())
+
+
+class Link:
+    """An established connection. `client` is aiomqtt's; use its `publish`, `subscribe` and `messages`."""
+
+    def __init__(self, client: aiomqtt.Client, witness: _Witness) -> None:
+        self.client = client
+        self._witness = witness
+
+    def closed_in_order(self, failure: BaseException) -> bool:
+        """Whether `failure` came of the broker closing the connection in order (not a reset, not a timeout)."""
+        cause = failure.__cause__ or failure
+        code = getattr(getattr(cause, "rc", None), "value", None)
+        return code == _UNSPECIFIED and not self._witness.saw_reset
+
+
+@asynccontextmanager
+async def open_link(
+    settings: LinkSettings, context: ssl.SSLContext | None, will: aiomqtt.Will | None, counters: Counter[str]
+) -> AsyncGenerator[Link]:
+    """Connect (MqttError when that fails), and close without delay: in order when the body ended well, else at once (the will goes out)."""
+
+    class Inbox(asyncio.Queue[aiomqtt.Message]):
+        def put_nowait(self, item: aiomqtt.Message) -> None:
+            if self.full():
+                self.get_nowait()
+                counters["inbox_dropped"] += 1
+            super().put_nowait(item)
+
+    witness = _Witness()
+    logger = logging.Logger("paceline.mqtt", logging.WARNING)  # noqa: LOG001 - one a connection, so that witnesses do not mix
+    logger.addHandler(witness)
+    client = aiomqtt.Client(
+        settings.host,
+        settings.port,
+        username=settings.username,
+        password=settings.password,
+        identifier=settings.username,
+        clean_session=True,
+        will=will,
+        keepalive=settings.keepalive_s,
+        timeout=settings.answer_timeout_s,
+        tls_context=context,
+        queue_type=Inbox,
+        max_queued_incoming_messages=_INBOX_MESSAGES,
+        max_inflight_messages=settings.max_unconfirmed + 4,
+        logger=logger,
+    )
+    client.pending_calls_threshold = settings.max_unconfirmed + 4
+    _paho(client).connect_timeout = settings.connect_timeout_s
+    try:
+        await _enter(client, settings)
+        yield Link(client, witness)
+        with suppress(aiomqtt.MqttError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_TIMEOUT_S):
+                await client.__aexit__(None, None, None)
+    finally:
+        _paho(client)._sock_close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - drops socket, reader, writer and timer, whatever their state
+
+
+async def _enter(client: aiomqtt.Client, settings: LinkSettings) -> None:
+    """Connect. TCP and TLS run in a thread that cannot be interrupted: a cancelled caller waits for it, bounded by its timeout."""
+    limit_s = settings.connect_timeout_s + settings.keepalive_s
+    entering = asyncio.ensure_future(client.__aenter__())
+    try:
+        async with asyncio.timeout(limit_s):
+            await asyncio.shield(entering)
+    except TimeoutError:
+        raise aiomqtt.MqttError(f"no answer to CONNECT within {limit_s:g} s") from None
+    except asyncio.CancelledError:
+        await asyncio.wait({entering}, timeout=settings.connect_timeout_s)
+        raise
+    finally:
+        entering.cancel()
+        await asyncio.wait({entering}, timeout=1.0)
+        if entering.done() and not entering.cancelled():
+            entering.exception()  # seen: it was raised above, or nobody waits for it any more
+
+
+def _paho(client: aiomqtt.Client):  # noqa: ANN202 - paho's own type, inferred
+    return client._client  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - aiomqtt has no public way to it
+
+
+def is_refusal(failure: BaseException) -> bool:
+    """Whether the broker answered CONNECT with a refusal that another try will not change."""
+    return isinstance(failure, MqttConnectError) and getattr(failure.rc, "value", failure.rc) in _REFUSED_CODES
+
+
+def explain(failure: BaseException, settings: LinkSettings) -> LinkError:
+    """The failure in our words, with host, port, credential and cure; never the password."""
+    where = f"uplink to {settings.host}:{settings.port} as {settings.username}"
+    if is_refusal(failure):
+        return LinkError(
+            f"{where}: refused: {failure}",
+            cure=f"check the credential {settings.username!r} and its password on that broker; trying on slowly",
+        )
+    text = str(failure.__cause__ or failure) or type(failure).__name__
+    if "SSL" in text or "certificate" in text.lower():
+        return LinkError(f"{where}: TLS failed: {text}", cure="check ca_file, the name in the server's certificate and this box's clock")
+    return LinkError(f"{where}: {text}", cure="check host, port and network; trying again by itself")
