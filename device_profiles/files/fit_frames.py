@@ -100,7 +100,7 @@ class FitFrames:
         data_bytes = int.from_bytes(data[at + 4 : at + 8], "little")
         start = at + header_bytes
         end = start + data_bytes
-        if data_bytes == 0 and len(data) > start + 2:
+        if data_bytes == 0 and len(data) > start + 2 and not is_header(data, start + 2):
             self._part_damage = "its header says that it is empty: the device did not finish it"
             return start, len(data), len(data)
         if end + 2 > len(data):

@@ -17,6 +17,7 @@ from fitparse import FitFile
 from fitparse.profile import MESSAGE_TYPES
 from fitparse.records import DataMessage, FieldData
 
+from device_profiles.errors import FileError
 from device_profiles.files.collector import Collector
 from device_profiles.files.fit_frames import Definition, FieldSpec, FitFrames, Message
 from device_profiles.files.recording import Beat, Recording
@@ -54,11 +55,12 @@ _POINT_FIELDS: Final[Mapping[str, tuple[str, float]]] = MappingProxyType(
     }
 )
 _MAX_BEAT_DRIFT_US: Final = 3_000_000
+MAX_MESSAGES: Final = 2_000_000  # 23 days at one a second; a hostile file can hold one in every byte
 _MAX_APART_S: Final = 7 * 86_400
 
 
-def read_fit(data: bytes, source: str, *, strict: bool = False) -> Recording:
-    """The recording in `data`. FileError as `Collector.recording` says."""
+def read_fit(data: bytes, source: str, *, strict: bool = False, max_messages: int = MAX_MESSAGES) -> Recording:
+    """The recording in `data`. FileError as `Collector.recording` says, and when more than `max_messages` messages would be kept."""
     collector = Collector(source, "fit")
     frames = FitFrames(data)
     kinds: Counter[int] = Counter()
@@ -67,6 +69,8 @@ def read_fit(data: bytes, source: str, *, strict: bool = False) -> Recording:
         kinds[message.definition.global_number] += 1
         if message.definition.global_number in _WANTED:
             wanted.append(message)
+            if len(wanted) > max_messages:
+                raise FileError(source, f"more than {max_messages} messages of an activity", "split the recording")
     collector.damage = frames.damage
     if frames.trailing_bytes:
         collector.skipped["trailing_bytes"] = frames.trailing_bytes

@@ -69,16 +69,17 @@ def _span(start_s: int, end_s: int) -> list[_Value]:
 
 def _write_points(file: _FitFile, recording: Recording) -> None:
     """Records in order; beats after the last record not later than they are; stops and starts of the timer where they fall."""
-    fields = [(n, t, of) for n, t, of in _RECORD_FIELDS if any(of(point) is not None for point in recording.points)]
+    points = list(recording.points)
+    fields = [(n, t, of) for n, t, of in _RECORD_FIELDS if any(of(point) is not None for point in points)]
     beats = sorted(recording.beats, key=lambda beat: beat.t_us)
     stops = sorted([(a, 4) for a, _ in recording.pauses_us] + [(b, 0) for _, b in recording.pauses_us])
     next_beat = next_stop = 0
-    for i, point in enumerate(recording.points):
+    for i, point in enumerate(points):
         while next_stop < len(stops) and stops[next_stop][0] <= point.t_us:
             file.timer(_seconds(stops[next_stop][0]), stops[next_stop][1])
             next_stop += 1
         file.write(20, [(253, _U32, _seconds(point.t_us)), *((n, t, _raw(of(point), t)) for n, t, of in fields)])
-        until_us = recording.points[i + 1].t_us if i + 1 < len(recording.points) else None
+        until_us = points[i + 1].t_us if i + 1 < len(points) else None
         first = next_beat
         while next_beat < len(beats) and (until_us is None or beats[next_beat].t_us < until_us):
             next_beat += 1

@@ -7,6 +7,7 @@ import pytest
 from device_profiles.errors import FileError
 from device_profiles.files import Point, Recording, decode_recording
 from device_profiles.files.fit_frames import FitFrames, crc16
+from device_profiles.files.fit_reading import read_fit
 from device_profiles.files.fit_writing import encode_fit
 
 EPOCH_S = 631_065_600
@@ -117,6 +118,18 @@ def test_chained_parts_are_one_recording():
     got = read(PLAIN + fit(definition(20, TIME, HR), heart(110, start=T + 10)))
     assert rates(got) == [*WHOLE, (us(T + 10), 110.0)]
     assert got.damage is None
+
+
+def test_an_empty_part_before_another_is_passed_over():
+    assert rates(read(fit() + PLAIN, strict=True)) == WHOLE
+
+
+def test_a_file_of_countless_tiny_messages_is_refused():
+    content = fit(definition(20), b"\0" * 1001)
+    with pytest.raises(FileError, match=r"ride\.fit: more than 1000 messages"):
+        read_fit(content, "ride.fit", max_messages=1000)
+    with pytest.raises(FileError, match="none of its 1001 points"):
+        read_fit(content, "ride.fit", max_messages=1001)
 
 
 def test_bytes_after_the_file_are_counted():

@@ -1,6 +1,8 @@
 """Every kind of bad file has a stated outcome: refused with file, finding and cure, or read with what was left out counted."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -239,6 +241,15 @@ def test_tcx_with_several_activities_laps_and_tracks():
     assert got.lap_starts_us == (START_US + 1_000_000, START_US + 9_000_000)
     assert got.pauses_us == ((START_US + 1_000_000, START_US + 5_000_000),)
     assert (got.sport, got.device, got.format) == ("cycling", "Watch 9", "tcx")
+
+
+def test_every_reason_and_refusal_in_the_code_is_documented():
+    root = Path(__file__).parents[2]
+    code = "".join(path.read_text() for path in (root / "device_profiles" / "files").glob("*.py"))
+    reasons = set(re.findall(r'skipped\[f?"([^"]+)"\]', code))
+    assert len(reasons) >= 10
+    page = (root / "docs" / "files.md").read_text()
+    assert {r for r in reasons if re.sub(r"{\w+}", "FIELD", r) not in page} == set()
 
 
 def test_a_device_name_with_control_characters_is_still_xml():
