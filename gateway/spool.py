@@ -22,9 +22,10 @@ from broker.errors import StoreError
 from broker.nodeconfig import DeviceCount
 from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import FullPolicy, Lock, SpoolFullError, SpoolSettings
-from gateway.spool_file import SpoolFile, group_of
+from gateway.spool_file import SpoolFile
 from gateway.spool_pace import FillRate, Pace, on_memory_card
-from gateway.spool_row import SpoolRow, check_row, decode_record
+from gateway.spool_row import SpoolRow, check_rows, decode_record
+from gateway.spool_work import group_of
 from gateway.spool_writer import Append, Done, OnDone, Writer
 
 __all__ = ["Spool", "SpoolFullError", "SpoolRow", "SpoolSettings", "SpoolStats"]
@@ -70,6 +71,7 @@ class Spool:
         self._cache: dict[int, bytes] = {}
         self._cache_bytes = 0
         self._reader: sqlite3.Connection | None = None
+        self._listeners: list[Callable[[], None]] = []
         self._room = asyncio.Event()
         self._closed = False
         budget = settings.write_budget_gb_day
@@ -135,7 +137,7 @@ class Spool:
             raise ValueError(f"append of {len(rows)} rows: give 1..{self._settings.max_group_rows}")
         if self._closed:
             raise StoreError(f"spool {self._path} is closed", cure="do not append after close")
-        self._writer.append(Append(group_of([(check_row(row), row.frame) for row in rows]), on_done))
+        self._writer.append(Append(group_of(check_rows(rows)), on_done))
 
     def read(self, first_n: int, max_rows: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Owed rows from `first_n` on, ascending: at most `max_rows`, and at most `max_bytes` of frames unless the first alone is longer.
@@ -147,6 +149,16 @@ class Spool:
         for first, last in self._owed.within(first_n, self._end):
             n = first
             while n <= last:
+                frame = self._cache.get(n)
+                if frame is not None:  # live rows: no thread, no disk
+                    if rows and len(frame) > room:
+                        return rows
+                    rows.append((n, frame))
+                    room -= len(frame)
+                    n += 1
+                    if len(rows) >= max_rows or room <= 0:
+                        return rows
+                    continue
                 piece, n = self._piece(n, min(last, n + max_rows - len(rows) - 1))
                 for row_n, frame in piece:
                     if rows and len(frame) > room:
@@ -158,14 +170,7 @@ class Spool:
         return rows
 
     def _piece(self, first: int, last: int) -> tuple[list[tuple[int, bytes]], int]:
-        """Some rows of `first..last`, out of memory while they are there, and the number after them (0: the disk does not answer)."""
-        cache = self._cache
-        if first in cache:
-            piece: list[tuple[int, bytes]] = []
-            while first <= last and (frame := cache.get(first)) is not None:
-                piece.append((first, frame))
-                first += 1
-            return piece, first
+        """Some rows of `first..last` from the disk, and the number after them (0: the disk does not answer)."""
         last = min(last, first + 255)
         found = self._from_disk(first, last)
         return ([], 0) if found is None else (self._checked(first, last, found), last + 1)
@@ -298,6 +303,16 @@ class Spool:
                 log.exception("spool: a caller of append_nowait failed")
         if done.appends:
             self._room.set()
+            for listener in self._listeners:
+                listener()
+
+    def add_listener(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` on the event loop after every commit that may have brought rows."""
+        self._listeners.append(callback)
+
+    def remove_listener(self, callback: Callable[[], None]) -> None:
+        """Undo `add_listener`."""
+        self._listeners.remove(callback)
 
     def _take(self, first_n: int, rows: Sequence[tuple[bytes, bytes]], now_s: float) -> None:
         last = first_n + len(rows) - 1

@@ -11,7 +11,6 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -35,43 +34,14 @@ from gateway.spool_disk import (
     write_ledger,
 )  # fmt: skip
 from gateway.spool_ledger import Ledger, listed_ranges
-from gateway.spool_row import decode_record, encode_record
+from gateway.spool_row import decode_record, encode_records
 from gateway.spool_salvage import LEAP, finish_swap, salvage, wal_leftovers
+from gateway.spool_work import Committed, Group, RecentDevices, Settlement
 
 log = logging.getLogger(__name__)
 
 _SQLITE: Final = (sqlite3.Error, MemoryError, OSError)
-_ROW_OVERHEAD_BYTES: Final = 17 + 10  # head of the record, and its cell in the page: pointer, lengths, rowid
 _RELIST_ROWS: Final = 20_000  # appended rows after which the ledger is written anyway, so that an open after a kill counts few again
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The rows of one append as (device, frame); `size` is what they take in the database, in bytes."""
-
-    rows: Sequence[tuple[bytes, bytes]]
-    size: int
-
-
-def group_of(rows: Sequence[tuple[bytes, bytes]]) -> Group:
-    """A group with its size."""
-    return Group(rows, sum([len(device) + len(frame) for device, frame in rows]) + _ROW_OVERHEAD_BYTES * len(rows))
-
-
-@dataclass(slots=True)
-class Settlement:
-    """Rows that leave: stored by the next hop (reason None) or refused by it, and damaged ones to quarantine."""
-
-    gone: list[tuple[int, int, str | None]] = field(default_factory=list[tuple[int, int, "str | None"]])
-    damaged: list[int] = field(default_factory=list[int])
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a commit did: the first row of each group (None: refused, the spool is full) and the rows dropped to make room."""
-
-    firsts: list[int | None]
-    dropped: list[Range]
 
 
 class SpoolFile:
@@ -88,7 +58,8 @@ class SpoolFile:
         self._link: sqlite3.Connection | None = None
         self.rows = RangeSet()
         self.ledger = Ledger()
-        self.used_bytes = 0
+        self._pages = self._free_pages = 0
+        self._recent = RecentDevices()
         self._wal_pages = 0
         self._listed_end = 0
         try:
@@ -219,13 +190,14 @@ class SpoolFile:
         link = self._connection()
         with self._errors():
             size = sum([group.size for group in groups])
+            link.execute("BEGIN IMMEDIATE")
             if not settle and self.ledger.end - self._listed_end < _RELIST_ROWS:
                 if self._has_room(size):
                     return self._append_only(link, groups, size)
                 if self.policy == "reject_new" and not any(self._has_room(group.size) for group in groups):
+                    link.execute("ROLLBACK")
                     self.ledger.rejected += sum(len(group.rows) for group in groups)
                     return Committed([None] * len(groups), [])
-            link.execute("BEGIN IMMEDIATE")
             rows, ledger = self.rows.copy(), self.ledger.copy()
             if settle:
                 hit("spool.before_free")
@@ -236,7 +208,7 @@ class SpoolFile:
                 if self._make_room(group, rows, ledger, dropped):
                     firsts.append(ledger.end)
                     _insert(link, ledger.end, group.rows)
-                    _count_taken(ledger, group.rows)
+                    self._count_taken(ledger, group.rows)
                     rows.add(ledger.end, ledger.end + len(group.rows) - 1)
                     ledger.end += len(group.rows)
                 else:
@@ -245,13 +217,12 @@ class SpoolFile:
             self._write(ledger, rows)
             self._end(link)
             self.rows, self.ledger = rows, ledger
+            self._listed_end = ledger.end
             self._wal_pages += 8 + size // (PAGE_BYTES - 400)
-            self._measure()
             self._shrink_if_empty()
             return Committed(firsts, dropped)
 
     def _append_only(self, link: sqlite3.Connection, groups: Sequence[Group], size: int) -> Committed:
-        link.execute("BEGIN IMMEDIATE")
         firsts: list[int | None] = []
         end = self.ledger.end
         for group in groups:
@@ -260,24 +231,26 @@ class SpoolFile:
         rows = [row for group in groups for row in group.rows]
         _insert(link, self.ledger.end, rows)
         self._end(link)
+        self._count_taken(self.ledger, rows)
         self.rows.add(self.ledger.end, end - 1)
         self.ledger.end = end
-        _count_taken(self.ledger, rows)
         self._wal_pages += 3 + size // (PAGE_BYTES - 400)
-        self._measure()
         return Committed(firsts, [])
 
-    @staticmethod
-    def _end(link: sqlite3.Connection) -> None:
+    def _end(self, link: sqlite3.Connection) -> None:
+        pages, free = _pages(link)
         hit("spool.before_commit")
         link.execute("COMMIT")
+        self._pages, self._free_pages = pages, free
         hit("spool.after_commit")
 
     def _settle(self, link: sqlite3.Connection, settle: Settlement, rows: RangeSet, ledger: Ledger) -> None:
-        for first, last, reason in settle.gone:
-            for low, high in rows.remove(first, last):
-                ledger.count_gone(_devices(link, low, high), reason)
-                link.execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (low, high))
+        for low, high, reason in [(a, b, reason) for reason, ranges in settle.by_reason() for a, b in ranges]:
+            for first, last in rows.remove(low, high):
+                known_from, devices = self._recent.split(first, last)
+                ledger.count_gone(devices, reason)
+                ledger.count_gone(_devices(link, first, known_from - 1), reason)
+                link.execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (first, last))
         for n in settle.damaged:
             if rows.remove(n, n):
                 ledger.corrupt += 1
@@ -287,29 +260,36 @@ class SpoolFile:
             link.execute("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (MAX_QUARANTINED,))
 
     def _has_room(self, size: int) -> bool:
-        link = self._connection()
-        (pages,), (free,) = link.execute("PRAGMA page_count").fetchone(), link.execute("PRAGMA freelist_count").fetchone()
         need = 6 + size // (PAGE_BYTES - 400)
+        pages, free = self._pages, self._free_pages
         if not self._reserve.held and need > free and not self._reserve.hold():
             return False  # the disk is full: only pages we already own may be filled
         return pages - free + need <= self._limits.rows_pages
 
     def _make_room(self, group: Group, rows: RangeSet, ledger: Ledger, dropped: list[Range]) -> bool:
         """Whether `group` fits now, after dropping the oldest rows if that is the policy."""
+        link = self._connection()
+        self._pages, self._free_pages = _pages(link)  # of this transaction; a rollback measures again
         while not self._has_room(group.size):
             if self.policy != "drop_oldest" or not rows:
                 return False
             for low, high in rows.lowest(max(64, len(group.rows), len(rows) // 50)):
                 rows.remove(low, high)
-                self._connection().execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (low, high))
+                link.execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (low, high))
                 ledger.dropped += high - low + 1
                 dropped.append((low, high))
+            self._pages, self._free_pages = _pages(link)
         return True
+
+    def _count_taken(self, ledger: Ledger, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        devices = [device for device, _ in rows]
+        self._recent.add(ledger.end, devices)
+        for device, count in Counter(devices).items():
+            ledger.tally(device.decode()).taken += count
 
     def _write(self, ledger: Ledger, rows: RangeSet) -> None:
         ledger.serial += 1
         ledger.ranges = listed_ranges(rows)
-        self._listed_end = ledger.end
         write_ledger(self._connection(), ledger)
 
     def checkpoint_if_due(self) -> None:
@@ -349,14 +329,16 @@ class SpoolFile:
         self._measure()
 
     def _measure(self) -> None:
-        link = self._connection()
-        (pages,), (free,) = link.execute("PRAGMA page_count").fetchone(), link.execute("PRAGMA freelist_count").fetchone()
-        self.used_bytes = (pages - free) * PAGE_BYTES
+        self._pages, self._free_pages = _pages(self._connection())
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the database that hold something."""
+        return (self._pages - self._free_pages) * PAGE_BYTES
 
     def _shrink_if_empty(self) -> None:
         link = self._connection()
-        (pages,) = link.execute("PRAGMA page_count").fetchone()
-        if not self.rows and pages > self._limits.max_pages:
+        if not self.rows and self._pages > self._limits.max_pages:
             link.execute("VACUUM")
             self._set_limits()
 
@@ -381,6 +363,7 @@ class SpoolFile:
                 with contextlib.suppress(sqlite3.Error):
                     if self._link.in_transaction:
                         self._link.execute("ROLLBACK")
+                    self._measure()
             raise explain(error, self.path) from error
 
 
@@ -391,13 +374,12 @@ def _plain(error: StoreError | DamagedError) -> StoreError:
 
 
 def _insert(link: sqlite3.Connection, first: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
-    records = [(n, encode_record(n, device, frame)) for n, (device, frame) in enumerate(rows, first)]
-    link.executemany("INSERT INTO rows VALUES (?, ?)", records)
+    link.executemany("INSERT INTO rows VALUES (?, ?)", encode_records(first, rows))
 
 
-def _count_taken(ledger: Ledger, rows: Sequence[tuple[bytes, bytes]]) -> None:
-    for device, count in Counter([device for device, _ in rows]).items():
-        ledger.tally(device.decode()).taken += count
+def _pages(link: sqlite3.Connection) -> tuple[int, int]:
+    """Pages of the database and how many of them are free."""
+    return link.execute("PRAGMA page_count").fetchone()[0], link.execute("PRAGMA freelist_count").fetchone()[0]
 
 
 def _devices(link: sqlite3.Connection, first: int, last: int) -> dict[str, int]:

@@ -16,8 +16,9 @@ from typing import Final
 from broker.errors import StoreError
 from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import PAGE_BYTES, DamagedError, FullPolicy, SpoolFullError, SpoolSettings
-from gateway.spool_file import Committed, Group, Settlement, SpoolFile
+from gateway.spool_file import SpoolFile
 from gateway.spool_pace import Pace
+from gateway.spool_work import Committed, Group, Settlement
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,75 @@
+"""What one commit of the spool is asked and what it answers, and the memory of which devices the last rows are of (pure)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.ranges import Range, RangeSet
+
+ROW_OVERHEAD_BYTES: Final = 17 + 10  # head of the record, and its cell in the page: pointer, lengths, rowid
+_RECENT_ROWS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of one append as (device, frame); `size` is what they take in the database, in bytes."""
+
+    rows: Sequence[tuple[bytes, bytes]]
+    size: int
+
+
+def group_of(rows: Sequence[tuple[bytes, bytes]]) -> Group:
+    """A group with its size."""
+    return Group(rows, sum([len(device) + len(frame) for device, frame in rows]) + ROW_OVERHEAD_BYTES * len(rows))
+
+
+@dataclass(slots=True)
+class Settlement:
+    """Rows that leave: stored by the next hop (reason None) or refused by it, and damaged ones to quarantine."""
+
+    gone: list[tuple[int, int, str | None]] = field(default_factory=list[tuple[int, int, "str | None"]])
+    damaged: list[int] = field(default_factory=list[int])
+
+    def by_reason(self) -> list[tuple[str | None, RangeSet]]:
+        """What leaves, adjacent ranges joined."""
+        sets: dict[str | None, RangeSet] = {}
+        for first, last, reason in self.gone:
+            sets.setdefault(reason, RangeSet()).add(first, last)
+        return list(sets.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did: the first row of each group (None: refused, the spool is full) and the rows dropped to make room."""
+
+    firsts: list[int | None]
+    dropped: list[Range]
+
+
+class RecentDevices:
+    """Devices of the last rows, so that counting live rows out does not read them back. Rows come in consecutive order."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._devices: list[bytes] = []
+
+    def add(self, first: int, devices: list[bytes]) -> None:
+        """Rows from `first` on are of `devices`; a jump in the numbers forgets what was before."""
+        if first != self._first + len(self._devices):
+            self._devices.clear()
+            self._first = first
+        self._devices += devices
+        if len(self._devices) > 2 * _RECENT_ROWS:
+            del self._devices[:_RECENT_ROWS]
+            self._first += _RECENT_ROWS
+
+    def split(self, first: int, last: int) -> tuple[int, dict[str, int]]:
+        """Rows by device from the returned number to `last`; those of `first` up to it are not remembered."""
+        start = max(first, self._first)
+        if last >= self._first + len(self._devices) or start > last:
+            return last + 1, {}
+        counted = Counter(self._devices[start - self._first : last + 1 - self._first])
+        return start, {device.decode(): rows for device, rows in counted.items()}
