@@ -1,7 +1,7 @@
 """The demo: a whole site in a temporary folder, a virtual gym near the box, and a ride replayed through the box's file source.
 
-Every sample goes the whole way: simulated device -> near broker -> gateway -> central broker -> ingest -> stages -> page. At the end all that
-is owed is waited for (bounded), the parts are stopped, and the stores are compared with what the devices made (`paceline.verify`).
+Every sample goes the whole way: simulated device -> near broker -> gateway -> central broker -> ingest -> stages -> page. At the end all
+that is owed is waited for (bounded), the parts are stopped, and the stores are compared with what the devices made (`paceline.verify`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ RIDE_DEVICE: Final = "ride"
 _ENDLESS_RIDE_S: Final = 3600
 _RIDE_LEAD_S: Final = 3.0  # the synthetic ride ends that much before the demo does
 _STILL_S: Final = 1.5
+_ONLINE_S: Final = 30.0
 _SETTLE_S: Final = 30.0  # after the last sample, at most this long until everything is stored
 
 Show = Callable[[float, Mapping[str, Any]], None]
@@ -109,6 +110,7 @@ class Demo:
         publish_site(self.site)
         self._supervisor = Supervisor(roles(self.site), self.site.logs)
         await self._supervisor.start()
+        await self._until_online()
         self._gym = self._new_gym()
         await self._gym.start()
         self._began_s = time.monotonic()
@@ -188,6 +190,15 @@ class Demo:
             raise BadInputError(f"{self._ride}: no point with a time in it", cure="give a recorded activity with --ride")
         self._ride_samples = len(recording.points) + len(recording.beats)
         self._ride_s = (max(times) - min(times)) / 1e6 / options.speed
+
+    async def _until_online(self) -> None:
+        end_s = time.monotonic() + _ONLINE_S
+        while time.monotonic() < end_s:
+            snapshot = await fetch_live(self.site)
+            if snapshot is not None and any(node["online"] for node in snapshot["nodes"]):
+                return
+            await asyncio.sleep(0.1)
+        raise PacelineError("the gateway did not come online", cure=f"see {self.site.logs / 'gateway.log'}")
 
     async def _end_ride(self) -> bool:
         """Whether the ride came to its end; else the box is started again without it, and sends what it has."""

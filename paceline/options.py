@@ -34,6 +34,8 @@ def read_settings(config_file: Path | None, data: Path | None, options: dict[str
     logging.basicConfig(
         level=loaded.settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
     )
+    for noisy in ("amqtt", "transitions", "uvicorn"):  # they tell every state change
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     return loaded
 
 

@@ -96,3 +96,61 @@ async def _send(link: Link, tenant: str, name: str, seconds: float, hr: int, spe
             if seq + 1 < count:
                 await asyncio.sleep(1.0)
     return count
+
+
+@node.command()
+@json_option
+@click.option("--host", help="A running broker (default: one is started on loopback).")
+@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True, help="Port of that broker.")
+@click.option("--user", default="platform/control", show_default=True, help="Platform principal on that broker.")
+@click.option("--password", default="", help="Its password.")
+@click.option("--tenant", default="check", show_default=True)
+@click.option("--name", default="device", show_default=True, help="Node id of the device.")
+@click.option("--silence", type=click.FloatRange(3, 600), default=12.0, show_default=True, help="Seconds without acks.")
+@click.option("--patience", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait for it to come (back).")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    as_json: bool,
+    host: str | None,
+    port: int,
+    user: str,
+    password: str,
+    tenant: str,
+    name: str,
+    silence: float,
+    patience: float,
+) -> None:
+    """Check whether a device keeps the rules of docs/wire.md; exit 1 when one is broken.
+
+    Starts a broker on loopback, prints the credentials for the device and waits for it; start the device then. It takes about a minute.
+
+    \b
+    Example:
+      paceline node check
+      paceline node check --host 10.0.0.5 --user platform/control --password SECRET --tenant gym --name watch-7
+    """
+    from broker.ids import check_id
+    from paceline.node_check import CheckPlan, check_given, check_own
+
+    check_id(tenant, "tenant")
+    check_id(name, "node")
+    plan = CheckPlan(first_message_s=patience, silence_s=silence, return_s=patience)
+    if host is None:
+        verdicts = asyncio.run(check_own(tenant, name, plan, lambda link: click.echo(_credentials(link), err=True)))
+    else:
+        verdicts = asyncio.run(check_given(Link(host, port, user, password), tenant, name, plan))
+    broken = [verdict for verdict in verdicts if verdict.state == "broken"]
+    if as_json:
+        print_json([{"rule": v.rule, "state": v.state, "about": v.about, "section": v.section, "found": v.found} for v in verdicts])
+    else:
+        for verdict in verdicts:
+            click.echo(f"{verdict.state:<9} {verdict.rule:<10} {verdict.about}  [wire.md {verdict.section}]")
+            for found in verdict.found:
+                click.echo(f"          - {found}")
+        click.echo(f"{len(broken)} rules broken" if broken else "no rule broken")
+    ctx.exit(1 if broken else 0)
+
+
+def _credentials(link: Link) -> str:
+    return f"host {link.host}\nport {link.port}\nuser and client id {link.user}\npassword {link.secret}\nwaiting for the device"

@@ -1,0 +1,76 @@
+"""`paceline node check` against real devices on its own broker: the simulated one passes, devices broken on purpose are found out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from paceline.link import Link
+from paceline.node_check import CheckPlan, check_own
+from paceline.node_rules import Verdict
+from simulators.device import Message, SimDevice
+from simulators.numbering import MakerSettings
+from simulators.swarm import Endpoint, Swarm, SwarmNode
+from simulators.truth import Truth
+
+PLAN = CheckPlan(first_message_s=20.0, silence_s=7.0, after_ack_s=4.0, down_s=1.0, return_s=20.0)
+
+
+class Amnesiac(SimDevice):
+    """Changes what it sends again."""
+
+    def tick(self, now_us: int) -> list[Message]:
+        return [(name, body[:-1] + bytes([time.monotonic_ns() & 0x7F])) for name, body in super().tick(now_us)]
+
+
+class Deaf(SimDevice):
+    """Does not listen to acks."""
+
+    def on_message(self, name: str, payload: bytes) -> None:
+        return
+
+
+class Impatient(SimDevice):
+    """Sends everything it owes all the time."""
+
+    def tick(self, now_us: int) -> list[Message]:
+        self.outbox.link_changed()
+        return super().tick(now_us)
+
+
+def make(kind: type[SimDevice]) -> SimDevice:
+    values = iter(range(10_000))
+    settings = MakerSettings("check", "device", "device", 5, time.time_ns() // 1000, subject="check/ann", period_us=300_000)
+    return kind(settings, lambda: {"hr_bpm": 100.0 + next(values) % 50}, Truth())
+
+
+async def verdicts_of(kind: type[SimDevice]) -> dict[str, Verdict]:
+    swarms: list[Swarm] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    def start(link: Link) -> None:
+        device = make(kind)
+        swarm = Swarm(
+            [SwarmNode(device, (Endpoint(link.host, link.port),))], {link.user: link.secret}, seed=5, start_us=device.settings.start_us,
+            clock=lambda: time.time_ns() // 1000,
+        )  # fmt: skip
+        swarms.append(swarm)
+        tasks.append(asyncio.create_task(swarm.start()))
+
+    try:
+        return {v.rule: v for v in await check_own("check", "device", PLAN, start)}
+    finally:
+        for swarm in swarms:
+            await swarm.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_right_device_passes_and_each_broken_one_is_found_out() -> None:
+    kinds: dict[type[SimDevice], set[str]] = {SimDevice: set(), Amnesiac: {"identical"}, Deaf: {"stored", "refused"}, Impatient: {"flood"}}
+    found = await asyncio.gather(*(verdicts_of(kind) for kind in kinds))
+    for (kind, expected), verdicts in zip(kinds.items(), found, strict=True):
+        broken = {rule for rule, verdict in verdicts.items() if verdict.state == "broken"}
+        assert broken >= expected, (kind, verdicts)
+        if kind is SimDevice:
+            assert not broken, [verdicts[rule] for rule in broken]
+            assert {rule for rule, verdict in verdicts.items() if verdict.state == "not seen"} == {"json"}
