@@ -231,9 +231,9 @@ def test_bad_limits_are_refused(bad):
 class AnyNetwork(RuleBasedStateMachine):
     """A window against a network that loses, repeats, delays and reorders bundles and acks, and a spool that may drop rows."""
 
-    @initialize(backlog=st.integers(0, 60), hole=st.integers(1, 59))
-    def start(self, backlog, hole):
-        owed = [(1, min(hole, backlog))] if backlog else []
+    @initialize(backlog=st.integers(1, 60), hole=st.integers(1, 59), is_open=st.booleans())
+    def start(self, backlog, hole, is_open):
+        owed = [(1, min(hole, backlog))]
         if hole + 2 <= backlog:
             owed.append((hole + 2, backlog))
         self.window = Window(SMALL, lambda: 0.3, owed, backlog + 1)
@@ -245,6 +245,10 @@ class AnyNetwork(RuleBasedStateMachine):
         self.now = 0.0
         self.up = False
         self.collapses = 0
+        if is_open:
+            self.connect()
+            self.send(1, backlog=True)
+            self.take((1, 1, False))
 
     @rule(rows=st.integers(1, 70))
     def append(self, rows):
@@ -316,6 +320,7 @@ class AnyNetwork(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.now += seconds
 
+    @precondition(lambda self: self.up)
     @rule()
     def disconnect(self):
         self.up = False
@@ -324,6 +329,7 @@ class AnyNetwork(RuleBasedStateMachine):
         self.acks.clear()
         self.window.disconnected()
 
+    @precondition(lambda self: not self.up)
     @rule()
     def connect(self):
         self.up = True
@@ -359,5 +365,5 @@ class AnyNetwork(RuleBasedStateMachine):
         assert self.window.owed == ()
 
 
-AnyNetwork.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyNetwork.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestAnyNetwork = AnyNetwork.TestCase
