@@ -10,11 +10,19 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from broker.errors import ConfigError
-from broker.ids import check_id
+from broker.ids import is_id
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
-DeviceName = Annotated[str, AfterValidator(lambda v: check_id(v, "device"))]
-AthleteName = Annotated[str, AfterValidator(lambda v: check_id(v, "athlete"))]
+
+
+def _id(text: str) -> str:
+    if not is_id(text):
+        raise ValueError(f"{text!r} is not an id: use 1-32 of a-z 0-9 . _ - starting with a letter or digit")
+    return text
+
+
+DeviceName = Annotated[str, AfterValidator(_id)]
+AthleteName = Annotated[str, AfterValidator(_id)]
 
 
 class Binding(BaseModel):

@@ -16,6 +16,7 @@ from typing import Final, Literal
 from broker.errors import BadInputError, StoreError
 from broker.frames import Clock, Frame
 from broker.ids import subject_of
+from device_profiles.errors import FileError
 from device_profiles.files.recording import Recording
 from gateway.clock import Instant, box_dating
 from gateway.intake import Intake, read_clock
@@ -56,9 +57,11 @@ def read_file(path: Path, device: str | None) -> tuple[Recording, Identity]:
 
     try:
         content = path.read_bytes()
+        recording = read_recording(path)
     except OSError as error:
         raise BadInputError(f"{path}: {error.strerror}", cure="give a FIT, GPX or TCX file this user can read") from error
-    recording = read_recording(path)
+    except FileError as error:
+        raise BadInputError(f"{path}: {error.detail}", cure=error.cure) from error
     if not recording.points and not recording.beats:
         raise BadInputError(f"{path}: no point with a time in it", cure="give a recorded activity, not a plan, route or settings file")
     return recording, identity_of(content, device)

@@ -11,13 +11,21 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from broker.errors import ConfigError
-from broker.ids import check_id
-from broker.topics import PLATFORM
+from broker.ids import is_id
+from broker.topics import PLATFORM, parse_username
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _Host = Annotated[str, Field(min_length=1, max_length=253)]
 _Port = Annotated[int, Field(ge=1, le=65_535)]
-_Id = Annotated[str, AfterValidator(lambda v: check_id(v, "id"))]
+
+
+def _id(text: str) -> str:
+    if not is_id(text):
+        raise ValueError(f"{text!r} is not an id: use 1-32 of a-z 0-9 . _ - starting with a letter or digit")
+    return text
+
+
+_Id = Annotated[str, AfterValidator(_id)]
 
 
 class UplinkBroker(BaseModel):
@@ -41,8 +49,8 @@ class NearBroker(BaseModel):
 
     @model_validator(mode="after")
     def _platform(self) -> NearBroker:
-        tenant, _, name = self.username.partition("/")
-        if tenant != PLATFORM or check_id(name, "user name after platform/") != name:
+        who = parse_username(self.username)
+        if who is None or not who.is_platform:
             raise ValueError(f"username {self.username!r} must be {PLATFORM}/NAME: the box is the platform side of its own broker")
         return self
 

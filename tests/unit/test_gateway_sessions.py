@@ -85,5 +85,5 @@ def test_frame_is_dated_by_the_clock_at_its_close_and_undated_while_it_is_unset(
 
 
 def test_record_of_another_layout_is_an_error():
-    with pytest.raises(ValueError, match="not a record of motion.1"):
+    with pytest.raises(ValueError, match=r"not a record of motion\.1"):
         DeviceSession("strap", 7).add(MOTION, 0, body(BEATS, 1), NOW)
