@@ -210,7 +210,7 @@ class BulkClient:
             except (OSError, LinkError, TimeoutError) as error:
                 if self.ready.is_set():
                     delay_s = self._settings.retry_min_s
-                self.last_error = str(error) or type(error).__name__
+                self.last_error = str(error) or f"no answer within {_CONNECT_S:.0f} s"
                 log.warning("broker %s:%d: %s; again in %.1f s", self._settings.host, self._settings.port, self.last_error, delay_s)
             finally:
                 self.ready.clear()

@@ -1,0 +1,168 @@
+"""Cost of ingest: messages from the socket to the durable log, acknowledged; and our MQTT reader beside gmqtt and paho.
+
+All clients hear the same dense stream, made beforehand and played by another process at QoS 1; CPU-seconds of this process only.
+`messages_per_cpu_s`: one 30-sample frame a message; `frames_per_cpu_s`: 30 such frames a message (both with the SQLite log, synced);
+`ratio_to_best_client`: CPU per message of the best of gmqtt and paho over ours, reading and acknowledging only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+
+import gmqtt
+import paho.mqtt.client as paho
+
+from benchmarks.frames import frame
+from benchmarks.machine import cpu_s, machine
+from benchmarks.replay_server import replay_server
+from broker import mqtt_codec as mqtt
+from broker.bundles import encode_bundle
+from broker.frames import encode_frame
+from processors.bulk_client import BulkClient, BulkSettings, Connection
+from processors.ingest import IngestService
+from processors.log import SqliteLog
+
+NODES = 50
+TIMEOUT_S = 300.0
+
+
+def stream(messages: int, frames_a_message: int) -> bytes:
+    """PUBLISH packets of NODES nodes, each bundle the next rows of its node."""
+    rows = [[encode_frame(frame(i, f"watch-{node}")) for i in range(frames_a_message)] for node in range(NODES)]
+    packets: list[bytes] = []
+    for i in range(messages):
+        node, turn = i % NODES, i // NODES
+        payload = encode_bundle(node + 1, turn * frames_a_message, rows[node])
+        packets.append(mqtt.encode_publish(f"pl/1/gym/box{node}/up", payload, 1, i % 0xFFFF + 1))
+    return b"".join(packets)
+
+
+def small_stream(messages: int) -> bytes:
+    """PUBLISH packets of 200 bytes, the size the clients were compared at before."""
+    return b"".join(mqtt.encode_publish(f"pl/1/gym/box{i % NODES}/up", bytes(200), 1, i % 0xFFFF + 1) for i in range(messages))
+
+
+def settings(port: int) -> BulkSettings:
+    return BulkSettings("127.0.0.1", port, "platform/ingest", "secret")
+
+
+async def ours_us(port: int, messages: int) -> float:
+    """CPU us a message: read, parse, acknowledge."""
+    seen, done = 0, asyncio.Event()
+
+    def on_run(connection: Connection, run: mqtt.Run, size: int) -> None:
+        nonlocal seen
+        seen += len(run.messages)
+        connection.settle(run.pids, size)
+        if seen >= messages:
+            done.set()
+
+    client = BulkClient(settings(port), ["pl/1/+/+/up"], on_run)
+    start = cpu_s()
+    task = asyncio.create_task(client.run())
+    await asyncio.wait_for(done.wait(), TIMEOUT_S)
+    used = cpu_s() - start
+    task.cancel()
+    await asyncio.wait([task])
+    return used / messages * 1e6
+
+
+async def gmqtt_us(port: int, messages: int) -> float:
+    """The same with gmqtt, an empty callback."""
+    seen, done = 0, asyncio.Event()
+
+    def on_message(*_: object) -> int:
+        nonlocal seen
+        seen += 1
+        if seen >= messages:
+            done.set()
+        return 0
+
+    client = gmqtt.Client("bench", clean_session=True)
+    client.on_message = on_message
+    client.set_auth_credentials("platform/ingest", "secret")
+    start = cpu_s()
+    await client.connect("127.0.0.1", port, version=gmqtt.constants.MQTTv311)
+    client.subscribe("pl/1/+/+/up", qos=1)
+    await asyncio.wait_for(done.wait(), TIMEOUT_S)
+    used = cpu_s() - start
+    await client.disconnect()
+    return used / messages * 1e6
+
+
+def paho_us(port: int, messages: int) -> float:
+    """The same with paho, an empty callback."""
+    seen = 0
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="bench")
+
+    def on_connect(*_: object) -> None:
+        client.subscribe("pl/1/+/+/up", qos=1)
+
+    def on_message(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen >= messages:
+            client.disconnect()
+
+    client.on_connect, client.on_message = on_connect, on_message
+    start = cpu_s()
+    client.connect("127.0.0.1", port)
+    client.loop_forever()
+    return (cpu_s() - start) / messages * 1e6
+
+
+async def ingest_us(port: int, frames: int, log: SqliteLog) -> float:
+    """CPU us a frame through the whole of ingest: checked, durable, acknowledged."""
+    service = IngestService(settings(port), log)
+    start = cpu_s()
+    task = asyncio.create_task(service.run())
+    assert await log.wait(frames - 1, TIMEOUT_S), service.stats
+    used = cpu_s() - start
+    task.cancel()
+    await asyncio.wait([task])
+    assert not service.stats.refused, service.stats.refused
+    return used / frames * 1e6
+
+
+def ingested_us(folder: Path, messages: int, frames_a_message: int) -> float:
+    """`ingest_us` of a fresh log."""
+    source = folder / f"stream-{frames_a_message}"
+    source.write_bytes(stream(messages, frames_a_message))
+    with replay_server(source) as port, SqliteLog.open(folder / f"log-{frames_a_message}.db") as log:
+        return asyncio.run(ingest_us(port, messages * frames_a_message, log))
+
+
+def run(quick: bool) -> dict[str, object]:
+    """The figures; about 15 s when quick."""
+    messages = 20_000 if quick else 200_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        single_us = ingested_us(folder, messages, 1)
+        bundle_us = ingested_us(folder, messages // 20, 30)
+        (folder / "small").write_bytes(small_stream(5 * messages))
+        with replay_server(folder / "small") as port:
+            reader_us = min(asyncio.run(ours_us(port, 5 * messages)) for _ in range(3))
+            others = {
+                "gmqtt_us_per_message": asyncio.run(gmqtt_us(port, 5 * messages)),
+                "paho_us_per_message": paho_us(port, 5 * messages),
+            }
+    return {
+        "name": "ingest",
+        "figures": {
+            "messages_per_cpu_s": round(1e6 / single_us),
+            "frames_per_cpu_s": round(1e6 / bundle_us),
+            "reader_us_per_message": round(reader_us, 3),
+            "ratio_to_best_client": round(min(others.values()) / reader_us, 1),
+        },
+        "baseline": {key: round(value, 2) for key, value in others.items()},
+        "machine": machine(),
+    }
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(json.dumps(run("--quick" in sys.argv), indent=2))
