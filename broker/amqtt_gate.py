@@ -1,8 +1,8 @@
 """Who gets in: every connection's CONNECT is read and judged here, before amqtt knows of it.
 
-A stranger, a client id that is not the user name, or a will to a foreign topic is answered with a CONNACK and never touches a session, so it
-cannot end one. A second connection of a credential ends the first completely, then is admitted. After that amqtt reads through `PacketReader`,
-which hands it whole packets only, and refuses those that are too large, QoS 2 or malformed by closing the connection.
+A stranger, a client id that is not the user name, or a will to a foreign topic is answered with a CONNACK and never touches a session, so
+it cannot end one. A second connection of a credential ends the first completely, then is admitted. After that amqtt reads through
+`PacketReader`, which hands it whole packets only; one that is too large, QoS 2 or malformed closes the connection.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class PacketReader(ReaderAdapter):
     def __init__(self, stream: asyncio.StreamReader, max_packet_bytes: int) -> None:
         self._stream = stream
         self._limit = max_packet_bytes
-        self._packet = b""
-        self._at = 0
+        self._packet: bytes = b""
+        self._at: int = 0
         self._router: Router | None = None
         self._client_id = ""
         self.heard_s = asyncio.get_running_loop().time()
@@ -106,8 +106,10 @@ class PacketReader(ReaderAdapter):
         self._stream.feed_eof()
 
     async def _room(self) -> None:
-        """Stop reading a client whose messages wait to be routed: TCP then holds it back."""
-        while self._router is not None and self._router.backlog(self._client_id) >= _MAX_BACKLOG:
+        """Let amqtt handle the packet before (it drops a DISCONNECT that the end of the stream overtakes), and stop reading a client whose
+        messages wait to be routed: TCP then holds it back."""
+        await asyncio.sleep(0)
+        while self._router is not None and self._router.backlog(self._client_id) >= _MAX_BACKLOG:  # noqa: ASYNC110 - the next turn routes them
             await asyncio.sleep(0)
 
 

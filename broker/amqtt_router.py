@@ -1,9 +1,10 @@
 """Who receives what: amqtt's broker with our rules in place of its plugins, and bounded outboxes in place of its queues.
 
 amqtt 0.12.1 as it comes hands every new connection the retained messages of all other clients' filters, lets a will skip the publish
-filter, drops QoS 1 messages a subscriber did not acknowledge within 5 s, upgrades QoS 0, keeps a session half alive after a publish to `$SYS`,
-resumes clean sessions, and routes from a dictionary that may change under it. Here every message passes `may_publish` and
-`may_receive`, and waits in its session's outbox until it is acknowledged, the session ends, or the outbox is full (dropped and counted).
+filter, drops QoS 1 messages a subscriber did not acknowledge within 5 s and those a DISCONNECT overtook, upgrades QoS 0, keeps a
+session half alive after a publish to `$SYS`, resumes clean sessions, and routes from a dictionary that may change under it. Here every
+message passes `may_publish` and `may_receive`, and waits in its session's outbox until it is acknowledged, the session ends, or the
+outbox is full (then the newest is dropped and counted).
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from collections import Counter, deque
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
-from amqtt.broker import AMQTT_MAGIC_VALUE_RET_SUBSCRIBED, Broker
+from amqtt.broker import AMQTT_MAGIC_VALUE_RET_SUBSCRIBED, Broker, RetainedApplicationMessage
 from amqtt.contexts import Action, BrokerConfig, ListenerConfig, ListenerType
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
-from amqtt.session import Session
+from amqtt.session import ApplicationMessage, Session
 
 from broker.embedded import EmbeddedSettings
 from broker.topics import Principal, may_publish, may_receive, may_subscribe, parse_username
@@ -35,6 +36,15 @@ _publishes = lru_cache(maxsize=65_536)(may_publish)
 @lru_cache(maxsize=16_384)
 def _principal(username: str) -> Principal | None:
     return parse_username(username)
+
+
+def _allowed(session: Session, topic: str, action: Action) -> bool:
+    who = _principal(session.username or "")
+    if who is None:
+        return False
+    if action is Action.SUBSCRIBE:
+        return may_subscribe(who, topic)
+    return _publishes(who, topic) if action is Action.PUBLISH else _receives(who, topic)
 
 
 class Message(NamedTuple):
@@ -145,6 +155,7 @@ class Router(Broker):
         if session is None:
             return
         await self._outbox(session).disconnect(keep=not session.clean_session)
+        session.inflight_out.clear()  # the outbox owes them
         if session.clean_session:
             await self._delete_session(client_id)
 
@@ -163,12 +174,7 @@ class Router(Broker):
         return session.username is not None and session.username == session.client_id  # the gate has verified the secret
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
-        who = _principal(session.username or "")
-        if who is None:
-            return False
-        if action is Action.SUBSCRIBE:
-            return may_subscribe(who, topic)
-        return _publishes(who, topic) if action is Action.PUBLISH else _receives(who, topic)
+        return _allowed(session, topic, action)
 
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """Grant or refuse (0x80) one filter; at most QoS 1. A repeated filter takes the new QoS."""
@@ -194,7 +200,7 @@ class Router(Broker):
             if qos == AMQTT_MAGIC_VALUE_RET_SUBSCRIBED:
                 continue
             for topic, kept in list(self._retained_messages.items()):
-                if self._matches(topic, pattern) and await self._topic_filtering(client_session, topic, Action.RECEIVE):
+                if self._matches(topic, pattern) and _allowed(client_session, topic, Action.RECEIVE):
                     box.offer(Message(topic, bytes(kept.data), min(qos, kept.qos or 0), retain=True), keep=True)
 
     async def _publish_retained_messages_for_subscription(self, subscription: tuple[str, int], session: Session) -> None:
@@ -205,31 +211,69 @@ class Router(Broker):
         if handler is not None:
             self._outbox(session).connect(handler)
 
-    async def _handle_message_delivery(
-        self, client_session: Session, handler: BrokerProtocolHandler, wait_deliver: asyncio.Future[Any]
-    ) -> bool:
-        message = wait_deliver.result()
-        if message is None:
-            return True
-        if not await self._topic_filtering(client_session, message.topic, Action.PUBLISH):
-            self._refused("publish", client_session, message.topic)  # acknowledged and dropped: MQTT 3.1.1 has no other answer
-            return True
+    async def _client_message_loop(self, client_session: Session, handler: BrokerProtocolHandler) -> None:
+        """Serve one connection until it ends. Every message acknowledged to the client is routed, also one its DISCONNECT overtook."""
+        disconnected = asyncio.ensure_future(handler.wait_disconnect())
+        tasks = [
+            asyncio.create_task(self._route_published(client_session)),
+            asyncio.create_task(self._serve_subscriptions(client_session, handler)),
+            asyncio.create_task(self._serve_unsubscriptions(client_session, handler)),
+        ]
+        await asyncio.wait([disconnected, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.error("%s: connection ended by an error of the broker", client_session.client_id, exc_info=outcome)
+        while not client_session.delivered_message_queue.empty():
+            self._route(client_session, client_session.delivered_message_queue.get_nowait())
+        if not disconnected.done():
+            disconnected.cancel()
+            disconnected = asyncio.get_running_loop().create_future()
+            disconnected.set_result(None)
+        await self._handle_disconnect(client_session, handler, disconnected)
+
+    async def _route_published(self, session: Session) -> None:
+        while True:
+            self._route(session, await session.delivered_message_queue.get())
+
+    async def _serve_subscriptions(self, session: Session, handler: BrokerProtocolHandler) -> None:
+        while True:
+            request = asyncio.ensure_future(handler.get_next_pending_subscription())
+            await request
+            await self._handle_subscription(session, handler, request)
+
+    async def _serve_unsubscriptions(self, session: Session, handler: BrokerProtocolHandler) -> None:
+        while True:
+            request = asyncio.ensure_future(handler.get_next_pending_unsubscription())
+            await request
+            await self._handle_unsubscription(session, handler, request)
+
+    def _route(self, session: Session, message: ApplicationMessage) -> None:
+        if not _allowed(session, message.topic, Action.PUBLISH):
+            self._refused("publish", session, message.topic)  # acknowledged and dropped: MQTT 3.1.1 has no other answer
+            return
         self._counts["published"] += 1
-        await self._broadcast_message(client_session, message.topic, message.data, message.qos)
-        if message.retain:
-            await self.retain_message(client_session, message.topic, message.data, message.qos)
-        return True
+        self._fan_out(message.topic, bytes(message.data), message.qos or 0)
+        if message.retain and message.data:
+            self._retained_messages[message.topic] = RetainedApplicationMessage(session, message.topic, message.data, message.qos)
+        elif message.retain:
+            self._retained_messages.pop(message.topic, None)
 
     async def _broadcast_message(
-        self, session: Session | None, topic: str | None, data: bytes | bytearray | None, force_qos: int | None = None
+        self,
+        session: Session | None,  # noqa: ARG002 - amqtt's signature
+        topic: str | None,
+        data: bytes | bytearray | None,
+        force_qos: int | None = None,
     ) -> None:
-        if topic is None or data is None:
-            return
-        for target, qos in self._targets(topic):
-            who = _principal(target.username or "")
-            if who is not None and _receives(who, topic):
-                message = Message(topic, bytes(data), min(qos, force_qos or 0), retain=False)
-                self._outbox(target).offer(message, keep=not target.clean_session)
+        if topic is not None and data is not None:
+            self._fan_out(topic, bytes(data), force_qos or 0)
+
+    def _fan_out(self, topic: str, data: bytes, qos: int) -> None:
+        for target, granted in self._targets(topic):
+            if _allowed(target, topic, Action.RECEIVE):
+                self._outbox(target).offer(Message(topic, data, min(granted, qos), retain=False), keep=not target.clean_session)
 
     def _targets(self, topic: str) -> list[tuple[Session, int]]:
         """Each session with a matching filter once, with the highest QoS it asked for."""

@@ -79,7 +79,7 @@ def library_environment(binary: Path) -> dict[str, str]:
     """The environment in which an unpacked binary finds its unpacked libraries."""
     environment = dict(os.environ)
     root = binary.parent.parent.parent
-    if TOOLS in binary.parents or root.joinpath("usr", "lib").is_dir() and root != Path("/"):
+    if TOOLS in binary.parents or (root.joinpath("usr", "lib").is_dir() and root != Path("/")):
         folders = [str(p) for base in ("lib", "usr/lib") for p in [root / base, *(root / base).glob("*-linux-*")] if p.is_dir()]
         environment["LD_LIBRARY_PATH"] = ":".join([*folders, environment.get("LD_LIBRARY_PATH", "")]).rstrip(":")
     return environment
