@@ -76,10 +76,11 @@ class Limits:
     max_pages: int
 
 
-def split_cap(cap_bytes: int) -> Limits:
-    """The parts of a cap; StoreError below 400,000 bytes."""
+def split_cap(cap_bytes: int, disk_bytes: int) -> Limits:
+    """The parts of a cap on a disk of that size (a cap beyond the disk ends with it); StoreError below 400,000 bytes."""
+    cap_bytes = min(cap_bytes, disk_bytes)
     if cap_bytes < 400_000:
-        raise StoreError(f"spool cap of {cap_bytes} bytes is too small", cure="give at least 1000000 bytes")
+        raise StoreError(f"spool cap or disk of {cap_bytes} bytes is too small", cure="give at least 1000000 bytes")
     wal = min(max(cap_bytes // 16, 64 * 1024), 2 * 1024 * 1024)
     reserve = wal + 16 * PAGE_BYTES
     max_pages = (cap_bytes - 2 * wal - reserve) // PAGE_BYTES
@@ -160,6 +161,11 @@ def read_ledger(link: sqlite3.Connection) -> Ledger | None:
             if ledger is not None:
                 found.append(ledger)
     return max(found, key=lambda ledger: ledger.serial, default=None)
+
+
+def disk_bytes(folder: Path) -> int:
+    """Size of the disk `folder` lies on."""
+    return shutil.disk_usage(folder).total
 
 
 def side_file(path: Path, suffix: str) -> Path:

@@ -26,6 +26,7 @@ from gateway.spool_disk import (
     SpoolSettings,
     connect,
     create,
+    disk_bytes,
     explain,
     read_epoch,
     read_ledger,
@@ -51,7 +52,7 @@ class SpoolFile:
         """Open or create `path`, salvaging what is damaged. StoreError when the disk does not let us."""
         self.path = path
         self.policy: FullPolicy = settings.full_policy
-        self._limits = split_cap(settings.cap_bytes)
+        self._limits = split_cap(settings.cap_bytes, disk_bytes(path.parent))
         self._reserve = Reserve(path, self._limits.reserve_bytes)
         self._check_below_bytes = settings.check_below_bytes
         self._random_bits = random_bits
@@ -178,10 +179,10 @@ class SpoolFile:
 
     def set_cap(self, cap_bytes: int) -> None:
         """Change the cap now. A lower one refuses or drops at once; the file itself shrinks when the spool runs empty."""
-        self._limits = split_cap(cap_bytes)
-        self._reserve.resize(self._limits.reserve_bytes)
-        if self._link is not None:
-            with self._errors():
+        with self._errors():
+            self._limits = split_cap(cap_bytes, disk_bytes(self.path.parent))
+            self._reserve.resize(self._limits.reserve_bytes)
+            if self._link is not None:
                 self._set_limits()
                 self._reserve.hold()
 

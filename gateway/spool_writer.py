@@ -196,6 +196,11 @@ class Writer:
         except StoreError as error:
             self._fail(work, error)
             return False
+        except Exception as error:  # the thread must outlive whatever a broken disk makes of the file
+            log.exception("spool: unexpected")
+            work.salvage = True
+            self._fail(work, StoreError(f"spool: {type(error).__name__}: {error}", cure="the file is salvaged; see the log"))
+            return False
         if done is not None:
             self._set_alarm(next((error.message for _, _, error in done.appends if error), ""))
             self._report(done)

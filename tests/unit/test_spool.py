@@ -126,14 +126,11 @@ async def test_full_spool_refuses_new_rows_counts_them_and_recovers(tmp_path):
     spool = await Spool.open(tmp_path / "spool.db", SpoolSettings(cap_bytes=1_000_000, min_window_s=0, max_window_s=0))
     big = [SpoolRow(bytes([i]) * 1000, "strap") for i in range(50)]
     taken = 0
-    while taken < 5_000:
-        try:
+    with pytest.raises(SpoolFullError, match="full") as caught:
+        while taken < 5_000:
             await spool.append(big)
-        except SpoolFullError as error:
-            assert "full" in str(error)
-            assert error.cure
-            break
-        taken += 50
+            taken += 50
+    assert "cure" in str(caught.value)
     assert 300 < taken < 1_000
     assert spool.stats().rejected == 50
     assert "full" in spool.stats().alarm
