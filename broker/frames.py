@@ -122,3 +122,11 @@ def decode_frame(raw: bytes) -> Frame | Rejected:
     if not records or (known is not None and len(records) % known.size):
         return Rejected(Reason.BAD_RECORDS, f"{len(records)} bytes is not a whole number of records of layout {layout}", raw)
     return Frame(layout, flags, device, boot, seq, t0_us, offset, clock, subject, records)
+
+
+def read_frame(raw: bytes) -> Frame | Rejected:
+    """Decode a frame that was checked before it was stored (much cheaper than `decode_frame`); Rejected when it is no frame at all."""
+    try:
+        return Frame(*msgpack.unpackb(raw, use_list=False))
+    except (ValueError, TypeError) as error:
+        return Rejected(Reason.BAD_FRAME, f"not a frame array: {type(error).__name__}", raw)

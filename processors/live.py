@@ -14,8 +14,6 @@ from typing import Final
 import numpy as np
 
 from broker.errors import Rejected
-from broker.frames import Frame
-from broker.ids import origin_of
 from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
 from processors import live_kernel as k
@@ -23,7 +21,7 @@ from processors.live_kernel import I64
 from processors.live_state import LiveStates, Numbering
 from processors.run_kernel import run_frames, run_tracks
 from processors.samples import TakenFrame, samples_of
-from processors.stage import Activity, Batch, Inputs, Mutation, Numbered, Outputs, TrackWindow, Wake, Wants
+from processors.stage import Activity, Batch, Inputs, Mutation, Outputs, TrackWindow, Wake, Wants
 
 REBUILD: Final = "rebuild"
 CLOSE: Final = "close"
@@ -62,13 +60,8 @@ class LiveStage:
             if record.body.decode() == REBUILD and row is not None and row[k.LATE_TO] != k.NEVER:
                 return Wants([record.key], window=TrackWindow(record.key, int(row[k.LATE_FROM]), int(row[k.LATE_TO])))
             return Wants([record.key])
-        keys: dict[str, None] = {}
-        numbered: dict[Numbered, None] = {}
-        for r, frame in zip(batch.records, batch.frames, strict=True):
-            if isinstance(frame, Frame):
-                keys[r.key] = None
-                numbered[_numbered(r, frame)] = None
-        return Wants(list(keys), list(numbered))
+        numbered = {of: None for of in batch.numbered if of is not None}
+        return Wants(list({of.key: None for of in numbered}), list(numbered))
 
     def step(self, states: LiveStates, batch: Batch, inputs: Inputs) -> Outputs:
         outputs = Outputs()
@@ -83,11 +76,10 @@ class LiveStage:
         positions: list[int] = []
         kernel_frames: list[TakenFrame] = []
         touched: dict[str, _Touched] = {}
-        for position, (record, frame) in enumerate(zip(batch.records, batch.frames, strict=True), batch.first):
-            if isinstance(frame, Rejected):
+        for position, (record, frame, of) in enumerate(zip(batch.records, batch.frames, batch.numbered, strict=True), batch.first):
+            if isinstance(frame, Rejected) or of is None:
                 outputs.unreadable += 1
                 continue
-            of = _numbered(record, frame)
             numbering = states.numbering(of)
             if not numbering.take(frame, record.node):
                 outputs.repeats += 1
@@ -159,11 +151,6 @@ class LiveStage:
             gone = old[start_us]
             outputs.removed.append(gone)
             outputs.mutations.append(Mutation(live_board(key), key, start_us, version, 0, 0, removed=True))
-
-
-def _numbered(record: LogRecord, frame: Frame) -> Numbered:
-    origin = origin_of(record.tenant, record.node, frame.device, self_numbered=frame.self_numbered)
-    return Numbered(record.key, origin, frame.boot)
 
 
 def _dated(numbering: Numbering, row: I64, taken: TakenFrame) -> TakenFrame:

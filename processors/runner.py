@@ -30,7 +30,9 @@ from processors.state_db import StateDb
 
 _log = logging.getLogger(__name__)
 
-MAX_RECORDS: Final = 2048
+MAX_RECORDS: Final = 8192
+LINGER_RECORDS: Final = 512  # after a smaller batch ...
+LINGER_S: Final = 0.02  # ... wait this long: a commit costs per subject, not per frame
 MAX_LOADED: Final = 100_000
 BACKLOG_US: Final = 30_000_000  # a frame this old when it reaches the log was kept back by an outage: not a live latency
 TIMER_S: Final = 0.25
@@ -180,6 +182,7 @@ class Runner:
                 continue
             if done:
                 self.changed.set()
+                await asyncio.sleep(LINGER_S if done < LINGER_RECORDS else 0)
             else:
                 await self._log.wait(self.position, TIMER_S)
 

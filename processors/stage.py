@@ -9,22 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from broker.errors import Rejected
-from broker.frames import Frame, decode_frame
+from broker.frames import Frame, read_frame
+from broker.ids import origin_of
 from broker.logrecord import Kind, LogRecord
 from processors.samples import TakenFrame
 from processors.tracks import Track
 
 
+class Numbered(NamedTuple):
+    """One numbering whose state a stage needs: the subject it counts for, the origin and its boot."""
+
+    key: str
+    origin: str
+    boot: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive records of the log; `first` is the position of the first. `frames` are their decoded bodies, empty for a wake."""
+    """Consecutive records of the log; `first` is the position of the first. A wake has neither `frames` nor `numbered`."""
 
     first: int
     records: Sequence[LogRecord]
-    frames: Sequence[Frame | Rejected]
+    frames: Sequence[Frame | Rejected] = ()
+    numbered: Sequence[Numbered | None] = ()
 
 
 def batches_of(first: int, records: Sequence[LogRecord]) -> Iterator[Batch]:
@@ -34,23 +44,21 @@ def batches_of(first: int, records: Sequence[LogRecord]) -> Iterator[Batch]:
         if record.kind == Kind.WAKE:
             if start < i:
                 yield _frames(first + start, records[start:i])
-            yield Batch(first + i, [record], [])
+            yield Batch(first + i, [record])
             start = i + 1
     if start < len(records):
         yield _frames(first + start, records[start:])
 
 
 def _frames(first: int, records: Sequence[LogRecord]) -> Batch:
-    return Batch(first, records, [decode_frame(r.body) for r in records])
+    frames = [read_frame(r.body) for r in records]
+    numbered = [_numbered(r, f) if isinstance(f, Frame) else None for r, f in zip(records, frames, strict=True)]
+    return Batch(first, records, frames, numbered)
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """One numbering whose state a stage needs: the subject it counts for, the origin and its boot."""
-
-    key: str
-    origin: str
-    boot: int
+def _numbered(record: LogRecord, frame: Frame) -> Numbered:
+    origin = origin_of(record.tenant, record.node, frame.device, self_numbered=frame.self_numbered)
+    return Numbered(record.key, origin, frame.boot)
 
 
 @dataclass(frozen=True, slots=True)

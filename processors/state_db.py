@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from broker.errors import Rejected, StoreError
-from broker.frames import decode_frame
+from broker.frames import read_frame
 from broker.ids import origin_of
 from processors.live_kernel import COLUMNS, GAP_US
 from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
@@ -268,7 +268,7 @@ def _unpack(subject: str, node: str, body: bytes) -> Iterator[TakenFrame]:
         length = body[at] | body[at + 1] << 8
         raw = body[at + 2 : at + 2 + length]
         at += 2 + length
-        frame = decode_frame(raw)
+        frame = read_frame(raw)
         if isinstance(frame, Rejected):
             raise StoreError(f"raw track of {subject}: {frame.detail}", cure="paceline replay makes the state again from the log")
         origin = origin_of(tenant, node, frame.device, self_numbered=frame.self_numbered)
