@@ -16,7 +16,7 @@ from broker.acks import Ack, Refusal, encode_ack, encode_ack_json, to_ranges
 from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_N, Bundle, decode_bundle
 from broker.errors import Reason, Rejected
 from broker.frames import Clock, Frame, decode_frame
-from broker.ids import route_of, subject_tenant
+from broker.ids import route_of
 from broker.json_frames import decode_json_message
 from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
@@ -24,6 +24,8 @@ from broker.topics import Address, parse_topic, topic
 
 FUTURE_ALLOWANCE_US: Final = 5 * 60 * 1_000_000
 CLOCK_FLOOR_US: Final = 1_767_225_600_000_000  # 2026-01-01: a platform clock before it is not set, and proves nobody's time wrong
+_RECORDED: Final = int(Clock.RECORDED)  # plain integers: looking an enum member up costs as much as a check
+_FRAME: Final = int(Kind.FRAME)
 UP_LEAVES: Final = ("up", "up/json")
 
 
@@ -170,9 +172,9 @@ def _checked(address: Address, frame: Frame | Rejected, raw: bytes, now_us: int)
     """The frame, or why this sender may not store it now."""
     if isinstance(frame, Rejected):
         return frame
-    if frame.subject and subject_tenant(frame.subject) != address.tenant:
+    if frame.subject and not frame.subject.startswith(address.tenant + "/"):
         return Rejected(Reason.WRONG_TENANT, f"subject {frame.subject} sent by tenant {address.tenant}", raw)
-    if frame.utc_offset_us is not None and frame.clock != Clock.RECORDED and now_us >= CLOCK_FLOOR_US:
+    if frame.utc_offset_us is not None and frame.clock != _RECORDED and now_us >= CLOCK_FLOOR_US:
         ahead_us = frame.t0_us + frame.utc_offset_us + _last_tick_us(frame) - now_us
         if ahead_us > FUTURE_ALLOWANCE_US:
             return Rejected(Reason.FUTURE_TIME, f"dated {ahead_us / 1e6:.0f} s after its arrival", raw)
@@ -190,8 +192,8 @@ def _last_tick_us(frame: Frame) -> int:
 
 def _add(out: Accepted, address: Address, frame: Frame, raw: bytes, now_us: int) -> None:
     tenant, node = address.tenant, address.node
-    key = frame.subject or route_of(tenant, node, frame.device, "", self_numbered=bool(frame.flags & 1))
-    out.records.append(LogRecord(Kind.FRAME, key, tenant, node, now_us, raw))
+    key = frame.subject or route_of(tenant, node, frame.device, "", self_numbered=frame.self_numbered)
+    out.records.append(LogRecord(_FRAME, key, tenant, node, now_us, raw))
     if frame.layout not in all_layouts():
         out.unknown_layouts += 1
 

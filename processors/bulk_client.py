@@ -204,11 +204,13 @@ class BulkClient:
     async def run(self) -> None:
         """Connect, serve, reconnect. Ends only by cancellation, then leaves in order."""
         delay_s = self._settings.retry_min_s
+        loop = asyncio.get_running_loop()
         while True:
+            started_at = loop.time()
             try:
                 await self._session()
             except (OSError, LinkError, TimeoutError) as error:
-                if self.ready.is_set():
+                if loop.time() - started_at > self._settings.retry_max_s:  # two ingests of one credential oust each other ever more slowly
                     delay_s = self._settings.retry_min_s
                 self.last_error = str(error) or f"no answer within {_CONNECT_S:.0f} s"
                 log.warning("broker %s:%d: %s; again in %.1f s", self._settings.host, self._settings.port, self.last_error, delay_s)

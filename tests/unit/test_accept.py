@@ -265,3 +265,15 @@ def test_mutants_break_nothing_and_each_bad_one_is_counted_once(count, tmp_path)
         assert len(counts.by_reason) >= 6
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - settled_kb
     assert grown_kb < 32_000 + count // 8  # the rows this test expects grow; nothing else may
+
+
+@pytest.mark.parametrize("where", ["device", "subject", "layout", "boot", "epoch", "clock", "samples", "key", "enum"])
+def test_json_text_that_is_no_unicode_is_refused_and_can_be_kept(where, tmp_path):
+    lone = "\ud800"
+    document = {"device": "ann", "boot": 1, "seq": 7, "samples": [{"hr_bpm": 140}]}
+    broken = {"samples": {"samples": [{lone: 1}]}, "key": {lone: 1}, "enum": {"samples": [{"altitude_source": lone}]}}
+    result = accept(UP_JSON, json.dumps(document | broken.get(where, {where: lone})).encode(), NOW_US)
+    assert (len(result.dead), result.records) == (1, [])
+    with SqliteLog.open(tmp_path / "log.db") as log:
+        log.append([], result.dead)
+        assert dead_letters(log)[0].letter == result.dead[0]
