@@ -59,6 +59,8 @@ class PacketReader(ReaderAdapter):
     async def next_packet(self) -> bytes:
         """The next packet with its header. PacketError when it must not be taken, IncompleteReadError at the end of the stream."""
         head = await self._stream.readexactly(2)
+        if (head[0] >> 4 == _CONNECT) is not (self._router is None):
+            raise PacketError("the first packet, and only the first, must be CONNECT")
         length, shift = head[1] & 0x7F, 7
         while head[-1] & 0x80:
             if shift > 21:
@@ -71,8 +73,6 @@ class PacketReader(ReaderAdapter):
             raise PacketError(f"packet of {length} bytes, at most {self._limit}")
         if head[0] >> 4 == _PUBLISH and head[0] & 0x04:
             raise PacketError("QoS 2 is not served here")
-        if head[0] >> 4 == _CONNECT and self._router is not None:
-            raise PacketError("a second CONNECT")
         body = await self._stream.readexactly(length) if length else b""
         self.heard_s = asyncio.get_running_loop().time()
         return head + body
@@ -125,6 +125,13 @@ class _Connection:
 
     def abort(self) -> None:
         self.writer.transport.abort()
+
+
+async def _parse_connect(packet: bytes) -> ConnectPacket:
+    try:
+        return await ConnectPacket.from_stream(BufferReader(packet))
+    except Exception as error:  # amqtt raises what its struct formats raise
+        raise PacketError(f"CONNECT cannot be read: {type(error).__name__}") from error
 
 
 class Gate:
@@ -199,9 +206,7 @@ class Gate:
     async def _serve(self, connection: _Connection) -> None:
         async with asyncio.timeout(self._settings.connect_timeout_s):
             packet = await connection.reader.next_packet()
-        if packet[0] >> 4 != _CONNECT:
-            raise PacketError("the first packet is not CONNECT")
-        connect = await ConnectPacket.from_stream(BufferReader(packet))
+        connect = await _parse_connect(packet)
         code = self._judge(connect)
         if code != CONNECTION_ACCEPTED:
             self.counts["refused_connect"] += 1
