@@ -21,7 +21,7 @@ from typing import Final
 from broker.errors import StoreError
 from broker.nodeconfig import DeviceCount
 from gateway.ranges import Range, RangeSet
-from gateway.spool_disk import FullPolicy, Lock, SpoolFullError, SpoolSettings
+from gateway.spool_disk import SQLITE_TROUBLE, FullPolicy, Lock, SpoolFullError, SpoolSettings
 from gateway.spool_file import SpoolFile
 from gateway.spool_pace import FillRate, Pace, on_memory_card
 from gateway.spool_row import SpoolRow, check_rows, decode_record
@@ -181,7 +181,7 @@ class Spool:
                 self._reader = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=1.0, isolation_level=None)
                 self._reader.execute("PRAGMA cache_size=-512")
             return dict(self._reader.execute("SELECT n, record FROM rows WHERE n BETWEEN ? AND ?", (first, last)).fetchall())
-        except (sqlite3.Error, MemoryError, OverflowError) as error:
+        except SQLITE_TROUBLE as error:
             log.warning("spool %s: reading rows %d..%d: %s", self._path, first, last, error)
             self._drop_reader()
             code = getattr(error, "sqlite_errorcode", None)

@@ -31,6 +31,14 @@ CREATE TABLE IF NOT EXISTS quarantine(id INTEGER PRIMARY KEY, n INTEGER NOT NULL
 """
 _DISK_CODES: Final = frozenset({3, 5, 6, 8, 10, 14, 23})  # PERM BUSY LOCKED READONLY IOERR CANTOPEN AUTH: the disk, not the data
 _FULL: Final = 13
+SQLITE_TROUBLE: Final = (
+    sqlite3.Error,
+    OSError,
+    MemoryError,
+    ValueError,
+    OverflowError,
+    TypeError,
+)  # the last four: nonsense in a damaged file
 _SHORT_READ: Final = 522  # IOERR_SHORT_READ: the file ends before its last page
 
 FullPolicy = Literal["reject_new", "drop_oldest"]
@@ -87,7 +95,7 @@ def split_cap(cap_bytes: int, disk_bytes: int) -> Limits:
     return Limits(wal, reserve, max_pages - max(12, max_pages // 50), max_pages)
 
 
-def explain(error: sqlite3.Error | MemoryError | OSError, path: Path) -> StoreError | DamagedError:
+def explain(error: Exception, path: Path) -> StoreError | DamagedError:
     """What an error of SQLite means for the spool at `path`."""
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, OSError):

@@ -20,6 +20,7 @@ from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import (
     MAX_QUARANTINED,
     PAGE_BYTES,
+    SQLITE_TROUBLE,
     DamagedError,
     FullPolicy,
     Reserve,
@@ -41,7 +42,6 @@ from gateway.spool_work import Committed, Group, RecentDevices, Settlement
 
 log = logging.getLogger(__name__)
 
-_SQLITE: Final = (sqlite3.Error, MemoryError, OSError)
 _RELIST_ROWS: Final = 20_000  # appended rows after which the ledger is written anyway, so that an open after a kill counts few again
 
 
@@ -76,7 +76,7 @@ class SpoolFile:
             if wal_image and (not self.path.exists() or not self.path.stat().st_size):
                 raise DamagedError(f"{self.path} is gone but its WAL is not")
             self._open(wal_image)
-        except (*_SQLITE, DamagedError) as error:
+        except (*SQLITE_TROUBLE, DamagedError) as error:
             self._drop_link()
             meaning = error if isinstance(error, DamagedError) else explain(error, self.path)
             if not isinstance(meaning, DamagedError):
@@ -90,7 +90,7 @@ class SpoolFile:
         try:
             salvage(self.path, self._random_bits(64), known)
             self._open(b"")
-        except (*_SQLITE, DamagedError) as error:
+        except (*SQLITE_TROUBLE, DamagedError) as error:
             self._drop_link()
             meaning = error if isinstance(error, DamagedError) else explain(error, self.path)
             raise _plain(meaning) from error
@@ -319,7 +319,7 @@ class SpoolFile:
             self._write(self.ledger, self.rows)
             link.execute("COMMIT")
             link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except (*_SQLITE, StoreError) as error:
+        except (*SQLITE_TROUBLE, StoreError) as error:
             log.warning("spool %s: closing: %s", self.path, error)
         self._drop_link()
 
@@ -359,7 +359,7 @@ class SpoolFile:
         """Roll back and say what an error means."""
         try:
             yield
-        except _SQLITE as error:
+        except SQLITE_TROUBLE as error:
             if self._link is not None:
                 with contextlib.suppress(sqlite3.Error):
                     if self._link.in_transaction:

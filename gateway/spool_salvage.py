@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.ranges import RangeSet
-from gateway.spool_disk import PAGE_BYTES, create, read_ledger, side_file, write_ledger
+from gateway.spool_disk import PAGE_BYTES, SQLITE_TROUBLE, create, read_ledger, side_file, write_ledger
 from gateway.spool_ledger import Ledger, carve_epoch, carve_ledgers, listed_ranges
 from gateway.spool_row import carve
 
@@ -116,7 +116,7 @@ def _read_at(fd: int, at: int, count: int) -> bytes:
 def _newest_ledger(path: Path, sources: list[Path]) -> Ledger | None:
     found = [ledger for source in sources for image in windows(source) for ledger in carve_ledgers(image)]
     with (
-        contextlib.suppress(sqlite3.Error, MemoryError),
+        contextlib.suppress(*SQLITE_TROUBLE),
         contextlib.closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as link,
     ):
         whole = read_ledger(link)  # a ledger longer than a page is in one piece only for SQLite

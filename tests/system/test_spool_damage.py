@@ -171,9 +171,19 @@ async def test_flipped_bits_cost_only_rows_that_were_hit(tmp_path, bits):
 
 
 @pytest.mark.nightly
-async def test_ten_thousand_flipped_bits(tmp_path):
-    for seed in range(200):
-        await flipped(tmp_path, 10_000, 20_000, seed)
+@pytest.mark.parametrize("seed", range(20))
+async def test_ten_thousand_flipped_bits(tmp_path, seed):
+    await flipped(tmp_path, 10_000, 20_000, seed)
+
+
+@pytest.mark.parametrize("damage", [b"\xd4\xff", b"\x00\x00", b"XX"])
+async def test_damaged_schema_text_is_salvaged(tmp_path, damage):
+    path = tmp_path / "spool.db"
+    frames = frames_of(5, 100)
+    epoch = await write(path, frames)
+    image = path.read_bytes()
+    path.write_bytes(image.replace(b"CREATE TABLE rows", b"CREATE TA" + damage + b"E rows"))
+    await check(path, frames, set(range(1, 101)), epoch)
 
 
 async def test_every_bit_of_the_head_flipped_in_turn(tmp_path):
