@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _BLOCK_FRAMES: Final = 512  # made in one go
 _HIGH_WATER_BYTES: Final = 1 << 20
 _NO_OF_LATENCIES: Final = 20_000
+_CONNECT_TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +165,8 @@ async def run_fleet(settings: FleetSettings) -> FleetReport:
     history_s = 86_400 * 365
     start_us = wall_us() - history_s * 1_000_000 if settings.start_us is None else settings.start_us
     lanes: list[_Lane] = []
-    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(30):
-            for k in range(settings.connections):
-                mill = BundleMill(settings, k, start_us)
-                lane = _Lane(settings, mill, password_of(settings.passwords, mill.who.username))
-                lanes.append(lane)
-                await loop.create_connection(lambda lane=lane: lane, settings.host, settings.port)
-            await asyncio.gather(*(lane.ready for lane in lanes))
+        await _connect(settings, lanes, start_us)
         began_s, cpu_s = time.monotonic(), time.process_time()
         await _drive(settings, lanes, began_s)
         sent_s = time.monotonic()
@@ -184,6 +178,23 @@ async def run_fleet(settings: FleetSettings) -> FleetReport:
         for lane in lanes:
             lane.close()
         await asyncio.sleep(0.05)
+
+
+async def _connect(settings: FleetSettings, lanes: list[_Lane], start_us: int) -> None:
+    """Open all lanes (into `lanes`, so that the caller closes what was opened)."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            for k in range(settings.connections):
+                mill = BundleMill(settings, k, start_us)
+                lane = _Lane(settings, mill, password_of(settings.passwords, mill.who.username))
+                lanes.append(lane)
+                await loop.create_connection(lambda lane=lane: lane, settings.host, settings.port)
+            await asyncio.gather(*(lane.ready for lane in lanes))
+    except (OSError, TimeoutError) as error:
+        raise LinkError(
+            f"broker {settings.host}:{settings.port} cannot be reached: {error}", cure="start it, or change host and port"
+        ) from error
 
 
 async def _drive(settings: FleetSettings, lanes: list[_Lane], began_s: float) -> None:

@@ -137,7 +137,7 @@ class Gym:
         self._began_us = 0
         self._seconds = 0.0
 
-    async def start(self) -> None:
+    async def start(self, timeout_s: float = 30.0) -> None:
         """Connect everyone. LinkError when the broker does not let them in."""
         endpoints = (Endpoint(self.settings.host, self.settings.port),)
         if self.settings.second_broker:
@@ -147,7 +147,7 @@ class Gym:
         live = self.settings.start_us is None and self.settings.speed == 1
         clock = wall_us if live else _clock(self.start_us, self._began_us, self.settings.speed)
         self._swarm = Swarm(peers, self.settings.passwords, seed=self.settings.seed, start_us=self.start_us, clock=clock)
-        await self._swarm.start()
+        await self._swarm.start(timeout_s)
 
     def end_samples(self) -> None:
         """Members stop measuring; their devices go on sending what they owe."""
