@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from broker.frames import Frame, encode_frame
 from broker.ids import route_of
 from broker.logrecord import Kind, LogRecord
-from broker.frames import Frame, encode_frame
 from gateway.settings import FileReplay
 from paceline.config import Settings
 from paceline.parts import roles
@@ -98,8 +98,11 @@ class Stack:
                 process.kill()
                 await process.wait()
 
+    def log(self, name: str) -> str:
+        return (self.site.logs / f"{name}.log").read_text()
+
     def tail(self, name: str) -> str:
-        return (self.site.logs / f"{name}.log").read_text()[-2000:]
+        return self.log(name)[-2000:]
 
     @property
     def state(self) -> Path:
