@@ -1,6 +1,6 @@
 """The HTTP API and the live page: what a `LiveView` says now, as JSON and as server-sent events.
 
-One snapshot serves all readers: it is taken at most every 250 ms and only while somebody asks. A stream always sends the latest snapshot,
+One snapshot serves all readers: it is taken at most every 250 ms and only while somebody asks. A stream always sends the latest snapshot, so a
 slow reader skips forward and nothing is queued for it. Reading needs the token, except on a loopback listener asked by a loopback name.
 """
 
@@ -143,8 +143,9 @@ def create_app(latest: Latest, options: ApiOptions) -> FastAPI:
     async def live_stream() -> StreamingResponse:  # pyright: ignore[reportUnusedFunction]
         return StreamingResponse(latest.stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
+    @app.get("/", include_in_schema=False)
     @app.get("/{name}", include_in_schema=False)
-    async def page(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def page(name: str = "") -> Response:  # pyright: ignore[reportUnusedFunction]
         if name not in _PAGE:
             raise HTTPException(404, "no such page")
         file, kind = _PAGE[name]

@@ -95,9 +95,11 @@ function drawRanking(athletes) {
   }
 }
 
+// A node reports what it sent a little later than the stores know of it: what is stored was sent.
+const sentOf = (device) => Math.max(device.sent, device.stored + device.refused);
+
 function drawFigures(s) {
-  const sent = s.devices.reduce((sum, d) => sum + d.sent, 0);
-  const stored = s.devices.reduce((sum, d) => sum + d.stored, 0);
+  const sent = s.devices.reduce((sum, d) => sum + sentOf(d), 0);
   const list = [
     ["frames sent", grouped(sent), ""],
     ["frames stored", grouped(s.frames_stored), ""],
@@ -118,7 +120,7 @@ function drawFigures(s) {
     put(dd, value);
     dd.className = className;
   });
-  const equal = s.devices.filter((d) => d.sent === d.stored + d.refused).length;
+  const equal = s.devices.filter((d) => sentOf(d) === d.stored + d.refused).length;
   put($("devices-summary"), s.devices.length ? `sent = stored on ${equal} of ${s.devices.length} devices` : "no device has reported yet");
   $("nodes").replaceChildren(
     ...s.nodes.map((n) => {
@@ -141,9 +143,9 @@ function drawDevices(devices) {
       row = body.insertRow();
       for (let k = 0; k < 4; k++) row.insertCell();
     }
-    const owed = d.sent - d.stored - d.refused;
+    const owed = sentOf(d) - d.stored - d.refused;
     put(row.cells[0], d.device);
-    put(row.cells[1], grouped(d.sent));
+    put(row.cells[1], grouped(sentOf(d)));
     put(row.cells[2], grouped(d.stored));
     put(row.cells[3], d.refused ? `${d.refused} refused` : owed ? `${owed} on the way` : "=");
     row.cells[3].className = owed || d.refused ? "owed" : "ok";
@@ -200,13 +202,13 @@ function drawMap() {
     g.stroke();
     g.fillStyle = `hsl(${dot.hue} 75% 55% / ${dot.live ? 1 : 0.4})`;
     g.beginPath();
-    g.arc(px(dot.x), py(dot.y), dot.rank && dot.rank <= 3 ? 7 : 5, 0, 7);
+    g.arc(px(dot.x), py(dot.y), ordered.indexOf(dot) >= ordered.length - 3 ? 7 : 5, 0, 7);
     g.fill();
   }
   g.fillStyle = getComputedStyle(document.body).color;
   g.font = "600 12px system-ui, sans-serif";
   const taken = [];
-  for (const dot of ordered.filter((d) => d.rank && d.rank <= 3).reverse()) {
+  for (const dot of ordered.slice(-3).reverse()) {
     const text = `${dot.rank} ${dot.name}`;
     const wide = g.measureText(text).width;
     const x = px(dot.x) + 11 + wide > width ? px(dot.x) - 11 - wide : px(dot.x) + 11;

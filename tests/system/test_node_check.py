@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
+from pathlib import Path
 
 from paceline.link import Link
 from paceline.node_check import CheckPlan, check_own
@@ -74,3 +76,21 @@ async def test_right_device_passes_and_each_broken_one_is_found_out() -> None:
         if kind is SimDevice:
             assert not broken, [verdicts[rule] for rule in broken]
             assert {rule for rule, verdict in verdicts.items() if verdict.state == "not seen"} == {"json"}
+
+
+async def test_device_in_c_of_the_wire_document_passes(tmp_path: Path) -> None:
+    binary = tmp_path / "device"
+    subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", "-o", str(binary), "examples/device.c"], check=True)
+    devices: list[subprocess.Popen[bytes]] = []
+
+    def start(link: Link) -> None:
+        devices.append(subprocess.Popen([str(binary), link.host, str(link.port), link.user, link.secret]))
+
+    try:
+        verdicts = await check_own("check", "device", PLAN, start)
+    finally:
+        for device in devices:
+            device.terminate()
+            device.wait(10)
+    assert [verdict for verdict in verdicts if verdict.state == "broken"] == []
+    assert {verdict.rule for verdict in verdicts if verdict.state == "not seen"} == {"json"}
