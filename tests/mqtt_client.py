@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ class PahoClient:
         clean: bool = True,
         will: Will | None = None,
         keepalive_s: int = 60,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.messages: list[Received] = []
         self.session_present = False
@@ -72,7 +74,7 @@ class PahoClient:
             self._paho.username_pw_set(user, broker.password(user) if secret is None else secret)
         if will is not None:
             self._paho.will_set(will.topic, will.payload, will.qos, will.retain)
-        context = broker.tls_context()
+        context = context or broker.tls_context()
         if context is not None:
             self._paho.tls_set_context(context)
         self._paho.on_connect = self._on_connect
