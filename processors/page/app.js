@@ -7,7 +7,9 @@ const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const rows = new Map(); // subject -> {li, cells, rank}
 const dots = new Map(); // subject -> {x, y, tx, ty, hue, name, rank}: shown and target position in metres
+const RANK_EVERY_MS = 1500; // values change as they come, places at a pace an eye can follow
 let latest = null;
+let ranked = -Infinity; // when places were last shown
 let view = null; // box of the map in metres; only grows, so that it does not shake
 
 const number = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits));
@@ -57,21 +59,25 @@ function drawRanking(athletes) {
   const seen = new Set();
   const list = $("athletes");
   let previous = null;
+  const moving = performance.now() - ranked > RANK_EVERY_MS || rows.size === 0;
+  if (moving) ranked = performance.now();
   for (const a of athletes) {
     seen.add(a.subject);
     let row = rows.get(a.subject);
     if (!row) rows.set(a.subject, (row = makeRow(a)));
-    put(row.cells.place, a.rank ? String(a.rank) : "–");
+    const fresh = !row.li.isConnected;
+    if (moving || fresh) put(row.cells.place, a.rank ? String(a.rank) : "–");
     put(row.cells.label, a.name || a.subject);
     put(row.cells.status, a.status && a.status !== "live" ? a.status : "");
     put(row.cells.hr, number(a.hr_bpm));
     put(row.cells.speed, a.speed_mps === null || a.speed_mps === undefined ? "–" : (a.speed_mps * 3.6).toFixed(1));
     put(row.cells.distance, metres(a.distance_m));
     put(row.cells.points, number(a.points, 1));
-    if (row.rank !== null && a.rank && a.rank < row.rank) {
+    if (moving && row.rank !== null && a.rank && a.rank < row.rank) {
       row.li.classList.add("rose");
-      requestAnimationFrame(() => requestAnimationFrame(() => row.li.classList.remove("rose")));
+      setTimeout(() => row.li.classList.remove("rose"), 700);
     }
+    if (!moving && !fresh) continue;
     row.rank = a.rank;
     const next = previous ? previous.nextSibling : list.firstChild;
     if (next !== row.li) list.insertBefore(row.li, next);
@@ -84,7 +90,7 @@ function drawRanking(athletes) {
     }
   }
   $("nobody").hidden = athletes.length > 0;
-  if (calm.matches) return;
+  if (calm.matches || !moving) return;
   for (const [subject, row] of rows) {
     const was = before.get(subject);
     if (!was) continue;
