@@ -108,3 +108,13 @@ def test_files_are_written_for_the_owner_only_and_credentials_kept(tmp_path: Pat
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_the_documented_example_is_what_is_generated() -> None:
+    tls = TlsSettings(certfile=Path("/etc/paceline/tls/server.crt"), keyfile=Path("/etc/paceline/tls/server.key"))
+    settings = MosquittoSettings(
+        directory=Path("/etc/paceline/broker"), host="0.0.0.0", port=8883, platform_users=("platform/ingest",), tls=tls
+    )
+    page = (Path(__file__).parents[2] / "docs" / "brokers.md").read_text()
+    for text in render_config(settings).values():
+        assert f"```conf\n{text}```" in page
