@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
 import aiomqtt
 
-from broker.errors import StoreError
+from broker.errors import Rejected, StoreError
 from broker.faultpoints import hit
 from broker.layouts import layout_named
-from broker.topics import ROOT, UP_FILTERS, parse_topic
+from broker.topics import ROOT, UP_FILTERS, parse_topic, topic
 from gateway.clock import Instant, OriginClocks
 from gateway.fleet import Fleet
 from gateway.intake import Intake, read_clock
-from gateway.link import LinkSettings, explain, open_link
+from gateway.link import LinkSettings, is_refusal, open_link
 from gateway.near_reading import Heard, NearReading, answers
 from gateway.refused import RefusedRow, RefusedStore
 from gateway.settings import NearBroker
@@ -34,6 +34,7 @@ BATCH_MESSAGES: Final = 64
 BATCH_ROWS: Final = 1000  # of one append
 FIRST_BACKOFF_S: Final = 0.2
 LAST_BACKOFF_S: Final = 10.0
+_REMEMBERED: Final = 256
 _STATE_FILTER: Final = f"{ROOT}/+/+/state"
 
 
@@ -79,6 +80,9 @@ class NearListener:
         self.counters = NearCounters()
         self.dropped: Counter[str] = Counter()
         self.connected = False
+        self.last_error = ""
+        self._told: set[tuple[str, str]] = set()
+        self._unanswered: OrderedDict[int, None] = OrderedDict()
         self._link = LinkSettings(broker.host, broker.port, broker.username, broker.password.get_secret_value())
 
     async def run(self) -> None:
@@ -89,11 +93,20 @@ class NearListener:
             try:
                 await self._session()
             except (aiomqtt.MqttError, OSError, TimeoutError) as error:
-                log.warning("near broker: %s", explain(error, self._link).message)
+                self._complain(error)
             finally:
                 self.connected = False
             backoff_s = FIRST_BACKOFF_S if self.counters.connects > connects else min(2 * backoff_s, LAST_BACKOFF_S)
             await asyncio.sleep(backoff_s * (0.5 + self._random()))
+
+    def _complain(self, error: BaseException) -> None:
+        """Log why there is no connection, when it is another reason than before."""
+        where = f"near broker {self._broker.host}:{self._broker.port} as {self._broker.username}"
+        cure = "check name and password of this credential" if is_refusal(error) else "check that it runs and listens there"
+        text = f"{where}: {error.__cause__ or error or type(error).__name__}; trying on\n  cure: {cure}"
+        if text != self.last_error:
+            log.warning("%s", text)
+        self.last_error = text
 
     async def _session(self) -> None:
         async with open_link(self._link, None, None, self.dropped) as link:
@@ -101,6 +114,7 @@ class NearListener:
             await client.subscribe([(pattern, 1) for pattern in (*UP_FILTERS, _STATE_FILTER)])
             self.counters.connects += 1
             self.connected = True
+            self.last_error = ""
             log.info("listening at the near broker %s:%d", self._broker.host, self._broker.port)
             messages = client.messages
             async for message in messages:
@@ -146,17 +160,35 @@ class NearListener:
         return self._reading.read(name, payload, now)
 
     async def _note_refusals(self, batch: list[Heard], now: Instant) -> None:
-        rows = list(_refused_rows(batch, now))
-        if not rows:
-            return
-        await self._refused.add(rows)
-        self.counters.refused += sum(row.rows for row in rows)
+        """Count every refusal and make it durable; one that cannot be answered and is sent again and again is written once."""
+        rows: list[RefusedRow] = []
+        for heard in batch:
+            rows += [row for row in _refused_rows(heard, now) if heard.epoch is not None or self._is_new(row.rejected)]
+        if rows:
+            await self._refused.add(rows)
         for heard in batch:
             if heard.refused:
                 count = sum(last - first + 1 for first, last, _ in heard.refused)
-                self._fleet.counted(heard.address.node, now.mono_us, refused=count)
+                self.counters.refused += count
                 self.counters.unanswerable += count if heard.epoch is None else 0
-                log.warning("node %s: %d rows refused, first: %s", heard.address.node, count, heard.refused[0][2].detail)
+                self._fleet.counted(heard.address.node, now.mono_us, refused=count)
+                self._tell(heard.address.node, heard.refused[0][2], count)
+
+    def _is_new(self, rejected: Rejected) -> bool:
+        key = hash(rejected.raw)
+        if key in self._unanswered:
+            return False
+        self._unanswered[key] = None
+        if len(self._unanswered) > _REMEMBERED:
+            self._unanswered.popitem(last=False)
+        return True
+
+    def _tell(self, node: str, rejected: Rejected, count: int) -> None:
+        """Log the first refusal of a node and reason; all are counted."""
+        key = (node, rejected.reason)
+        if key not in self._told and len(self._told) < _REMEMBERED:
+            self._told.add(key)
+            log.warning("node %s: %d rows refused: %s: %s", node, count, rejected.reason, rejected.detail)
 
     def _note_taken(self, batch: list[Heard], now: Instant) -> None:
         for heard in batch:
@@ -166,11 +198,11 @@ class NearListener:
                 self._fleet.health(heard.address.node, frame, now.mono_us)
 
 
-def _refused_rows(batch: list[Heard], now: Instant) -> Iterator[RefusedRow]:
-    for heard in batch:
-        name = f"{ROOT}/{heard.address.tenant}/{heard.address.node}/{heard.address.leaf}"
-        for first, last, rejected in heard.refused:
-            yield RefusedRow(now.utc_us, name, rejected, last - first + 1)
+def _refused_rows(heard: Heard, now: Instant) -> Iterator[RefusedRow]:
+    where = heard.address
+    name = topic(where.tenant, where.node, where.leaf)
+    for first, last, rejected in heard.refused:
+        yield RefusedRow(now.utc_us, name, rejected, last - first + 1)
 
 
 def _parts(batch: list[Heard]) -> Iterator[list[Heard]]:

@@ -206,6 +206,30 @@ async def test_files_killed_in_the_middle_and_imported_again_send_identical_fram
         assert "bad.fit" in box.log()
 
 
+async def test_full_spool_leaves_the_rows_with_the_device_until_there_is_room(tmp_path, central):
+    async with AsyncExitStack() as stack:
+        near = await near_broker(stack, tmp_path, "mosquitto")
+        box = GatewayProcess(tmp_path, central, near, spool={"cap_bytes": 1_000_000})
+        await central.kill()
+        box.start()
+        record = MOTION.pack({"tick_ms": 0, "hr_bpm": 140})
+        big = [Frame(MOTION.id, SELF_NUMBERED, "w-1", 1, seq, seq, 10**15, Clock.GNSS, "", record * 33) for seq in range(1500)]
+        node = ResendingNode(near, "gym/w-1", [encode_frame(frame) for frame in big], per_bundle=25)
+        node.start()
+        deadline = asyncio.get_running_loop().time() + 30
+        while "rows stay with their devices" not in box.log():
+            assert asyncio.get_running_loop().time() < deadline, box.log()
+            await asyncio.sleep(0.05)
+        assert 0 < len(node.stored) < 1500
+        await central.start()
+        async with Collector(central) as platform:
+            await all_acknowledged([node])
+            await platform.until(lambda p: len(p.frames) == 1500 and p.state.get("spool_rows") == 0)
+            assert platform.state["counters"]["near_left"] > 0
+            assert [platform.frames["w-1", 1, seq] for seq in range(1500)] == big
+            assert await box.end() == 0
+
+
 async def test_second_gateway_on_the_same_directory_is_refused(tmp_path, central):
     async with Collector(central) as platform:
         box = GatewayProcess(tmp_path, central)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
 from broker.acks import Refusal, decode_ack
 from broker.bundles import encode_bundle
-from broker.errors import Reason
+from broker.errors import Reason, Rejected
 from broker.frames import MAX_FRAME_BYTES, SELF_NUMBERED, Clock, Frame, decode_frame, encode_frame
+from broker.json_frames import encode_json_message
 from broker.layouts import layout_named
 from broker.nodeconfig import Binding, NodeConfig
 from gateway.clock import EARLIEST_UTC_US, Instant, OriginClocks
@@ -156,6 +158,45 @@ def test_json_without_time_is_undated_while_the_box_has_no_time():
     (out,) = taken(heard)
     assert (out.t0_us, out.utc_offset_us, out.clock) == (5 * S, None, Clock.UNKNOWN)
     assert list(answers([heard], stored=True)) == []
+
+
+def mutated(rng: random.Random, message: bytes) -> bytes:
+    """A few bytes changed, cut or doubled."""
+    raw = bytearray(message)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(raw))
+        kind = rng.randrange(4)
+        if kind == 0:
+            raw[at] = rng.randrange(256)
+        elif kind == 1:
+            raw[at] ^= 1 << rng.randrange(8)
+        elif kind == 2 and len(raw) > 30:
+            del raw[at : at + rng.randint(1, 20)]
+        else:
+            raw[at:at] = raw[at : at + rng.randint(1, 20)]
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("count", [6_000, pytest.param(1_000_000, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
+def test_mutated_messages_never_raise_and_every_row_of_a_readable_header_is_answered_once(count):
+    rng = random.Random(7)
+    reader = Reader(Binding(device="w-1", athlete="ann")).reading
+    rows = [encode_frame(frame(i, offset=None if i % 2 else 10**15)) for i in range(4)]
+    seeds = {"up": encode_bundle(0xE, 10, rows), "up/json": encode_json_message([frame(0), frame(1)], 0xE, 5)}
+    readable = 0
+    for _ in range(count):
+        leaf = rng.choice(tuple(seeds))
+        heard = reader.read(f"pl/1/gym/w-1/{leaf}", mutated(rng, seeds[leaf]), NOW)
+        assert heard is not None
+        answered = sorted([n for n, _ in heard.taken] + [n for first, last, _ in heard.refused for n in range(first, last + 1)])
+        assert answered == list(range(answered[0], answered[0] + len(answered)))
+        for _, row in heard.taken:
+            assert isinstance(decode_frame(row.frame), Frame)
+        for _, payload in answers([heard], stored=True):
+            readable += 1
+            if leaf == "up":
+                assert not isinstance(decode_ack(payload), Rejected)
+    assert count // 10 < readable < count
 
 
 @pytest.mark.parametrize("name", ["pl/1/gym/w-1/state", "pl/1/gym/w-1/ack", "other/1/gym/w-1/up", "pl/1/gym/w-1/up/x"])
