@@ -25,7 +25,7 @@ from gateway.spool_disk import SQLITE_TROUBLE, FullPolicy, Lock, SpoolFullError,
 from gateway.spool_file import SpoolFile
 from gateway.spool_pace import FillRate, Pace, on_memory_card
 from gateway.spool_row import SpoolRow, check_rows, decode_record
-from gateway.spool_work import group_of
+from gateway.spool_work import Group, RecentFrames, group_of
 from gateway.spool_writer import Append, Done, OnDone, Writer
 
 __all__ = ["Spool", "SpoolFullError", "SpoolRow", "SpoolSettings", "SpoolStats"]
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 _CARD_BUDGET_GB_DAY: Final = 4.0
 _CLOSE_TIMEOUT_S: Final = 30.0
-_CACHED_ROW_BYTES: Final = 120  # what Python needs beside the frame's own bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,7 @@ class Spool:
         self._owed = file.rows.copy()
         self._end = file.ledger.end
         self._fill = FillRate(time.monotonic())
-        self._cache: dict[int, bytes] = {}
-        self._cache_bytes = 0
+        self._recent = RecentFrames(settings.cache_bytes)
         self._reader: sqlite3.Connection | None = None
         self._listeners: list[Callable[[], None]] = []
         self._room = asyncio.Event()
@@ -149,17 +147,12 @@ class Spool:
         for first, last in self._owed.within(first_n, self._end):
             n = first
             while n <= last:
-                frame = self._cache.get(n)
-                if frame is not None:  # live rows: no thread, no disk
-                    if rows and len(frame) > room:
-                        return rows
-                    rows.append((n, frame))
-                    room -= len(frame)
-                    n += 1
-                    if len(rows) >= max_rows or room <= 0:
-                        return rows
-                    continue
-                piece, n = self._piece(n, min(last, n + max_rows - len(rows) - 1))
+                stop = min(last, n + max_rows - len(rows) - 1)
+                recent = self._recent.get(n, stop)
+                if recent:
+                    piece, n = list(enumerate(recent, n)), n + len(recent)
+                else:
+                    piece, n = self._piece(n, stop)
                 for row_n, frame in piece:
                     if rows and len(frame) > room:
                         return rows
@@ -225,16 +218,8 @@ class Spool:
         for first, last, reason in ranges:
             for low, high in self._owed.remove(first, last):
                 owed.append((low, high, reason))
-                if self._cache:
-                    self._forget(low, high)
         if owed:
             self._writer.settle(owed)
-
-    def _forget(self, first: int, last: int) -> None:
-        for n in range(first, last + 1) if last - first < len(self._cache) else [n for n in self._cache if first <= n <= last]:
-            frame = self._cache.pop(n, None)
-            if frame is not None:
-                self._cache_bytes -= len(frame) + _CACHED_ROW_BYTES
 
     def stats(self) -> SpoolStats:
         """Rows, bytes, counters and how long the space lasts at the rate of the last five minutes if nothing leaves."""
@@ -287,7 +272,6 @@ class Spool:
     def _apply(self, done: Done) -> None:
         for first, last in done.dropped:
             self._owed.remove(first, last)
-            self._forget(first, last)
         if done.rebuilt is not None:
             self._drop_reader()
             held, self._end = done.rebuilt
@@ -296,7 +280,7 @@ class Spool:
         now_s = time.monotonic()
         for append, first_n, error in done.appends:
             if first_n is not None:
-                self._take(first_n, append.group.rows, now_s)
+                self._take(first_n, append.group, now_s)
             try:
                 append.on_done(first_n, error)
             except Exception:
@@ -314,19 +298,12 @@ class Spool:
         """Undo `add_listener`."""
         self._listeners.remove(callback)
 
-    def _take(self, first_n: int, rows: Sequence[tuple[bytes, bytes]], now_s: float) -> None:
-        last = first_n + len(rows) - 1
+    def _take(self, first_n: int, group: Group, now_s: float) -> None:
+        last = first_n + len(group.rows) - 1
         self._owed.add(first_n, last)
         self._end = last + 1
-        cache, size = self._cache, 0
-        for n, (_, frame) in enumerate(rows, first_n):
-            cache[n] = frame
-            size += len(frame)
-        self._fill.add(now_s, size + 50 * len(rows))
-        self._cache_bytes += size + _CACHED_ROW_BYTES * len(rows)
-        while self._cache_bytes > self._settings.cache_bytes:
-            oldest = next(iter(cache))
-            self._cache_bytes -= len(cache.pop(oldest)) + _CACHED_ROW_BYTES
+        self._recent.add(first_n, [frame for _, frame in group.rows], group.size)
+        self._fill.add(now_s, group.size)
 
     def _drop_reader(self) -> None:
         if self._reader is not None:

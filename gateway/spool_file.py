@@ -229,7 +229,7 @@ class SpoolFile:
         for group in groups:
             firsts.append(end)
             end += len(group.rows)
-        rows = [row for group in groups for row in group.rows]
+        rows = groups[0].rows if len(groups) == 1 else [row for group in groups for row in group.rows]
         _insert(link, self.ledger.end, rows)
         self._end(link)
         self._count_taken(self.ledger, rows)

@@ -11,6 +11,7 @@ from gateway.ranges import Range, RangeSet
 
 ROW_OVERHEAD_BYTES: Final = 17 + 10  # head of the record, and its cell in the page: pointer, lengths, rowid
 _RECENT_ROWS: Final = 20_000
+_FRAME_OVERHEAD_BYTES: Final = 50  # what Python needs beside the bytes of a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +74,33 @@ class RecentDevices:
             return last + 1, {}
         counted = Counter(self._devices[start - self._first : last + 1 - self._first])
         return start, {device.decode(): rows for device, rows in counted.items()}
+
+
+class RecentFrames:
+    """The last frames in memory, so that live rows are sent without reading them back; at most about `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._first = 0
+        self._frames: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, first: int, frames: list[bytes], size: int) -> None:
+        """Rows from `first` on, taking `size` bytes; a jump in the numbers forgets what was before."""
+        if first != self._first + len(self._frames):
+            self._frames.clear()
+            self._first, self._bytes = first, 0
+        self._frames += frames
+        self._bytes += size + _FRAME_OVERHEAD_BYTES * len(frames)
+        while self._bytes > self._max_bytes and self._frames:
+            old = self._frames[: len(self._frames) // 2 + 1]
+            self._bytes -= sum(map(len, old)) + (ROW_OVERHEAD_BYTES + _FRAME_OVERHEAD_BYTES) * len(old)
+            del self._frames[: len(old)]
+            self._first += len(old)
+        if not self._frames:
+            self._bytes = 0
+
+    def get(self, first: int, last: int) -> list[bytes]:
+        """The frames of `first..last` as far as they follow each other in memory; empty when `first` is not there."""
+        at = first - self._first
+        return self._frames[at : last - self._first + 1] if at >= 0 else []

@@ -15,7 +15,7 @@ from typing import Final
 
 from broker.errors import StoreError
 from gateway.ranges import Range, RangeSet
-from gateway.spool_disk import PAGE_BYTES, DamagedError, FullPolicy, SpoolFullError, SpoolSettings
+from gateway.spool_disk import DamagedError, FullPolicy, SpoolFullError, SpoolSettings
 from gateway.spool_file import SpoolFile
 from gateway.spool_pace import Pace
 from gateway.spool_work import Committed, Group, Settlement
@@ -23,6 +23,7 @@ from gateway.spool_work import Committed, Group, Settlement
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
+_COMMIT_BYTES: Final = 12_000  # what a commit writes beside its rows: pages and file blocks begun, its share of deletions and checkpoints
 OnDone = Callable[["int | None", "StoreError | None"], None]  # first n, or why not
 
 
@@ -249,7 +250,7 @@ class Writer:
         groups = [append.group for append in work.appends]
         committed = self._file.commit(groups, work.settle)
         if groups:
-            self._pace.observe(time.monotonic() - start_s, sum([group.size for group in groups]) + 2 * PAGE_BYTES)
+            self._pace.observe(time.monotonic() - start_s, sum([group.size for group in groups]) + _COMMIT_BYTES)
         return committed
 
     def _rebuild(self) -> None:

@@ -14,7 +14,7 @@ from gateway.spool_disk import split_cap
 from gateway.spool_ledger import Ledger, carve_epoch, carve_ledgers, decode_ledger, encode_identity, encode_ledger
 from gateway.spool_pace import FillRate, Pace
 from gateway.spool_row import SpoolRow, carve, check_rows, decode_record, encode_records
-from gateway.spool_work import RecentDevices, Settlement
+from gateway.spool_work import RecentDevices, RecentFrames, Settlement
 
 SPANS = st.lists(st.tuples(st.booleans(), st.integers(0, 60), st.integers(0, 12)), max_size=40)
 
@@ -145,3 +145,18 @@ def test_parts_of_a_cap_stay_below_it():
         limits = split_cap(cap, 10**12)
         assert 2 * limits.wal_bytes + limits.reserve_bytes + limits.max_pages * 4096 <= cap
         assert 0 < limits.rows_pages < limits.max_pages
+
+
+def test_recent_frames_stay_within_their_bytes():
+    recent = RecentFrames(10_000)
+    for first in range(1, 2_000, 10):
+        recent.add(first, [bytes([n & 0xFF]) * 100 for n in range(first, first + 10)], 10 * 127)
+        assert recent.get(first, first + 9) == [bytes([n & 0xFF]) * 100 for n in range(first, first + 10)]
+        assert recent._bytes == 177 * len(recent._frames) <= 10_000
+    assert recent.get(1, 5) == []
+    recent.add(9_000, [b"x"], 28)
+    assert recent.get(1_999, 9_000) == []
+    assert recent.get(9_000, 9_999) == [b"x"]
+    nothing = RecentFrames(0)
+    nothing.add(1, [b"x"], 28)
+    assert nothing.get(1, 1) == []
