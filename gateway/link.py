@@ -10,11 +10,11 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
@@ -137,22 +137,43 @@ async def open_link(
 
 
 async def _enter(client: aiomqtt.Client, settings: LinkSettings) -> None:
-    """Connect. TCP and TLS run in a thread that cannot be interrupted: a cancelled caller waits for it, bounded by its timeout."""
-    limit_s = settings.connect_timeout_s + settings.keepalive_s
+    """Connect. TCP and TLS run in a thread that cannot be interrupted: a cancelled caller waits for it, bounded by its timeout.
+
+    aiomqtt does not notice a connection that ends before CONNACK and would wait for its whole timeout: we listen in.
+    """
+    loop = asyncio.get_running_loop()
+    lost = asyncio.Event()
+    forward = _paho(client).on_disconnect
+
+    def listen(*arguments: object) -> None:
+        if forward is not None:
+            cast("Callable[..., None]", forward)(*arguments)
+        loop.call_soon_threadsafe(lost.set)
+
+    _paho(client).on_disconnect = listen
     entering = asyncio.ensure_future(client.__aenter__())
+    losing = asyncio.ensure_future(lost.wait())
     try:
-        async with asyncio.timeout(limit_s):
-            await asyncio.shield(entering)
-    except TimeoutError:
-        raise aiomqtt.MqttError(f"no answer to CONNECT within {limit_s:g} s") from None
+        await asyncio.wait({entering, losing}, timeout=2 * settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done():
+            await asyncio.sleep(0)  # a refusal sets its result just before
     except asyncio.CancelledError:
-        await asyncio.wait({entering}, timeout=settings.connect_timeout_s)
+        await asyncio.wait({entering, losing}, timeout=settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
         raise
     finally:
+        _paho(client).on_disconnect = forward
+        losing.cancel()
+        answered = entering.done()
         entering.cancel()
-        await asyncio.wait({entering}, timeout=1.0)
+        await asyncio.wait({entering, losing}, timeout=1.0)
         if entering.done() and not entering.cancelled():
-            entering.exception()  # seen: it was raised above, or nobody waits for it any more
+            entering.exception()  # seen: raised below, or nobody waits for it any more
+    if not answered:
+        how = (
+            "the connection ended before CONNACK" if lost.is_set() else f"no answer to CONNECT within {2 * settings.connect_timeout_s:g} s"
+        )
+        raise aiomqtt.MqttError(how)
+    entering.result()
 
 
 def _paho(client: aiomqtt.Client):  # noqa: ANN202 - paho's own type, inferred

@@ -1,8 +1,8 @@
 """Which rows of the spool go up next: the pure half of the uplink (design, section 4). No I/O, no clock, no payloads.
 
-Rules: live rows before backlog; at most `rows` unacknowledged, of which backlog gets a share; a bundle never spans a hole. A link that
-was just made, or whose acks stayed away for the timeout, sends one probe per back-off until something is acknowledged, so that neither a
-dead platform nor a flapping link floods a queueing broker. Only rows this window owes can be acknowledged: others are counted and ignored.
+Rules: live rows before backlog; at most `rows` unacknowledged, of which backlog gets a share that shrinks when acks slow down; a bundle
+never spans a hole. A link that was just made, or whose acks stayed away for the timeout, sends one probe per back-off until something is
+acknowledged: neither a dead platform nor a flapping link floods a queueing broker. Only rows owed can be acknowledged, others are counted.
 Invariants: each owed row is in exactly one of four sets (waiting or flying, live or backlog); memory is bounded by ranges, not rows.
 """
 
@@ -18,6 +18,7 @@ from broker.errors import ConfigError, Reason
 from gateway.ranges import Range, RangeSet
 
 _KNOWN_REASONS = frozenset(Reason)
+_LEAST_PERIOD_S = 300.0
 
 
 def known_reason(reason: str) -> str:
@@ -33,6 +34,7 @@ class WindowSettings:
     backlog_share: float = 0.75  # of `rows`, so that live rows always find room
     ack_timeout_s: float = 5.0  # lower bound; grows with the measured round trip
     ack_timeout_cap_s: float = 60.0
+    backlog_delay_s: float = 0.1  # queueing that backlog may cause on the way: beyond it backlog gives way, for the live rows of all boxes
     probe_rows: int = 32
     probe_first_s: float = 1.0
     probe_cap_s: float = 30.0
@@ -94,6 +96,12 @@ class Window:
         self._quiet_since = 0.0
         self._round_trip_s: float | None = None
         self._deviation_s = 0.0
+        self._least_s = self._least_before_s = inf  # round trip without a queue: the least of this period and of the one before
+        self._period_from = -inf
+        self._most_backlog = max(1, int(settings.rows * settings.backlog_share))
+        self._backlog_room = min(self._most_backlog, MAX_ROWS)
+        self._moved_at = -inf
+        self._narrowed = False
         self.timeout_s = settings.ack_timeout_s
         self.counters: Counter[str] = Counter()
         self.refused_by_reason: Counter[str] = Counter()
@@ -159,7 +167,7 @@ class Window:
         room = self._set.rows - self.flying_rows
         for first, last in self._live.lowest(min(room, MAX_ROWS)):
             return Send(first, last - first + 1, probe=False, live=True)
-        share = max(1, int(self._set.rows * self._set.backlog_share))
+        share = self._backlog_room
         for first, last in self._backlog.lowest(min(share, MAX_ROWS) if backlog else 0):
             rows = last - first + 1  # no sliver bundles: wait until the whole run fits
             if rows <= min(room, share - len(self._flying_backlog)):
@@ -212,7 +220,7 @@ class Window:
             unknown = last - first + 1 - sum(b - a + 1 for a, b in found)
             self.counters["unknown_rows"] += unknown
             if found and sample is not None:
-                self._learn(sample)
+                self._learn(sample, now)
             late = bool(self._lapsed.remove(first, last)) or late
             settled += found
         while self._flights and not self._aloft(self._flights[0]):
@@ -278,8 +286,8 @@ class Window:
                 return None if flight.again else now - flight.sent_at
         return None
 
-    def _learn(self, sample_s: float) -> None:
-        """Round trip and timeout as in RFC 6298 (gains 1/8 and 1/4, timeout = mean + 4 deviations)."""
+    def _learn(self, sample_s: float, now: float) -> None:
+        """Round trip and timeout as in RFC 6298 (gains 1/8 and 1/4, timeout = mean + 4 deviations); room for backlog by queueing delay."""
         if self._round_trip_s is None:
             self._round_trip_s, self._deviation_s = sample_s, sample_s / 2
         else:
@@ -287,6 +295,17 @@ class Window:
             self._round_trip_s += (sample_s - self._round_trip_s) / 8
         wanted = self._round_trip_s + 4 * self._deviation_s
         self.timeout_s = min(self._set.ack_timeout_cap_s, max(self._set.ack_timeout_s, wanted))
+        if now - self._period_from > _LEAST_PERIOD_S:
+            self._period_from, self._least_before_s, self._least_s = now, self._least_s, inf
+        self._least_s = min(sample_s, self._least_s)
+        once = now - self._moved_at > sample_s  # a change shows only after a round trip
+        if sample_s <= min(self._least_s, self._least_before_s) + self._set.backlog_delay_s:
+            if once or not self._narrowed:  # doubles a round trip until it was too much for the first time
+                self._moved_at = now
+                self._backlog_room = min(self._most_backlog, self._backlog_room + MAX_ROWS)
+        elif once:
+            self._moved_at, self._narrowed = now, True
+            self._backlog_room = max(min(self._most_backlog, MAX_ROWS), self._backlog_room // 2)
 
     @staticmethod
     def _move(ranges: Iterable[Range], to: RangeSet) -> None:

@@ -9,6 +9,8 @@ A proxy keeps at most 64 KB a direction; what it has read and not delivered is l
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
@@ -78,12 +80,12 @@ class Proxy:
     def cut(self) -> None:
         """Reset every connection once; new ones follow the mode."""
         for writer in tuple(self._open):
-            writer.transport.abort()
+            _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         if self._mode is Mode.CUT:
-            writer.transport.abort()
+            _reset(writer)
             return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target, limit=64 * 1024)
@@ -96,6 +98,9 @@ class Proxy:
         down = asyncio.ensure_future(self._pump(far_reader, writer, up=False))
         try:
             await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            if any(task.done() and task.exception() for task in (up, down)):
+                for one in pair:
+                    _reset(one)
         finally:
             for task in (up, down):
                 task.cancel()
@@ -128,13 +133,20 @@ class Proxy:
                 await asyncio.sleep(self.delay_s)
             if self.loss and self._random.random() < self.loss:
                 self.resets += 1
-                writer.transport.abort()
+                raise ConnectionResetError
                 return
             try:
                 writer.write(piece)
                 await writer.drain()
             except OSError:
                 return
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection by RST: what a cut link looks like, not an orderly FIN."""
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 @asynccontextmanager

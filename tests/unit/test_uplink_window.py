@@ -99,12 +99,31 @@ def test_a_hole_ends_a_bundle():
     assert send_all(plan, 0.0)[0] == [(2, 4, False), (6, 9, False)]
 
 
-def test_bundle_has_at_most_255_rows():
-    plan = opened((2, 2000), limits=WindowSettings())
-    sent, _ = send_all(plan, 0.0)
-    sizes = [last - first + 1 for first, last, _ in sent]
-    assert max(sizes) == 255
-    assert sum(sizes) == 1999
+def drain(plan, now, round_trip_s, turns):
+    """Rows of backlog in flight in each of `turns` round trips."""
+    flying = []
+    for _ in range(turns):
+        sent, _ = send_all(plan, now)
+        assert all(last - first < 255 for first, last, _ in sent)
+        flying.append(plan.flying_rows)
+        now += round_trip_s(plan.flying_rows)
+        for first, last, _ in sent:
+            plan.acked([(first, last)], now)
+    return flying
+
+
+def test_backlog_widens_from_one_bundle_to_its_share_while_acks_are_quick():
+    flying = drain(opened((2, 100_000), limits=WindowSettings()), 0.0, lambda rows: 0.05, 20)
+    assert flying[:2] == [510, 1020]  # one bundle more for each ack: that of the probe came first
+    assert flying[-1] == 2805  # 11 whole bundles of the 3,000 rows
+    assert flying == sorted(flying)
+
+
+def test_backlog_gives_way_when_it_makes_acks_slow():
+    """A platform that takes 5,000 rows a second: 0.1 s of queue is 500 rows, whatever the share allows."""
+    flying = drain(opened((2, 100_000), limits=WindowSettings()), 0.0, lambda rows: 0.01 + rows / 5000, 60)
+    assert max(flying[20:]) <= 1020
+    assert sum(flying[20:]) / 40 >= 300
 
 
 def test_silence_collapses_to_probes_with_growing_delays_at_most_30_s():
