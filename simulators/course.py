@@ -1,4 +1,4 @@
-"""Courses: where an athlete is after so many metres. Pure.
+"""Courses: where an athlete is after so many metres. Pure, but for `course_from_file`.
 
 A closed course is ridden round and round; an open one there and back. Altitude is linear between points, so the gradient is that of
 the segment. Refuses fewer than two distinct points and coordinates outside the globe.
@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 from broker.errors import BadInputError
@@ -139,6 +140,18 @@ def course_from_recording(points: Sequence[tuple[float, float, float | None]], *
         for k in range(count)
     ]
     return course_of(((p.lat_deg, p.lon_deg, a) for p, a in zip(places, smooth, strict=True)), closed=closed, name=name)
+
+
+def course_from_file(path: Path) -> Course:
+    """The course of a recorded FIT, GPX or TCX file.
+
+    BadInputError when it has no positions, `device_profiles.errors.FileError` when it cannot be read or is no recording.
+    """
+    from device_profiles.files import read_recording
+
+    recorded = read_recording(path).points
+    points = [(p.lat, p.lon, p.altitude_m) for p in recorded if p.lat is not None and p.lon is not None]
+    return course_from_recording(points, name=path.name)
 
 
 def synthetic_loop(length_m: float = 2400.0, climb_m: float = 40.0) -> Course:

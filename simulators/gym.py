@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
@@ -58,6 +59,7 @@ class GymSettings:
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
     noisy_gps: bool = True
     second_broker: tuple[str, int] | None = None
+    tls: ssl.SSLContext | None = None
     name: str = "member"
 
 
@@ -139,9 +141,9 @@ class Gym:
 
     async def start(self, timeout_s: float = 30.0) -> None:
         """Connect everyone. LinkError when the broker does not let them in."""
-        endpoints = (Endpoint(self.settings.host, self.settings.port),)
+        endpoints = (Endpoint(self.settings.host, self.settings.port, self.settings.tls),)
         if self.settings.second_broker:
-            endpoints += (Endpoint(*self.settings.second_broker),)
+            endpoints += (Endpoint(*self.settings.second_broker, self.settings.tls),)
         peers = [SwarmNode(node, endpoints, plan) for node, plan in self._nodes]
         self._began_us = wall_us()
         live = self.settings.start_us is None and self.settings.speed == 1

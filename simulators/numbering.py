@@ -109,7 +109,7 @@ class FrameMaker:
                 self.exhausted = True
                 if self._open:
                     frames.append(self._close())
-            elif not self.off and uniform(self._key ^ 0x33, index) >= self.settings.deaf_share:
+            elif not self.off and not self._deaf(index):
                 self._open.append((true_us, self._jumped(values, true_us, index)))
                 if len(self._open) == self.settings.samples_per_frame:
                     frames.append(self._close())
@@ -120,6 +120,10 @@ class FrameMaker:
     def monotonic_us(self, true_us: int) -> int:
         """What the device's own clock shows."""
         return self._mono_base_us + round((true_us - self._boot_us) * (1.0 + self.settings.clock.drift_ppm * 1e-6))
+
+    def _deaf(self, index: int) -> bool:
+        share = self.settings.deaf_share
+        return share > 0 and uniform(self._key ^ 0x33, index) < share
 
     def _offset(self, true_us: int) -> tuple[int | None, Clock]:
         """What the device adds to its monotonic clock to get UTC, and how sure it is."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,10 +45,11 @@ _TICK_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a broker listens."""
+    """Where a broker listens; `tls` None is plain TCP."""
 
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +293,7 @@ class Swarm:
         connection = _Connection(member.peer, password, lambda name, payload: self._arrived(member, name, payload))
         try:
             async with self._connects, asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await asyncio.get_running_loop().create_connection(lambda: connection, endpoint.host, endpoint.port)
+                await asyncio.get_running_loop().create_connection(lambda: connection, endpoint.host, endpoint.port, ssl=endpoint.tls)
                 await connection.ready
             member.connection = connection
             member.sessions += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 
@@ -109,9 +110,9 @@ class _MqttPeer(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def acking_peer(host: str, port: int, user: str, secret: str, peer: Peer):
+async def acking_peer(host: str, port: int, user: str, secret: str, peer: Peer, *, tls: ssl.SSLContext | None = None):
     """The peer as the platform's side of a broker."""
-    _, protocol = await asyncio.get_running_loop().create_connection(lambda: _MqttPeer(user, secret, peer), host, port)
+    _, protocol = await asyncio.get_running_loop().create_connection(lambda: _MqttPeer(user, secret, peer), host, port, ssl=tls)
     async with asyncio.timeout(10):
         await protocol.ready
     try:

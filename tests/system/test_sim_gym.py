@@ -75,6 +75,18 @@ async def test_a_box_of_members_needs_one_connection(tmp_path):
     assert json.loads(report.to_json())["frames_stored"] == 500
 
 
+async def test_gym_over_tls(tmp_path):
+    peer, settings = Peer(), finite_gym(members=3, samples=5)
+    users = [*gym_usernames(settings), INGEST]
+    async with start_mosquitto(tmp_path, users=users, tls=True) as broker:
+        context = broker.tls_context()
+        settings = replace(settings, host="localhost", port=broker.port, passwords=broker.secrets, tls=context)
+        async with acking_peer("localhost", broker.port, INGEST, broker.password(INGEST), peer, tls=context):
+            report = await run_gym(settings)
+    assert report.drained
+    assert compare(report.truth, peer.rows).clean
+
+
 async def test_wearables_roam_between_two_brokers(tmp_path):
     peer, settings = Peer(), finite_gym("roaming@4,drop:0.3", members=6, samples=15)
     users = [*gym_usernames(settings), INGEST]

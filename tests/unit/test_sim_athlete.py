@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from broker.errors import BadInputError
 from broker.layouts import layout_named
+from device_profiles.errors import FileError
+from device_profiles.files import Point, Points, Recording, write_gpx
 from simulators.athlete import Sport, at_start, draw_athlete, observe, paused, step
-from simulators.course import course_from_recording, course_of, distance_between_m, moved, synthetic_loop
+from simulators.course import course_from_file, course_from_recording, course_of, distance_between_m, moved, synthetic_loop
 from simulators.noise import gauss, gauss_markov, key_of, mix, uniform
 from simulators.physics import GRAVITY_MPS2, Bike, approach, resistance_n, ride, run_cost_jpkgm, run_speed_mps
 
@@ -234,3 +236,18 @@ def test_bad_courses_are_refused_by_name(points, said):
         course_of(points, closed=False, name="mine")
     assert "mine" in str(caught.value)
     assert caught.value.cure
+
+
+def test_a_recorded_file_becomes_a_course(tmp_path):
+    ring = [moved(45, -30, 200 * math.cos(a / 30), 200 * math.sin(a / 30)) for a in range(188)]
+    points = [Point(t_us=1_700_000_000_000_000 + k * 1_000_000, lat=lat, lon=lon, altitude_m=10.0) for k, (lat, lon) in enumerate(ring)]
+    path = tmp_path / "ring.gpx"
+    write_gpx(Recording(points=Points.of(points)), path)
+    course = course_from_file(path)
+    assert course.closed
+    assert course.length_m == pytest.approx(2 * math.pi * 200, rel=0.01)
+    assert course.name == "ring.gpx"
+    broken = tmp_path / "broken.gpx"
+    broken.write_text("not a recording")
+    with pytest.raises(FileError, match=r"broken\.gpx"):
+        course_from_file(broken)

@@ -276,3 +276,19 @@ def test_finish_stops_measuring_and_keeps_sending():
     assert not node.done
     assert len(node.owed()) == 4
     assert run_virtual([(node, FaultPlan())], Peer(), start_us=START + 4_000_000, limit_s=5) < 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 4_000_000), max_size=30), st.integers(1, 3))
+def test_faulty_devices_make_the_same_frames_however_often_they_are_ticked(cuts, per_frame):
+    plan = "dead_battery:0@4-9,re_imaged_box@15,dead_battery:1@20-22,clock_skew:3@10-12"
+    whole, cut = (build_nodes(gym(plan, 2, samples_per_frame=per_frame), LOOP, START, Truth()) for _ in range(2))
+    for (one, _), (other, _) in zip(whole, cut, strict=True):
+        one.tick(START + 40_000_000)
+        now = START
+        for step_us in [*cuts, 40_000_000]:
+            now = min(now + step_us, START + 40_000_000)
+            other.tick(now)
+        assert one.outbox.unacked == other.outbox.unacked
+        assert list(one.truth) == list(other.truth)
+        assert one.outbox.epoch == other.outbox.epoch

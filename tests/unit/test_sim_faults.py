@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,3 +131,9 @@ def test_one_way_link_passes_one_way(value, passes):
 def test_link_is_repeatable_by_seed():
     plan = parse_faults("drop:0.2,duplicate:0.2,reorder:0.5")
     assert pass_all(plan, seed=7)[0] == pass_all(plan, seed=7)[0] != pass_all(plan, seed=8)[0]
+
+
+def test_every_fault_is_documented_with_its_default_and_range():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "simulators.md").read_text("utf-8")
+    for name, (usual, low, high, meaning) in KNOWN.items():
+        assert f"| `{name}` | {usual:g} | {low:g} to {high:g} | {meaning} |" in page
