@@ -3,6 +3,7 @@
 Baselines of the same run: plain SQLite (WAL, synchronous FULL) with one commit a frame, and one unkeyed `executemany` per 100 frames.
 `gb_per_day_46fps` counts `write_bytes` of /proc/self/io (whole 4 KiB pages handed to the storage, WAL and checkpoints included) over a
 stretch of real time at 46 frames/s with everything freed; it is 0 on tmpfs. With the write budget of a memory card; without it beside.
+CPU per frame is the least of five turns, taken in turn with the batch baseline: neighbours on a shared core only ever add.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gateway.spool import Spool, SpoolRow, SpoolSettings
 GROUP = 100
 FRAME_BYTES = 110  # one `motion.1` frame of a few samples
 _FPS = 46
+_TURNS = 5
 
 
 def run(quick: bool) -> dict[str, object]:
@@ -30,12 +32,14 @@ def run(quick: bool) -> dict[str, object]:
     seconds = 6.0 if quick else 60.0
     with tempfile.TemporaryDirectory(dir=".", prefix=".bench-spool-") as folder:
         root = Path(folder).resolve()
-        cpu_us = asyncio.run(_grouped(root / "cpu.db", frames))
+        cpu_us = batch_us = float("inf")
+        for turn in range(_TURNS):
+            cpu_us = min(cpu_us, asyncio.run(_grouped(root / f"cpu-{turn}.db", frames)))
+            batch_us = min(batch_us, _plain(root / f"batch-{turn}.db", frames, GROUP))
         bytes_per_frame = asyncio.run(_bytes_per_frame(root / "size.db", frames // 4))
         card = asyncio.run(_steady(root / "card.db", seconds, 4.0))
         free = asyncio.run(_steady(root / "free.db", seconds, 0.0))
         single_us = _plain(root / "single.db", frames // 20, 1)
-        batch_us = _plain(root / "batch.db", frames, GROUP)
     return {
         "name": "spool",
         "figures": {
