@@ -36,6 +36,7 @@ _MQTT_3_1_1: Final = 4
 _KEEPALIVE_GRACE: Final = 1.5  # MQTT 3.1.1, 3.1.2.10
 _CLOSE_TIMEOUT_S: Final = 10.0
 _MAX_BACKLOG: Final = 64
+_MAX_RUN: Final = 32  # packets of one connection in a row; one acknowledgement a turn would starve a busy subscriber
 _LOCKS: Final = 4096
 
 
@@ -51,6 +52,7 @@ class PacketReader(ReaderAdapter):
         self._limit = max_packet_bytes
         self._packet: bytes = b""
         self._at: int = 0
+        self._run = 0
         self._router: Router | None = None
         self._client_id = ""
         self.heard_s = asyncio.get_running_loop().time()
@@ -89,6 +91,7 @@ class PacketReader(ReaderAdapter):
                 await self._room()
                 self._packet = await self.next_packet()
             except (asyncio.IncompleteReadError, OSError):
+                await asyncio.sleep(0)  # amqtt starts a task a packet, and at the end cancels those not yet begun, a DISCONNECT among them
                 return b""
             except PacketError as error:
                 self.fault = str(error)
@@ -106,10 +109,12 @@ class PacketReader(ReaderAdapter):
         self._stream.feed_eof()
 
     async def _room(self) -> None:
-        """Let amqtt handle the packet before (it drops a DISCONNECT that the end of the stream overtakes), and stop reading a client whose
-        messages wait to be routed: TCP then holds it back."""
-        await asyncio.sleep(0)
-        while self._router is not None and self._router.backlog(self._client_id) >= _MAX_BACKLOG:  # noqa: ASYNC110 - the next turn routes them
+        """Give way to other connections now and then, and do not read on while messages wait to be routed: TCP then holds the client back."""
+        self._run += 1
+        if self._run >= _MAX_RUN:
+            self._run = 0
+            await asyncio.sleep(0)
+        while self._router is not None and self._router.backlog(self._client_id) >= _MAX_BACKLOG:  # noqa: ASYNC110 - turns route them
             await asyncio.sleep(0)
 
 
