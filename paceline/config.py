@@ -17,15 +17,22 @@ from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from broker.errors import ConfigError
-from broker.ids import check_id
+from broker.errors import BadInputError, ConfigError
+from broker.ids import is_id
 from gateway.settings import FileReplay, SpoolLimits
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
 _STRICT: Final = ConfigDict(extra="forbid", frozen=True)
 
-Id = Annotated[str, AfterValidator(lambda v: check_id(v, "id"))]
+
+def _id(text: str) -> str:
+    if not is_id(text):
+        raise ValueError(f"{text!r} is not an id: use 1-32 of a-z 0-9 . _ - starting with a letter or digit")
+    return text
+
+
+Id = Annotated[str, AfterValidator(_id)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -107,6 +114,9 @@ def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, An
         key = ".".join(str(part) for part in first["loc"])
         where = next((o for k, o in origins.items() if key == k or key.startswith(f"{k}.")), "default")
         raise ConfigError(f"{where}: {key}: {first['msg']}", cure="`paceline config show` prints every key with its value") from error
+    except BadInputError as error:  # an id inside the settings of a part
+        where = ", ".join(sorted(set(origins.values()))) or "default"
+        raise ConfigError(f"{where}: {error.message}", cure=error.cure) from error
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

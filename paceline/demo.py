@@ -176,6 +176,7 @@ class Demo:
             await self._supervisor.stop()
 
     def _make_ride(self) -> None:
+        from device_profiles.errors import FileError
         from device_profiles.files import read_recording
 
         options = self._options
@@ -184,7 +185,10 @@ class Demo:
 
             span_s = _ENDLESS_RIDE_S if options.seconds is None else max(int((options.seconds - _RIDE_LEAD_S) * options.speed), 2)
             write_ride(self._ride, span_s, options.seed)
-        recording = read_recording(self._ride)
+        try:
+            recording = read_recording(self._ride)
+        except FileError as error:
+            raise BadInputError(f"{error.path}: {error.detail}", cure=error.cure) from error
         times = [point.t_us for point in recording.points] + [beat.t_us for beat in recording.beats]
         if not times:
             raise BadInputError(f"{self._ride}: no point with a time in it", cure="give a recorded activity with --ride")

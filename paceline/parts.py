@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import SecretStr
@@ -67,6 +68,35 @@ def api_options(site: Site) -> ApiOptions:
 
     s = site.settings
     return ApiOptions(s.tenant, s.api.host, s.api.port, s.api.token.get_secret_value())
+
+
+async def run_ingest(site: Site) -> None:
+    """Ingest alone, until cancelled."""
+    from processors.bulk_client import BulkSettings
+    from processors.ingest import IngestService
+    from processors.log import SqliteLog
+
+    central = site.settings.central
+    link = BulkSettings(central.host, central.port, "platform/ingest", site.secret("central", "platform/ingest"))
+    with SqliteLog.open(site.log_db) as log:
+        await IngestService(link, log).run()
+
+
+async def run_api(site: Site) -> None:
+    """The API alone, until cancelled."""
+    from processors.api import serve_api
+    from processors.dead_letters import dead_counts
+    from processors.log import SqliteLog
+    from processors.stores import SnapshotView
+
+    with SqliteLog.open(site.log_db) as log:
+        view = SnapshotView(
+            site.state_db,
+            nodes=dict,
+            latency=lambda: {"p50": 0.0, "p95": 0.0, "p99": 0.0},
+            dead_letters=lambda: dead_counts(log).total,
+        )
+        await serve_api(view, api_options(site), asyncio.Event())
 
 
 def roles(site: Site) -> list[Role]:

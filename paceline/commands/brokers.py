@@ -55,7 +55,7 @@ def config() -> None:
     "--directory", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for mosquitto.conf, acl, passwords."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond loopback TLS is required.")
-@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True, help="Port to listen on.")
 @click.option("--certfile", type=click.Path(path_type=Path, dir_okay=False), help="TLS certificate chain.")
 @click.option("--keyfile", type=click.Path(path_type=Path, dir_okay=False), help="TLS private key.")
 @click.option("--user", "users", multiple=True, metavar="TENANT/NODE", help="Add a user and print its new secret (repeat it).")

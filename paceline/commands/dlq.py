@@ -33,7 +33,7 @@ def dlq() -> None:
 @json_option
 @click.option("--reason", help="Only of this reason, such as bad_frame.")
 @click.option("--tenant", help="Only of this tenant.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 def list_(*, config_file: Path | None, data: Path | None, as_json: bool, reason: str | None, tenant: str | None, limit: int) -> None:
     """Print the dead letters that are kept, oldest first.
 

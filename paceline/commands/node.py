@@ -53,10 +53,10 @@ def add(*, config_file: Path | None, data: Path | None, as_json: bool, name: str
 
 
 @node.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(1, 65535), required=True)
-@click.option("--user", required=True, help="tenant/node")
-@click.option("--password", required=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Broker.")
+@click.option("--port", type=click.IntRange(1, 65535), required=True, help="Its port.")
+@click.option("--user", required=True, help="User name, tenant/node.")
+@click.option("--password", required=True, help="Its secret.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="One sample a second (0: one only).")
 @click.option("--hr", type=click.IntRange(30, 230), default=140, show_default=True, help="Heart rate to send.")
 @click.option("--speed", type=click.FloatRange(0, 30), default=3.0, show_default=True, help="Speed to send, in m/s.")
@@ -104,7 +104,7 @@ async def _send(link: Link, tenant: str, name: str, seconds: float, hr: int, spe
 @click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True, help="Port of that broker.")
 @click.option("--user", default="platform/control", show_default=True, help="Platform principal on that broker.")
 @click.option("--password", default="", help="Its password.")
-@click.option("--tenant", default="check", show_default=True)
+@click.option("--tenant", default="check", show_default=True, help="Tenant of the device.")
 @click.option("--name", default="device", show_default=True, help="Node id of the device.")
 @click.option("--silence", type=click.FloatRange(3, 600), default=12.0, show_default=True, help="Seconds without acks.")
 @click.option("--patience", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait for it to come (back).")

@@ -25,7 +25,6 @@ def gateway(config_file: Path | None, data: Path | None) -> None:
       PACELINE_CENTRAL__PORT=1883 paceline gateway --data /var/lib/paceline
     """
     from gateway.app import run
-
     from paceline.parts import gateway_settings
 
     run_role(run(gateway_settings(_site(config_file, data))))
@@ -40,11 +39,40 @@ def process(config_file: Path | None, data: Path | None) -> None:
     Example:
       paceline process --data data
     """
+    from paceline.parts import platform_settings
     from processors.platform import run
 
-    from paceline.parts import platform_settings
-
     run_role(run(platform_settings(_site(config_file, data))))
+
+
+@click.command()
+@settings_options
+def ingest(config_file: Path | None, data: Path | None) -> None:
+    """Run ingest alone: messages of the nodes into the log, then acks.
+
+    \b
+    Example:
+      paceline ingest --data data
+    """
+    from paceline.parts import run_ingest
+
+    run_role(run_ingest(_site(config_file, data)))
+
+
+@click.command()
+@settings_options
+def api(config_file: Path | None, data: Path | None) -> None:
+    """Serve the HTTP API and the page alone, from the state file in DATA.
+
+    Without the rest of the platform in this process it knows no latency and not what the nodes say of themselves.
+
+    \b
+    Example:
+      paceline api --data data
+    """
+    from paceline.parts import run_api
+
+    run_role(run_api(_site(config_file, data)))
 
 
 def _site(config_file: Path | None, data: Path | None) -> Site:

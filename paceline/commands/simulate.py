@@ -13,12 +13,12 @@ from paceline.options import json_option, read_settings, settings_options
 @click.command()
 @settings_options
 @json_option
-@click.option("--members", type=click.IntRange(1, 5000), default=24, show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True)
+@click.option("--members", type=click.IntRange(1, 5000), default=24, show_default=True, help="How many.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True, help="How long they train.")
 @click.option("--rate", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="Samples a second of each member.")
 @click.option("--faults", default="", help="Faults by name, such as `drop:0.3@5-20` (see simulators/faults.py).")
 @click.option("--name", default="member", show_default=True, help="First part of the members' names.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same members.")
 @click.pass_context
 def simulate(
     ctx: click.Context,
