@@ -32,7 +32,7 @@ KNOWN: Final[dict[str, tuple[float, float, float, str]]] = {
     "dead_battery": (0, 0, 1, "off from start to stop; 0: the outbox survives, 1: it is lost"),
     "re_imaged_box": (1, 1, 1, "at start: outbox lost, numbering anew"),
     "roaming": (1, 1, 1, "at start: moves to the next box with all it still owes"),
-    "two_boxes_one_strap": (0.1, 0, 1, "a dumb strap heard by two boxes, each missing that share of the samples"),
+    "two_boxes_one_strap": (0.1, 0, 1, "the whole run: a dumb strap heard by two boxes, each missing that share of the samples"),
 }
 _FAULT: Final = re.compile(r"(?P<name>[a-z0-9_]+)(:(?P<value>-?[0-9.]+))?(@(?P<start>[0-9.]+)(-(?P<stop>[0-9.]*))?)?(%(?P<share>[0-9.]+))?")
 
@@ -60,6 +60,10 @@ class FaultPlan:
             if fault.name == name and fault.start_s <= time_s < fault.stop_s:
                 return fault.value
         return None
+
+    def planned(self, name: str) -> float | None:
+        """The value of `name` if it is planned at any time, for faults that hold a whole run."""
+        return next((fault.value for fault in reversed(self.faults) if fault.name == name), None)
 
     def has(self, *names: str) -> bool:
         """Whether any of `names` is planned at all."""

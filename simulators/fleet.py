@@ -1,8 +1,9 @@
 """Load: virtual devices on a few connections, their bundles made in blocks, so that the generator stays far below what it drives.
 
-Connection k is the node `{name}{k:03d}`; it owns `devices` that number their own frames (`simulators/mill.py`).
-Closed loop: at most `window` frames unacknowledged a connection. Open loop: `rate` frames a second over all, sent whether acknowledged
-or not. A lost connection ends the run with LinkError: a load that silently got smaller would measure nothing.
+Connection k is the node `{name}{k:03d}`; it owns `devices` that number their own frames (`simulators/mill.py`). Closed loop: at most
+`window` frames unacknowledged a connection. Open loop: `rate` frames a second over all, sent whether acknowledged or not. Nothing is
+sent twice: what a broker drops stays open, and the report is not `drained`. A lost connection ends the run with LinkError: a load
+that silently got smaller would measure nothing.
 """
 
 from __future__ import annotations

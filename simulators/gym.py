@@ -37,7 +37,7 @@ class GymSettings:
 
     `start_us` None: now. `speed`: simulated seconds per second. `stamped`: devices write their subject themselves; else frames are
     sent unbound and the box must bind them (`bindings`). `box`: all devices behind this one node and connection instead of one
-    connection each. `second_broker`: where members roam to.
+    connection each. `second_broker`: where members roam to. `tls`: for both.
     """
 
     host: str
@@ -217,7 +217,7 @@ def build_nodes(settings: GymSettings, course: Course, start_us: int, truth: Tru
     nodes: list[tuple[SimNode, FaultPlan]] = []
     for index, name in enumerate(member_names(settings)):
         plan = settings.faults.for_member(settings.seed, name)
-        missing = plan.active("two_boxes_one_strap", 0.0)
+        missing = plan.planned("two_boxes_one_strap")
         homes = STRAP_BOXES if missing is not None else (settings.box or name,)
         for home in homes:
             maker = _maker_settings(settings, name, home, start_us, missing)
