@@ -109,7 +109,7 @@ class PacketReader(ReaderAdapter):
         self._stream.feed_eof()
 
     async def _room(self) -> None:
-        """Give way to other connections now and then, and do not read on while messages wait to be routed: TCP then holds the client back."""
+        """Give way to other connections now and then, and do not read on while messages wait to be routed: TCP then holds it back."""
         self._run += 1
         if self._run >= _MAX_RUN:
             self._run = 0
