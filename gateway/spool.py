@@ -150,7 +150,13 @@ class Spool:
                 stop = min(last, n + max_rows - len(rows) - 1)
                 recent = self._recent.get(n, stop)
                 if recent:
-                    piece, n = list(enumerate(recent, n)), n + len(recent)
+                    size = sum(map(len, recent))
+                    piece = list(zip(range(n, n + len(recent)), recent, strict=True))
+                    n += len(recent)
+                    if size <= room:  # the way of live rows
+                        rows += piece
+                        room -= size
+                        piece.clear()
                 else:
                     piece, n = self._piece(n, stop)
                 for row_n, frame in piece:
