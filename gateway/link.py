@@ -133,6 +133,9 @@ async def open_link(
             async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                 await client.__aexit__(None, None, None)
     finally:
+        ended = client._disconnected  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        if ended.done() and not ended.cancelled():
+            ended.exception()  # seen: else asyncio reports it as never retrieved
         _paho(client)._sock_close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - drops socket, reader, writer and timer, whatever their state
 
 
