@@ -196,7 +196,10 @@ def explain(failure: BaseException, settings: LinkSettings) -> LinkError:
             f"{where}: refused: {failure}",
             cure=f"check the credential {settings.username!r} and its password on that broker; trying on slowly",
         )
-    text = str(failure.__cause__ or failure) or type(failure).__name__
+    cause = failure.__cause__ or failure
+    text = str(cause) or type(cause).__name__
+    if getattr(getattr(cause, "rc", None), "value", None) == _UNSPECIFIED:
+        text = "the connection was closed"
     if "SSL" in text or "certificate" in text.lower():
         return LinkError(f"{where}: TLS failed: {text}", cure="check ca_file, the name in the server's certificate and this box's clock")
     return LinkError(f"{where}: {text}", cure="check host, port and network; trying again by itself")

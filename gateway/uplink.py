@@ -52,6 +52,7 @@ class SpoolPort(Protocol):
     def free(self, ranges: Iterable[Range]) -> None: ...
     def refuse(self, ranges: Iterable[Range], reason: str) -> None: ...
     def add_listener(self, callback: Callable[[], None]) -> None: ...
+    def remove_listener(self, callback: Callable[[], None]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,10 @@ class Uplink:
         self._wake = asyncio.Event()
         self._healthy = asyncio.Event()
         self._connected = False
-        self._contested_told = False
+        self._told: set[str] = set()
         self._unconfirmed = 0
         self._unconfirmed_backlog = 0
         self._complained: set[str] = set()
-        spool.add_listener(self._wake.set)
 
     @property
     def connected(self) -> bool:
@@ -129,11 +129,15 @@ class Uplink:
     async def run(self) -> None:
         """Keep a session with the broker until cancelled."""
         loop = asyncio.get_running_loop()
-        while True:
-            ending, failure = await self._attempt()
-            delay_s = self._reconnect.ended(ending, loop.time())
-            self._tell(failure, ending)
-            await asyncio.sleep(delay_s)
+        self._spool.add_listener(self._wake.set)
+        try:
+            while True:
+                ending, failure = await self._attempt()
+                delay_s = self._reconnect.ended(ending, loop.time())
+                self._tell(failure, ending)
+                await asyncio.sleep(delay_s)
+        finally:
+            self._spool.remove_listener(self._wake.set)
 
     async def _attempt(self) -> tuple[Ending, BaseException]:
         """One connection from first to last; how and why it ended."""
@@ -192,7 +196,8 @@ class Uplink:
         if cfg_granted:
             self._healthy.set()
         if not self._reconnect.contested:
-            self.last_error, self._contested_told = None, False
+            self.last_error = None
+            self._told.clear()
         _log.info("uplink to %s:%d is up, epoch %016x", self._set.link.host, self._set.link.port, self._spool.epoch)
 
     async def _send(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
@@ -315,7 +320,7 @@ class Uplink:
             _log.warning("uplink: %s", text)
 
     def _tell(self, failure: BaseException, ending: Ending) -> None:
-        """Log a failure when it is another one than before."""
+        """Remember the failure and log it, each once an outage."""
         self.counters["link_failures"] += 1
         error = failure if isinstance(failure, LinkError) else explain(failure, self._set.link)
         if self._reconnect.contested and ending is Ending.CLOSED:
@@ -324,7 +329,8 @@ class Uplink:
                 f"another client uses the credential {name!r}: the broker handed our session over more than 3 times a minute",
                 cure=f"give every box a credential of its own; nothing is lost meanwhile, but {name!r} is slow",
             )
-        if self.last_error is None or self.last_error.message != error.message:
+        if error.message not in self._told and len(self._told) < 16:  # once each until a session is up again
+            self._told.add(error.message)
             _log.error("%s", error)
         self.last_error = error
 
