@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,7 @@ CLOSE_AFTER_US: Final = k.GAP_US
 _BITS: Final = {REBUILD: 1, CLOSE: 2}
 
 
+@lru_cache(maxsize=65536)
 def live_board(subject: str) -> str:
     """The board of everyone live of the subject's tenant."""
     return f"live/{subject.partition('/')[0]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,7 +137,7 @@ class StateDb:
         if outputs.removed:
             many("DELETE FROM activity WHERE subject=? AND start_us=?", [(a.subject, a.start_us) for a in outputs.removed])
         if outputs.activities:
-            many(f"INSERT OR REPLACE INTO activity VALUES ({','.join('?' * 12)})", [_activity_row(a) for a in outputs.activities])
+            many(_upsert("activity", 2, ACTIVITY_COLUMNS), [_activity_row(a) for a in outputs.activities])
         if outputs.wakes:
             many("INSERT OR REPLACE INTO wake VALUES (?,?,?)", [(w.key, w.name, w.at_us) for w in outputs.wakes])
         for key in outputs.compact:
@@ -205,7 +206,7 @@ class StateDb:
             row = states.peek(key)
             if row is not None:
                 rows.append((stage, key, row.tobytes()))
-        self.db.executemany("INSERT OR REPLACE INTO state VALUES (?,?,?)", rows)
+        self.db.executemany(_upsert("state", 2, "stage, key, row"), rows)
         self.save_numberings(states)
         self.db.execute("INSERT OR REPLACE INTO position VALUES (?,?)", (stage, position))
         self.db.executemany(
@@ -215,7 +216,7 @@ class StateDb:
     def save_numberings(self, states: LiveStates) -> None:
         """Write changed numberings: reading undated frames needs their dates, so also before a window is read."""
         self.db.executemany(
-            f"INSERT OR REPLACE INTO numbering VALUES ({','.join('?' * 11)})",
+            _upsert("numbering", 3, NUMBERING_COLUMNS),
             [_numbering_row(of, states.numberings[of]) for of in states.counted],
         )
         states.counted.clear()
@@ -230,6 +231,17 @@ class StateDb:
 
 
 ACTIVITY_COLUMNS: Final = "subject, start_us, end_us, distance_um, points, moving_us, samples, hr_sum, hr_n, hr_max, closed, version"
+
+
+NUMBERING_COLUMNS: Final = "subject, origin, boot, node, device, frames, ranges, date_seq, date_offset_us, undated_from_us, undated_to_us"
+
+
+@cache
+def _upsert(table: str, keys: int, columns: str) -> str:
+    """Insert a row or overwrite the one with the same first `keys` columns in place (REPLACE would delete and insert)."""
+    names = columns.split(", ")
+    changed = ", ".join(f"{name}=excluded.{name}" for name in names[keys:])
+    return f"INSERT INTO {table} ({columns}) VALUES ({','.join('?' * len(names))}) ON CONFLICT DO UPDATE SET {changed}"
 
 
 def activity_from(row: tuple[Any, ...]) -> Activity:

@@ -163,11 +163,13 @@ class _Lane(asyncio.Protocol):
 
 async def run_fleet(settings: FleetSettings) -> FleetReport:
     """Connect, send, wait for the acks (at most `drain_s`), report. LinkError when a connection fails."""
-    history_s = 86_400 * 365
-    start_us = wall_us() - history_s * 1_000_000 if settings.start_us is None else settings.start_us
+    start_us = _start_us(settings)
     lanes: list[_Lane] = []
     try:
         await _connect(settings, lanes, start_us)
+        if settings.live:
+            last_sample_us = start_us + (settings.samples_per_frame - 1) * 1_000_000
+            await asyncio.sleep(max(last_sample_us - wall_us(), 0) / 1e6)
         began_s, cpu_s = time.monotonic(), time.process_time()
         await _drive(settings, lanes, began_s)
         sent_s = time.monotonic()
@@ -179,6 +181,15 @@ async def run_fleet(settings: FleetSettings) -> FleetReport:
         for lane in lanes:
             lane.close()
         await asyncio.sleep(0.05)
+
+
+def _start_us(settings: FleetSettings) -> int:
+    """The true time of sample 0: as given, or so that the first frame ends two seconds from now (live), or a year ago."""
+    if settings.start_us is not None:
+        return settings.start_us
+    if settings.live:
+        return wall_us() + 2_000_000 - (settings.samples_per_frame - 1) * 1_000_000
+    return wall_us() - 86_400 * 365 * 1_000_000
 
 
 async def _connect(settings: FleetSettings, lanes: list[_Lane], start_us: int) -> None:

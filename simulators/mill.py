@@ -35,6 +35,8 @@ class FleetSettings:
     """A load. `frames` per connection None: until `seconds` are over. `rate` (frames a second in all) None: closed loop at `window`.
 
     Each sample is a second after the one before; `start_us` (true time of sample 0) None: so long ago that nothing lies in the future.
+    `live` 1: from now on, the devices of a connection spread evenly over their frame's length, so that at the rate `devices * connections /
+    samples_per_frame` every frame leaves when its last sample is taken.
     """
 
     host: str
@@ -50,6 +52,7 @@ class FleetSettings:
     window: int = 2000
     rate: float | None = None
     start_us: int | None = None
+    live: int = 0
     seed: int = 1
     name: str = "load"
     drain_s: float = 10.0
@@ -111,7 +114,7 @@ class BundleMill:
         block = np.empty((rows, self._row_bytes), np.uint8)
         block[:, :2] = np.frombuffer(struct.pack("<H", self._row_bytes - 2), np.uint8)
         block[:, 2:] = self._frames[device]
-        self._patch(block[:, 2:], seq)
+        self._patch(block[:, 2:], seq, n)
         out = np.empty((messages, self.message_bytes), np.uint8)
         head = len(self._head)
         out[:, :head] = np.frombuffer(self._head, np.uint8)
@@ -122,11 +125,11 @@ class BundleMill:
         out[:, head + 2 + HEADER_BYTES :] = block.reshape(messages, -1)
         return out.tobytes()
 
-    def _patch(self, frames: Bytes, seq: npt.NDArray[np.int64]) -> None:
+    def _patch(self, frames: Bytes, seq: npt.NDArray[np.int64], n: npt.NDArray[np.int64]) -> None:
         """Write what differs from the template: number, time, position and distance."""
         samples = self._settings.samples_per_frame
         frames[:, self._seq_at : self._seq_at + 8] = _columns(seq, ">u8")
-        frames[:, self._t0_at : self._t0_at + 8] = _columns(seq * (samples * 1_000_000), ">u8")
+        frames[:, self._t0_at : self._t0_at + 8] = _columns(n * (samples * 1_000_000) // self._settings.devices, ">u8")
         dtype = dtype_of(layout_named("motion.1").id)
         size = dtype.itemsize
         sample = seq[:, None] * samples + np.arange(samples)
