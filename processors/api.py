@@ -180,9 +180,11 @@ async def serve_api(view: LiveView, options: ApiOptions, stop: asyncio.Event, re
     )  # fmt: skip
     server = _Server(config, ready)
     try:
-        sock = config.bind_socket()
-    except SystemExit as error:
-        raise LinkError(f"port {options.port} on {options.host} cannot be used", cure="give another one with api.port or --port") from error
+        sock = socket.create_server((options.host, options.port), family=socket.AF_INET6 if ":" in options.host else socket.AF_INET)
+    except OSError as error:
+        raise LinkError(
+            f"port {options.port} on {options.host} cannot be used: {error.strerror}", cure="give another one with api.port or --port"
+        ) from error
     serving = asyncio.create_task(server.serve([sock]))
     stopping = asyncio.create_task(stop.wait())
     try:
