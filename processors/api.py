@@ -1,6 +1,6 @@
 """The HTTP API and the live page: what a `LiveView` says now, as JSON and as server-sent events.
 
-One snapshot serves all readers: it is taken at most every 250 ms and only while somebody asks. A stream always sends the latest snapshot, so a
+One snapshot serves all readers: it is taken at most every 250 ms and only while somebody asks. A stream always sends the latest one, so a
 slow reader skips forward and nothing is queued for it. Reading needs the token, except on a loopback listener asked by a loopback name.
 """
 
