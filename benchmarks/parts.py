@@ -17,6 +17,7 @@ from pathlib import Path
 from processors.bulk_client import BulkSettings
 from processors.ingest import IngestService
 from processors.log import SqliteLog
+from processors.run_kernel import warm_up
 from processors.runner import Runner
 from processors.stores import ReadStore
 
@@ -37,6 +38,7 @@ async def process(folder: Path) -> None:
     """Follow the log until SIGTERM."""
     with SqliteLog.open(folder / "log.db") as log:
         runner = Runner(log, folder / "state.db")
+        warm_up()
         running = asyncio.create_task(runner.run())
         print("ready", flush=True)
         await _stopped()

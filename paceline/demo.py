@@ -38,6 +38,7 @@ RIDER: Final = "rider"
 RIDE_DEVICE: Final = "ride"
 _ENDLESS_RIDE_S: Final = 3600
 _RIDE_LEAD_S: Final = 3.0  # the synthetic ride ends that much before the demo does
+_CONNECT_S: Final = 0.006  # one device at the embedded broker, with its password check
 _STILL_S: Final = 1.5
 _ONLINE_S: Final = 30.0
 _SETTLE_S: Final = 30.0  # after the last sample, at most this long until everything is stored
@@ -93,7 +94,8 @@ class Demo:
         gym = GymSettings(near.host, near.port, TENANT, options.athletes, "", seed=options.seed)
         secrets = add_nodes(self.site, "near", [*gym_usernames(gym), f"{TENANT}/{GUEST}"])
         self.guest_secret = secrets[f"{TENANT}/{GUEST}"]
-        self._gym_settings = GymSettings(near.host, near.port, TENANT, options.athletes, secrets, seed=options.seed)
+        lead_s = 0.5 + options.athletes * _CONNECT_S  # first everyone connects, then the class begins
+        self._gym_settings = GymSettings(near.host, near.port, TENANT, options.athletes, secrets, seed=options.seed, lead_s=lead_s)
         self._new_gym: Callable[[], Gym] = lambda: Gym(self._gym_settings)
         self._gym: Gym | None = None
         self._supervisor: Supervisor | None = None

@@ -84,7 +84,7 @@ def dropped_count(db: sqlite3.Connection) -> int:
 def select_dead(db: sqlite3.Connection, where: str, parameters: Sequence[object], limit: int) -> list[StoredDead]:
     """Dead letters that match, oldest first. `where` is SQL of ours, never of a user."""
     columns = "id, at_us, tenant, node, topic, epoch, n, reason, detail, raw, sent, replayed_us"
-    rows = db.execute(f"SELECT {columns} FROM dead WHERE {where} ORDER BY id LIMIT ?", (*parameters, limit)).fetchall()  # noqa: S608
+    rows = db.execute(f"SELECT {columns} FROM dead WHERE {where} ORDER BY id LIMIT ?", (*parameters, limit)).fetchall()
     return [_stored(row) for row in rows]
 
 

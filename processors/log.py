@@ -164,8 +164,8 @@ class SqliteLog:
         """See `Log.trim`. Freed pages are zeroed (`secure_delete`)."""
         with self._write_lock, self._errors("trim"), self._transaction():
             old = "first_pos + count <= ? AND first_pos < (SELECT max(first_pos) FROM block)"
-            gone: int = self._writer.execute(f"SELECT coalesce(sum(count), 0) FROM block WHERE {old}", (before_pos,)).fetchone()[0]  # noqa: S608
-            self._writer.execute(f"DELETE FROM block WHERE {old}", (before_pos,))  # noqa: S608 - `old` is the constant above
+            gone: int = self._writer.execute(f"SELECT coalesce(sum(count), 0) FROM block WHERE {old}", (before_pos,)).fetchone()[0]
+            self._writer.execute(f"DELETE FROM block WHERE {old}", (before_pos,))
         with self._read_lock:
             self._cache.clear()
         return gone

@@ -20,6 +20,7 @@ from processors.control import Control
 from processors.dead_letters import dead_counts
 from processors.ingest import IngestService
 from processors.log import SqliteLog
+from processors.run_kernel import warm_up
 from processors.runner import Runner
 from processors.stores import SnapshotView
 
@@ -79,6 +80,7 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
     )
     options = ApiOptions(settings.tenant, settings.api_host, settings.api_port, settings.api_token.get_secret_value())
     page_stop = asyncio.Event()
+    await asyncio.to_thread(warm_up)  # before anything is accepted: the first frame must not wait for a compiler
     tasks = {
         "ingest": asyncio.create_task(ingest.run()),
         "control": asyncio.create_task(control.run()),

@@ -24,7 +24,6 @@ from processors.boards import Board, Standing
 from processors.live import LiveStage
 from processors.live_state import LiveStates
 from processors.log import Log
-from processors.run_kernel import warm_up
 from processors.stage import Activity, Batch, Outputs, Wants, batches_of
 from processors.state_db import StateDb
 
@@ -168,7 +167,6 @@ class Runner:
 
     async def run(self, *, timers: bool = True) -> None:
         """Follow the log until cancelled. A failing store is retried; nothing is skipped."""
-        await asyncio.to_thread(warm_up)
         next_timer = 0.0
         while not (self._stopping and self.position >= self._log_end):
             try:

@@ -45,7 +45,7 @@ class TakenFrame:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Per frame: `first`, `ends` (index after its last sample), `org`, `boot`. Per sample, in frame order: the rest. ABSENT, NO_POS: not measured."""
+    """Per frame: `first` sample, `ends` (after its last), `org`, `boot`. Per sample, in frame order: the rest (or ABSENT, NO_POS)."""
 
     first: I64
     ends: I64

@@ -35,9 +35,9 @@ STRAP_BOXES: Final = ("sim-box-a", "sim-box-b")  # nodes that hear the straps of
 class GymSettings:
     """A gym. With `samples` each member stops after so many; without, it goes on until `stop` or `seconds`.
 
-    `start_us` None: now. `speed`: simulated seconds per second. `stamped`: devices write their subject themselves; else frames are
-    sent unbound and the box must bind them (`bindings`). `box`: all devices behind this one node and connection instead of one
-    connection each. `second_broker`: where members roam to. `tls`: for both.
+    `start_us` None: now, or `lead_s` later (time for everyone to connect first). `speed`: simulated seconds per second. `stamped`:
+    devices write their subject themselves; else frames are sent unbound and the box must bind them (`bindings`). `box`: all devices
+    behind this one node and connection instead of one connection each. `second_broker`: where members roam to. `tls`: for both.
     """
 
     host: str
@@ -51,6 +51,7 @@ class GymSettings:
     rate_hz: float = 1.0
     samples_per_frame: int = 0  # 0: what fits 250 ms, at least one
     start_us: int | None = None
+    lead_s: float = 0.0
     clock: ClockPlan = field(default_factory=ClockPlan)
     speed: float = 1.0
     stamped: bool = True
@@ -132,7 +133,7 @@ class Gym:
         check_id(settings.tenant, "tenant")
         self.settings = settings
         self.truth = Truth()
-        self.start_us = wall_us() if settings.start_us is None else settings.start_us
+        self.start_us = wall_us() + round(settings.lead_s * 1e6) if settings.start_us is None else settings.start_us
         self._course = course or synthetic_loop()
         self._nodes = build_nodes(settings, self._course, self.start_us, self.truth)
         self._swarm: Swarm | None = None

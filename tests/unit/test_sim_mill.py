@@ -35,7 +35,7 @@ def test_blocks_are_the_frames_of_the_arithmetic(per_bundle, per_frame, devices,
             assert mill.frame_key(n) == (f"gym/{frame.device}", frame.boot, frame.seq)
             assert frame.self_numbered
             first = frame.seq * per_frame
-            assert frame.t0_us + frame.utc_offset_us == START + first * 1_000_000
+            assert frame.t0_us + frame.utc_offset_us == START + n * per_frame * 1_000_000 // devices
             assert frame.subject == f"gym/{frame.device}"
             rows = layout_named("motion.1").unpack(frame.records)
             assert [row["distance_m"] for row in rows] == pytest.approx([3.0 * (first + k) for k in range(per_frame)])
