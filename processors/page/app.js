@@ -173,7 +173,7 @@ function aim(athletes) {
     }
     let dot = dots.get(a.subject);
     if (!dot) dots.set(a.subject, (dot = { x, y, trail: [], hue: hueOf(a.subject) }));
-    dot.tx = x; dot.ty = y; dot.rank = a.rank; dot.name = a.name || a.subject; dot.live = a.status === "live";
+    dot.tx = x; dot.ty = y; dot.rank = rows.get(a.subject)?.rank ?? a.rank; dot.name = a.name || a.subject; dot.live = a.status === "live";
   }
   for (const subject of dots.keys()) if (!seen.has(subject)) dots.delete(subject);
 }
