@@ -20,6 +20,7 @@ from broker.layouts import all_layouts
 MAX_FRAME_BYTES: Final = 1024
 MAX_U64: Final = (1 << 64) - 1
 MAX_TIME_US: Final = 1 << 62  # far beyond any clock; keeps sums of two times inside an i64
+EARLIEST_SET_US: Final = 1_577_836_800_000_000  # 2020-01-01: a device clock before it was never set (1970, 1980, 2000, GPS rollovers)
 SELF_NUMBERED: Final = 1  # flag bit 0: the device numbered this frame itself, so the device is the origin
 _KNOWN_FLAGS: Final = SELF_NUMBERED
 
@@ -32,6 +33,9 @@ class Clock(IntEnum):
     NETWORK = 2  # NTP, or dated by the gateway
     GNSS = 3
     RECORDED = 4  # the time stands in a recording being replayed; never compared with the present
+
+
+_RECORDED: Final = int(Clock.RECORDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ class Frame:
     @property
     def self_numbered(self) -> bool:
         return bool(self.flags & SELF_NUMBERED)
+
+    @property
+    def dated(self) -> bool:
+        """Whether the date can be believed: there is one, and it is not that of a clock nobody has set. A recording may be old."""
+        offset = self.utc_offset_us
+        return offset is not None and (self.t0_us + offset >= EARLIEST_SET_US or self.clock == _RECORDED)
 
     @property
     def samples(self) -> int | None:

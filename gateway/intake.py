@@ -24,7 +24,7 @@ def read_clock() -> Instant:
 
 def subject_for(frame: Frame, tenant: str, config: NodeConfig) -> str:
     """Whom the frame counts for: the binding at its first instant, else what the source says, else nobody."""
-    utc_us = None if frame.utc_offset_us is None else frame.t0_us + frame.utc_offset_us
+    utc_us = frame.t0_us + frame.utc_offset_us if frame.utc_offset_us is not None and frame.dated else None
     athlete = config.athlete_at(frame.device, utc_us)
     return subject_of(tenant, athlete) if athlete is not None else frame.subject
 

@@ -108,7 +108,7 @@ class NearReading:
             heard.refused.append((n, n, Rejected(Reason.NOT_SELF_NUMBERED, detail, raw)))
             return
         unchanged: bytes | None = raw
-        if frame.clock == Clock.UNKNOWN:
+        if not frame.dated:
             dating = self._clocks.date(frame, last_instant_us(frame), now)
             if dating.utc_offset_us is not None:
                 frame, unchanged = replace(frame, utc_offset_us=dating.utc_offset_us, clock=dating.clock), None

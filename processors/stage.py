@@ -8,11 +8,11 @@ runner passes in. A runner never mixes kinds: a batch holds frames only, or exac
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 from broker.errors import Rejected
-from broker.frames import Frame, read_frame
+from broker.frames import Clock, Frame, read_frame
 from broker.ids import origin_of
 from broker.logrecord import Kind, LogRecord
 from processors.samples import TakenFrame
@@ -51,9 +51,16 @@ def batches_of(first: int, records: Sequence[LogRecord]) -> Iterator[Batch]:
 
 
 def _frames(first: int, records: Sequence[LogRecord]) -> Batch:
-    frames = [read_frame(r.body) for r in records]
+    frames = [_believed(read_frame(r.body)) for r in records]
     numbered = [_numbered(r, f) if isinstance(f, Frame) else None for r, f in zip(records, frames, strict=True)]
     return Batch(first, records, frames, numbered)
+
+
+def _believed(frame: Frame | Rejected) -> Frame | Rejected:
+    """The frame, undated when its date is that of a clock nobody has set: then a good date of its boot dates it."""
+    if isinstance(frame, Rejected) or frame.utc_offset_us is None or frame.dated:
+        return frame
+    return replace(frame, utc_offset_us=None, clock=int(Clock.UNKNOWN))
 
 
 def _numbered(record: LogRecord, frame: Frame) -> Numbered:

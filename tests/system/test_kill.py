@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from broker.frames import Clock, restamp
 from broker.ids import subject_of
-from broker.frames import SELF_NUMBERED, Clock, Frame, restamp
 from device_profiles.files import read_recording
 from gateway.replay import frames_of, identity_of, span_of
 from gateway.settings import FileReplay
 from paceline.ride import write_ride
-from simulators.gym import GymSettings
 from simulators.truth import Made
-from tests.system.stack import START_US, TENANT, Stack, undisturbed
+from tests.system.stack import TENANT, Stack, frame_of, gym_of, undisturbed
 
 POINTS = {
     "gateway": (
@@ -34,10 +33,6 @@ POINTS = {
 KILLABLE = ("gateway", "platform", "broker-central", "broker-near")
 
 
-def gym_of(seed: int, members: int, samples: int) -> GymSettings:
-    return GymSettings("", 0, TENANT, members, "", seed=seed, samples=samples, start_us=START_US, speed=4.0)
-
-
 def ride_file(folder: Path, seconds: int, seed: int) -> FileReplay:
     path = folder / "ride.fit"
     write_ride(path, seconds, seed)
@@ -46,7 +41,7 @@ def ride_file(folder: Path, seconds: int, seed: int) -> FileReplay:
 
 def expected(folder: Path, made: Iterable[Made], ride: FileReplay) -> tuple[int, str]:
     """(frames, fingerprint) of the run in which nothing happens, from what the devices made, with no process or link."""
-    frames = [("box", frame_of(one)) for one in made]
+    frames = [frame_of(one) for one in made]
     recording = read_recording(ride.path)
     who = identity_of(ride.path.read_bytes(), ride.device)
     offset_us = span_of(recording)[0]
@@ -54,13 +49,6 @@ def expected(folder: Path, made: Iterable[Made], ride: FileReplay) -> tuple[int,
         stamped = restamp(frame, subject=subject_of(TENANT, "rider"), utc_offset_us=offset_us, clock=Clock.RECORDED)
         frames.append(("box", stamped))
     return len(frames), undisturbed(folder, frames)
-
-
-def frame_of(made: Made) -> Frame:
-    """A frame with the content of what was made (its own monotonic clock does not matter once it is dated)."""
-    assert made.dated_us is not None
-    device = made.origin.rpartition("/")[2]
-    return Frame(made.layout, SELF_NUMBERED, device, made.boot, made.seq, 0, made.dated_us, Clock.NETWORK, made.subject, made.records)
 
 
 async def disturb(stack: Stack, rng: random.Random, kills: int) -> None:
