@@ -6,6 +6,7 @@ Invariant: every layout starts with `tick_ms` (u16), and ids and names are uniqu
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,9 @@ class Field:
         A field without an absent value raises BadInputError instead.
         """
         low, high = self.limits
-        if value is not None and value == value and abs(value) != float("inf"):  # noqa: PLR0124 - NaN test
-            raw = round((value - self.offset) / self.scale)
+        scaled = math.nan if value is None else (value - self.offset) / self.scale
+        if math.isfinite(scaled):
+            raw = round(scaled)
             if low <= raw <= high and raw != self.absent:
                 return raw
         if self.absent is None:

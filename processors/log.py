@@ -121,8 +121,8 @@ class SqliteLog:
             records = found[start - first : start - first + limit]
             at = first + len(found)
             while len(records) < limit:
-                at, found = self._block_with(at)
-                if not found:
+                next_at, found = self._block_with(at)
+                if not found or next_at != at:
                     break
                 records.extend(found[: limit - len(records)])
                 at += len(found)
@@ -227,7 +227,8 @@ class SqliteLog:
         columns = "SELECT first_pos, count, crc, body FROM block"
         row = self._reader.execute(f"{columns} WHERE first_pos <= ? ORDER BY first_pos DESC LIMIT 1", (pos,)).fetchone()
         if row is None or row[0] + row[1] <= pos:
-            row = self._reader.execute(f"{columns} WHERE first_pos > ? ORDER BY first_pos LIMIT 1", (pos,)).fetchone()
+            # ">=": a block at `pos` itself may have been committed between the two queries
+            row = self._reader.execute(f"{columns} WHERE first_pos >= ? ORDER BY first_pos LIMIT 1", (pos,)).fetchone()
         if row is None:
             return pos, []
         first, count, crc, body = row
