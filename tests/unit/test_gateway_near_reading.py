@@ -24,7 +24,7 @@ S = 1_000_000
 
 
 def frame(
-    seq: int = 0, *, flags: int = SELF_NUMBERED, subject: str = "", t0_us: int = 5, offset: int | None = 10**15, samples: int = 1
+    seq: int = 0, *, flags: int = SELF_NUMBERED, subject: str = "", t0_us: int = 5, offset: int | None = 17 * 10**14, samples: int = 1
 ) -> Frame:
     clock = Clock.UNKNOWN if offset is None else Clock.GNSS
     return Frame(MOTION.id, flags, "w-1", 77, seq, t0_us, offset, clock, subject, MOTION.pack({"tick_ms": 0}) * samples)
@@ -62,7 +62,9 @@ def test_frame_without_a_binding_passes_byte_for_byte():
 
 
 def test_binding_at_the_time_of_the_frame_decides_whom_it_counts_for():
-    reader = Reader(Binding(device="w-1", athlete="ann", to_us=10**15 + 100), Binding(device="w-1", athlete="bob", from_us=10**15 + 100))
+    reader = Reader(
+        Binding(device="w-1", athlete="ann", to_us=17 * 10**14 + 100), Binding(device="w-1", athlete="bob", from_us=17 * 10**14 + 100)
+    )
     heard = reader.bundle(encode_frame(frame(0, t0_us=99)), encode_frame(frame(1, t0_us=100)), encode_frame(frame(2, t0_us=1, offset=None)))
     assert [f.subject for f in taken(heard)] == ["gym/ann", "gym/bob", "gym/bob"]
     assert [(f.device, f.boot, f.seq, f.records, f.self_numbered) for f in taken(heard)] == [
@@ -181,7 +183,7 @@ def mutated(rng: random.Random, message: bytes) -> bytes:
 def test_mutated_messages_never_raise_and_every_row_of_a_readable_header_is_answered_once(count):
     rng = random.Random(7)
     reader = Reader(Binding(device="w-1", athlete="ann")).reading
-    rows = [encode_frame(frame(i, offset=None if i % 2 else 10**15)) for i in range(4)]
+    rows = [encode_frame(frame(i, offset=None if i % 2 else 17 * 10**14)) for i in range(4)]
     seeds = {"up": encode_bundle(0xE, 10, rows), "up/json": encode_json_message([frame(0), frame(1)], 0xE, 5)}
     readable = 0
     for _ in range(count):
