@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from processors.stores import fingerprint
 T0_US = 1_790_000_000_000_000
 MOTION = layout_named("motion.1")
 BEATS = layout_named("beats.1")
+MACHINE = layout_named("machine.1")
 US = 1_000_000
 
 
@@ -83,6 +86,84 @@ def ride() -> list[Frame]:
     return frames
 
 
+def beats(device: str, seq: int, t_s: float, *, subject: str = "gym/anna") -> Frame:
+    rows = [BEATS.pack({"tick_ms": i * 500, "rr_ms": 500, "hr_bpm": 118 + i}) for i in range(10)]
+    return Frame(BEATS.id, 1, device, 3, seq, int(t_s * US), T0_US, 2, subject, b"".join(rows))
+
+
+def machine(seq: int, t_s: float, *, subject: str = "gym/anna") -> Frame:
+    """A treadmill that does not number its own frames: the box is part of the origin."""
+    rows = [MACHINE.pack({"tick_ms": i * 1000, "kind": 1, "speed_mps": 2.5, "distance_m": t_s * 2 + i * 2}) for i in range(5)]
+    return Frame(MACHINE.id, 0, "treadmill", 11, seq, int(t_s * US), T0_US, 2, subject, b"".join(rows))
+
+
+def scrambled(rng: random.Random) -> list[Frame]:
+    """A hard hour: sensors that overlap, reboots, undated frames that a later one dates, gaps around the limits, equal times, GPS only."""
+    frames: list[Frame] = []
+    for i in range(30):
+        frames += [motion("watch", i, i * 5.0 + (700 if i > 20 else 0)), beats("strap", i, i * 5.0), machine(i, i * 6.0)]
+    offset = rng.choice([0, 40 * US, 900 * US])
+    for i in range(20):  # a phone without a clock at first; its dates differ a little, the lowest-numbered one counts
+        frame = motion("phone", i, i * 5.0, boot=21, subject="gym/bob")
+        dated = i >= 8
+        frames.append(replace(frame, utc_offset_us=T0_US + offset + i * 1000 if dated else None, clock=2 if dated else 0))
+    for i in range(10):
+        frames.append(motion("phone", i, 200 + i * 5.0, boot=22, subject="gym/bob"))
+        rows = [{"tick_ms": k * 1000, "lat": 45 + 4e-5 * (i * 5 + k), "lon": 7.0, "hr_bpm": 150} for k in range(5)]
+        records = b"".join(MOTION.pack(row) for row in rows)
+        frames.append(Frame(MOTION.id, 1, "gps", 5, i, i * 5 * US, T0_US, 2, "gym/carl", records))
+    frames.append(motion("watch", 900, 52.5))  # the same instants as others of the same origin
+    frames.append(motion("watch", 901, 50.0))
+    frames.append(Frame(999, 1, "watch", 7, 902, 0, T0_US, 2, "gym/anna", b"a layout from the future"))
+    return frames
+
+
+@given(seed=st.integers(0, 1_000_000), cut=st.integers(1, 60))
+@settings(max_examples=10, deadline=None)
+def test_a_hard_hour_ends_the_same_in_any_order(tmp_path_factory: pytest.TempPathFactory, seed: int, cut: int) -> None:
+    base = tmp_path_factory.mktemp("hard")
+    rng = random.Random(seed)
+    frames = scrambled(rng)
+    ends = []
+    for name in ("one", "other"):
+        platform = Platform(base / name, max_records=cut)
+        rng.shuffle(frames)
+        sent = frames + rng.sample(frames, 20)
+        while sent:
+            size = rng.randint(1, 40)
+            part, sent = sent[:size], sent[size:]
+            platform.take(*part)
+            if rng.random() < 0.3:
+                platform.settle(rng.choice([1, 5, 700]))
+        platform.take(*frames)  # whatever was left out above, and repeats of the rest
+        platform.settle()
+        if rng.random() < 0.5:
+            platform.settle(700)
+        ends.append(platform.fingerprint())
+        again = replay(platform.log, base / f"{name}.db", max_records=rng.randint(1, 300))
+        assert fingerprint(base / f"{name}.db", versions=True) == fingerprint(platform.path / "state.db", versions=True)
+        again.close()
+        platform.close()
+    assert ends[0] == ends[1]
+
+
+def test_plain_python_gives_the_bits_of_the_compiled_kernel(tmp_path: Path) -> None:
+    platform = Platform(tmp_path / "here")
+    platform.take(*ride(), *scrambled(random.Random(1)))
+    platform.settle()
+    want = platform.fingerprint()
+    platform.close()
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from pathlib import Path; from processors import live_kernel; assert not live_kernel.COMPILED\n"
+        "from processors.log import SqliteLog; from processors.runner import replay; from processors.stores import fingerprint\n"
+        "replay(SqliteLog.open(sys.argv[1]), Path(sys.argv[2])); print(fingerprint(Path(sys.argv[2])))"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "here" / "log.db"), str(tmp_path / "plain.db")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == want
+
+
 def test_repeats_count_once(platform: Platform) -> None:
     frames = [motion("watch", i, i * 5.0) for i in range(10)]
     platform.take(*frames)
@@ -109,6 +190,15 @@ def test_second_origin_takes_over_after_silence(platform: Platform) -> None:
     platform.settle()
     # watch counts 0..19 s; the phone counts once the watch was silent for over 10 s: from 30 s to 99 s
     assert platform.board() == [("gym/anna", pytest.approx(19 * 3.0 + 69 * 3.0))]
+
+
+def test_a_late_frame_of_the_first_source_moves_the_takeover(platform: Platform) -> None:
+    platform.take(*(motion("watch", i, i * 5.0) for i in range(4)))
+    platform.take(*(motion("phone", i, i * 5.0, boot=9) for i in range(20)))
+    platform.take(motion("watch", 4, 20.0))
+    platform.settle()
+    # the watch counts to 24 s, so the phone counts from 35 s on
+    assert platform.board() == [("gym/anna", pytest.approx(24 * 3.0 + 64 * 3.0))]
 
 
 def test_late_frames_are_counted_after_the_wake(platform: Platform) -> None:
