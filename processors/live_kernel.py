@@ -79,7 +79,10 @@ def _late(st: Any, t: int) -> None:
 
 
 def _accepts(st: Any, t: int, org: int, c_org: int, c_run: int, c_t: int) -> int:
-    """1: the channel takes this sample; 0: another source counts; -1: late. Opens a new run when the source changes."""
+    """1: the channel takes this sample; 0: another source counts; -1: late. Opens a new run when the source changes.
+
+    At the very instant a run began the canonical order decides whose it is, so another source's sample there counts as late.
+    """
     last = st[c_t]
     if last == NEVER:
         st[c_org] = org
@@ -93,7 +96,7 @@ def _accepts(st: Any, t: int, org: int, c_org: int, c_run: int, c_t: int) -> int
         st[c_org] = org
         st[c_run] = t
         return 1
-    return 0 if t >= st[c_run] else -1
+    return 0 if t > st[c_run] else -1
 
 
 def _apply_hr(st: Any, t: int, hr: int) -> None:

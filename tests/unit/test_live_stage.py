@@ -179,26 +179,35 @@ def test_unbound_device_is_its_own_subject(platform: Platform) -> None:
 
 def test_second_origin_adds_no_distance(platform: Platform) -> None:
     for i in range(20):
-        platform.take(motion("watch", i, i * 5.0), motion("phone", i, i * 5.0, boot=9, speed_mps=9.0))
+        platform.take(motion("watch", i, i * 5.0), motion("phone", i, 0.5 + i * 5.0, boot=9, speed_mps=9.0))
     platform.settle()
     assert platform.board() == [("gym/anna", pytest.approx(99 * 3.0))]
 
 
 def test_second_origin_takes_over_after_silence(platform: Platform) -> None:
     platform.take(*(motion("watch", i, i * 5.0) for i in range(4)))
-    platform.take(*(motion("phone", i, i * 5.0, boot=9) for i in range(20)))
+    platform.take(*(motion("phone", i, 1.5 + i * 5.0, boot=9, speed_mps=9.0) for i in range(20)))
     platform.settle()
-    # watch counts 0..19 s; the phone counts once the watch was silent for over 10 s: from 30 s to 99 s
-    assert platform.board() == [("gym/anna", pytest.approx(19 * 3.0 + 69 * 3.0))]
+    # the watch counts to 19 s; the phone once the watch was silent for over 10 s: from 29.5 s to 100.5 s
+    assert platform.board() == [("gym/anna", pytest.approx(19 * 3.0 + 71 * 9.0))]
 
 
 def test_a_late_frame_of_the_first_source_moves_the_takeover(platform: Platform) -> None:
     platform.take(*(motion("watch", i, i * 5.0) for i in range(4)))
-    platform.take(*(motion("phone", i, i * 5.0, boot=9) for i in range(20)))
+    platform.take(*(motion("phone", i, 1.5 + i * 5.0, boot=9, speed_mps=9.0) for i in range(20)))
     platform.take(motion("watch", 4, 20.0))
     platform.settle()
-    # the watch counts to 24 s, so the phone counts from 35 s on
-    assert platform.board() == [("gym/anna", pytest.approx(24 * 3.0 + 64 * 3.0))]
+    assert platform.board() == [("gym/anna", pytest.approx(24 * 3.0 + 66 * 9.0))]
+
+
+@pytest.mark.parametrize("first", ["watch", "phone"])
+def test_of_two_sources_that_begin_at_once_the_same_one_counts_whoever_came_first(platform: Platform, first: str) -> None:
+    other = "phone" if first == "watch" else "watch"
+    speeds = {"watch": 3.0, "phone": 9.0}
+    for device in (first, other):
+        platform.take(*(motion(device, i, i * 5.0, speed_mps=speeds[device]) for i in range(4)))
+    platform.settle()
+    assert platform.board() == [("gym/anna", pytest.approx(19 * 9.0))]
 
 
 def test_late_frames_are_counted_after_the_wake(platform: Platform) -> None:
