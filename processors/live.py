@@ -26,7 +26,9 @@ from processors.stage import Activity, Batch, Inputs, Mutation, Outputs, TrackWi
 
 REBUILD: Final = "rebuild"
 CLOSE: Final = "close"
-REBUILD_AFTER_US: Final = 3_000_000  # late frames come in runs: one rebuild for all of them
+REBUILD_AFTER_US: Final = 3_000_000  # late frames come in runs: one rebuild when no more have come for this long ...
+REBUILD_WITHIN_US: Final = 60_000_000  # ... but no later than this after the first
+FOLD_FRAMES: Final = 500  # a rebuild that read this many frames folds them into blobs, so that the next one reads fast
 CLOSE_AFTER_US: Final = k.GAP_US
 _BITS: Final = {REBUILD: 1, CLOSE: 2}
 
@@ -59,7 +61,12 @@ class LiveStage:
         record = batch.records[0]
         if record.kind == Kind.WAKE:
             row = states.peek(record.key)
-            if record.body.decode() == REBUILD and row is not None and row[k.LATE_TO] != k.NEVER:
+            if (
+                record.body.decode() == REBUILD
+                and row is not None
+                and row[k.LATE_TO] != k.NEVER
+                and record.appended_us >= _rebuild_due(row)
+            ):
                 return Wants([record.key], window=TrackWindow(record.key, int(row[k.LATE_FROM]), int(row[k.LATE_TO])))
             return Wants([record.key])
         numbered = {of: None for of in batch.numbered if of is not None}
@@ -109,6 +116,9 @@ class LiveStage:
                 _ask(row, key, CLOSE, seen.appended_us + CLOSE_AFTER_US, outputs)
             if row[k.LATE_TO] != k.NEVER:
                 outputs.late_frames += 1
+                if not row[k.WAKES] & _BITS[REBUILD]:
+                    row[k.LATE_SINCE] = seen.appended_us
+                row[k.LATE_AT] = seen.appended_us
                 _ask(row, key, REBUILD, seen.appended_us + REBUILD_AFTER_US, outputs)
             states.mark(key)
 
@@ -125,7 +135,11 @@ class LiveStage:
         name = record.body.decode()
         row[k.WAKES] &= ~_BITS.get(name, 0)
         if name == REBUILD and row[k.LATE_TO] != k.NEVER:
-            self._rebuild(record.key, row, batch.first, inputs, outputs)
+            due = _rebuild_due(row)
+            if record.appended_us < due:
+                _ask(row, record.key, REBUILD, due, outputs)
+            else:
+                self._rebuild(record.key, row, batch.first, inputs, outputs)
         elif name == CLOSE and row[k.START] != k.NEVER:
             due = int(row[k.APPENDED]) + CLOSE_AFTER_US
             if record.appended_us < due:
@@ -138,6 +152,8 @@ class LiveStage:
     def _rebuild(self, key: str, row: I64, version: int, inputs: Inputs, outputs: Outputs) -> None:
         """Run the touched activities again from their whole tracks; the current one continues from the result."""
         row[k.LATE_FROM], row[k.LATE_TO] = -k.NEVER, k.NEVER
+        if inputs.raw_frames >= FOLD_FRAMES:
+            outputs.compact.append(key)
         runs = run_tracks(inputs.tracks, int(row[k.HR_REF]))
         if not runs:
             return
@@ -153,6 +169,11 @@ class LiveStage:
             gone = old[start_us]
             outputs.removed.append(gone)
             outputs.mutations.append(Mutation(live_board(key), key, start_us, version, 0, 0, removed=True))
+
+
+def _rebuild_due(row: I64) -> int:
+    """When the late frames of a subject are to be worked in: once they pause, but within a minute."""
+    return min(int(row[k.LATE_AT]) + REBUILD_AFTER_US, int(row[k.LATE_SINCE]) + REBUILD_WITHIN_US)
 
 
 def _dated(numbering: Numbering, row: I64, taken: TakenFrame) -> TakenFrame:

@@ -42,8 +42,8 @@ NEVER: Final = -(1 << 62)
 (
     START, LAST_T, HR_ORG, HR_RUN, HR_T, HR, MV_ORG, MV_RUN, MV_T, MV_BOOT, SPEED, DEV_DIST, LAT, LON, A_LAT, A_LON, A_T, JUMPS,
     DIST_UM, POINTS, MOVING_US, SAMPLES, HR_SUM, HR_N, HR_MAX, STILL_T, PAUSED,
-    LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES,
-) = range(34)  # fmt: skip
+    LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES, LATE_SINCE, LATE_AT,
+) = range(36)  # fmt: skip
 COLUMNS: Final = 40  # room for later without a new state version
 _TOTALS_FIRST, _TOTALS_END = START, LATE_FROM  # what a new activity resets
 

@@ -35,6 +35,8 @@ LINGER_S: Final = 0.02  # ... wait this long: a commit costs per subject, not pe
 MAX_LOADED: Final = 100_000
 BACKLOG_US: Final = 30_000_000  # a frame this old when it reaches the log was kept back by an outage: not a live latency
 TIMER_S: Final = 0.25
+OVERLOADED_S: Final = 5.0  # wakes wait this much longer while the log is read in full batches
+WAKES_S: Final = 0.05  # work of wakes to be taken on at once
 RETRY_S: Final = 1.0
 _BUCKETS: Final = 60_000
 
@@ -73,6 +75,7 @@ class Runner:
         self.position = self._store.position(self._stage.name)
         self.latency = Latency()
         self._stopping, self._log_end = False, 0
+        self._wake_s = 0.005  # what a wake costs, as a moving average
         self.changed = asyncio.Event()
 
     def close(self) -> None:
@@ -112,7 +115,9 @@ class Runner:
 
     def _step(self, batch: Batch) -> Outputs:
         stage, states, store = self._stage, self._states, self._store
-        if batch.records[0].kind == Kind.WAKE:
+        is_wake = batch.records[0].kind == Kind.WAKE
+        began_s = time.monotonic()
+        if is_wake:
             store.load(stage.name, states, Wants([batch.records[0].key]))
         wants = stage.wants(states, batch)
         store.load(stage.name, states, wants)
@@ -120,6 +125,8 @@ class Runner:
             store.save_numberings(states)
         outputs = stage.step(states, batch, store.inputs(wants.window))
         store.sink(outputs)
+        if is_wake:
+            self._wake_s += 0.2 * (time.monotonic() - began_s - self._wake_s)
         return outputs
 
     def _mutate(self, steps: list[Outputs]) -> int:
@@ -157,9 +164,12 @@ class Runner:
                         self.latency.add(late_us // 1000)
 
     def fire_wakes(self) -> int:
-        """Append the wakes that are due to the log, durably, then forget them; returns how many."""
+        """Append wakes that are due to the log, durably, then forget them; returns how many.
+
+        At most what takes about WAKES_S: frames that arrive meanwhile wait no longer than that behind them.
+        """
         now_us = self._clock_us()
-        due = self._store.due_wakes(now_us)
+        due = self._store.due_wakes(now_us, max(1, min(int(WAKES_S / self._wake_s), 200)))
         if due:
             self._log.append([LogRecord(Kind.WAKE, key, "", "", now_us, name.encode()) for key, name in due])
             self._store.drop_wakes(due, now_us)
@@ -171,9 +181,10 @@ class Runner:
         while not (self._stopping and self.position >= self._log_end):
             try:
                 done = await asyncio.to_thread(self.advance)
-                if timers and time.monotonic() >= next_timer:
-                    await asyncio.to_thread(self.fire_wakes)
-                    next_timer = time.monotonic() + TIMER_S
+                behind = done == self._max_records  # frames first, while there are many of them
+                if timers and time.monotonic() >= next_timer + (OVERLOADED_S if behind else 0):
+                    fired = await asyncio.to_thread(self.fire_wakes)
+                    next_timer = time.monotonic() + (0 if fired else TIMER_S)
             except Exception:
                 _log.exception("runner: could not process after position %d; trying again", self.position)
                 await asyncio.sleep(RETRY_S)
@@ -209,6 +220,10 @@ class Runner:
     def activities(self, subject: str) -> list[Activity]:
         """The activities of a subject as committed, by start."""
         return self._store.activities(subject)
+
+    def pending_wakes(self, name: str) -> int:
+        """How many subjects wait for a wake of that name."""
+        return self._store.pending_wakes(name)
 
     def raw_frames(self) -> int:
         """Frames not yet folded into track blobs."""

@@ -106,10 +106,11 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What `wants` asked for: canonical tracks by layout and the activities they cover."""
+    """What `wants` asked for: canonical tracks by layout, the activities they cover, and how many of the frames are not in blobs yet."""
 
     tracks: dict[int, Track] = field(default_factory=dict[int, Track])
     activities: Sequence[Activity] = ()
+    raw_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,8 +127,12 @@ class StateDb:
             activities = [activity_from(row) for row in found]
             new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
             if (new_lo, new_hi) == (lo, hi):
-                return Inputs(read_tracks(self.db, window.key, lo, hi), activities)
+                return Inputs(read_tracks(self.db, window.key, lo, hi), activities, self._raw_count(window.key, lo, hi))
             lo, hi = new_lo, new_hi
+
+    def _raw_count(self, subject: str, lo: int, hi: int) -> int:
+        query = "SELECT coalesce(sum(frames), 0) FROM raw WHERE subject=? AND first_us<=? AND last_us>=?"
+        return self.db.execute(query, (subject, hi, lo)).fetchone()[0]
 
     def sink(self, outputs: Outputs) -> None:
         """Write the outputs of a step (inside the runner's transaction)."""
@@ -220,6 +224,10 @@ class StateDb:
             [_numbering_row(of, states.numberings[of]) for of in states.counted],
         )
         states.counted.clear()
+
+    def pending_wakes(self, name: str) -> int:
+        """How many wakes of a name are asked for."""
+        return self.db.execute("SELECT count(*) FROM wake WHERE name=?", (name,)).fetchone()[0]
 
     def due_wakes(self, now_us: int, limit: int = 1000) -> list[tuple[str, str]]:
         """Keys and names of wakes whose time has come."""

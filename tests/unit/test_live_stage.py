@@ -219,6 +219,29 @@ def test_late_frames_are_counted_after_the_wake(platform: Platform) -> None:
     assert platform.board() == [("gym/anna", pytest.approx(49 * 3.0))]
 
 
+def test_a_long_backlog_is_worked_in_once_it_pauses_or_after_a_minute(platform: Platform) -> None:
+    platform.take(motion("watch", 1000, 5000.0))
+    rebuilt_at: list[int] = []
+    for i in range(100):  # a second a frame, all behind what is held
+        platform.take(motion("watch", i, i * 5.0))
+        before = len(platform.runner.activities("gym/anna"))
+        platform.settle(1)
+        if len(platform.runner.activities("gym/anna")) != before:
+            rebuilt_at.append(i)
+    assert rebuilt_at == [59]  # 60 s after the first
+    platform.settle(4)
+    assert platform.runner.pending_wakes("rebuild") == 0
+    assert [a.samples for a in platform.runner.activities("gym/anna")] == [500, 5]
+
+
+def test_a_rebuild_folds_many_frames_into_blobs(platform: Platform) -> None:
+    platform.take(*(motion("watch", i, i * 5.0) for i in range(1, 600)))
+    platform.take(motion("watch", 0, 0.0))
+    before = platform.runner.raw_frames()
+    platform.settle()
+    assert (before, platform.runner.raw_frames()) == (600, 0)
+
+
 def test_gap_longer_than_ten_minutes_starts_a_new_activity(platform: Platform) -> None:
     platform.take(motion("watch", 0, 0.0), motion("watch", 1, 5.0), motion("watch", 2, 700.0))
     starts = [a.start_us - T0_US for a in platform.runner.activities("gym/anna")]
