@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import cpu_s, machine, written_bytes
@@ -61,14 +62,21 @@ def _rows(count: int) -> list[SpoolRow]:
     return [SpoolRow(rng.randbytes(FRAME_BYTES), f"strap-{i % 30:02d}") for i in range(count)]
 
 
+def _numbered(rows: list[SpoolRow], turn: int) -> list[SpoolRow]:
+    """The rows as the next frames of their devices, which the spool has to remember."""
+    each = [len(range(device, len(rows), 30)) for device in range(30)]
+    return [replace(row, number=(i % 30, turn * each[i % 30] + i // 30)) for i, row in enumerate(rows)]
+
+
 async def _grouped(path: Path, frames: int) -> float:
     """CPU us per frame of the whole way at one commit per 100 frames: append, read for the uplink, free, delete, close."""
     settings = SpoolSettings(min_window_s=0.0, max_window_s=0.0)
     rows = _rows(GROUP)
+    groups = [_numbered(rows, turn) for turn in range(frames // GROUP)]
     spool = await Spool.open(path, settings)
     start = cpu_s()
-    for _ in range(frames // GROUP):
-        first = await spool.append(rows)
+    for group in groups:
+        first = await spool.append(group)
         for at in range(first, first + GROUP, 30):
             assert spool.read(at, 30, 64_000)
         spool.free([(first, first + GROUP - 1)])

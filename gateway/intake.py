@@ -46,25 +46,34 @@ class Intake:
         if frame.subject and subject_tenant(frame.subject) != self._tenant:
             return Rejected(Reason.WRONG_TENANT, f"subject {frame.subject!r} is not of tenant {self._tenant}", raw or encode_frame(frame))
         subject = subject_for(frame, self._tenant, self._config())
+        number = (frame.boot, frame.seq) if frame.self_numbered else None
         if raw is not None and subject == frame.subject:
-            return SpoolRow(raw, frame.device)
+            return SpoolRow(raw, frame.device, number)
         stamped = restamp(frame, subject=subject, utc_offset_us=frame.utc_offset_us, clock=frame.clock)
         try:
-            return SpoolRow(encode_frame(stamped), frame.device)
+            return SpoolRow(encode_frame(stamped), frame.device, number)
         except ValueError:
             self.without_room += 1
-            return SpoolRow(received if received is not None else encode_frame(frame), frame.device)
+            return SpoolRow(received if received is not None else encode_frame(frame), frame.device, number)
+
+    def has_taken(self, frame: Frame) -> bool:
+        """Whether this frame, numbered by its device, was taken before. It must not be stamped again: a re-send keeps its route."""
+        return frame.self_numbered and self._spool.has_taken(frame.device, frame.boot, frame.seq)
 
     async def append(self, rows: Sequence[SpoolRow]) -> int:
         """The first row number, after the durable commit, of 1-1,000 rows. StoreError (SpoolFullError) when none of them was taken."""
         return await self._spool.append(rows)
 
-    async def take(self, frames: Sequence[Frame]) -> int:
-        """Stamp and append frames made by this box. ValueError when one could never be stored: that is an error of the source."""
+    async def take(self, frames: Sequence[Frame]) -> None:
+        """Stamp and append frames of a source in this box, without those it took before. ValueError when one could never be stored:
+        that is an error of the source."""
         rows: list[SpoolRow] = []
         for frame in frames:
+            if self.has_taken(frame):
+                continue
             row = self.stamp(frame)
             if isinstance(row, Rejected):
                 raise ValueError(f"{frame.device}: {row.reason}: {row.detail}")
             rows.append(row)
-        return await self.append(rows)
+        if rows:
+            await self.append(rows)

@@ -44,6 +44,7 @@ class NearCounters:
 
     messages: int = 0
     frames: int = 0
+    repeats: int = 0  # frames the spool had taken before: acknowledged, not stored again
     refused: int = 0
     unanswerable: int = 0  # refused without a row number: no ack is possible, the sender must notice by itself
     left: int = 0  # rows left with their device because the spool was full or could not be written
@@ -167,6 +168,7 @@ class NearListener:
         if rows:
             await self._refused.add(rows)
         for heard in batch:
+            self.counters.repeats += len(heard.repeats)
             if heard.refused:
                 count = sum(last - first + 1 for first, last, _ in heard.refused)
                 self.counters.refused += count

@@ -33,6 +33,7 @@ class Heard:
     epoch: int | None
     taken: list[tuple[int, SpoolRow]] = field(default_factory=list[tuple[int, SpoolRow]])
     refused: list[tuple[int, int, Rejected]] = field(default_factory=list[tuple[int, int, Rejected]])
+    repeats: list[int] = field(default_factory=list[int])  # rows the spool took before: they are only answered
     health: list[Frame] = field(default_factory=list[Frame])
 
     @property
@@ -107,6 +108,9 @@ class NearReading:
             detail = f"device {frame.device}: behind a box a device numbers its own frames (flag bit 0)"
             heard.refused.append((n, n, Rejected(Reason.NOT_SELF_NUMBERED, detail, raw)))
             return
+        if self._intake.has_taken(frame):
+            heard.repeats.append(n)
+            return
         unchanged: bytes | None = raw
         if not frame.dated:
             dating = self._clocks.date(frame, last_instant_us(frame), now)
@@ -124,12 +128,14 @@ class NearReading:
         detail = f"node of tenant {heard.address.tenant} at a box of tenant {self._tenant}"
         for n, row in heard.taken:
             heard.refused.append((n, n, Rejected(Reason.WRONG_TENANT, detail, row.frame)))
+        heard.refused += [(n, n, Rejected(Reason.WRONG_TENANT, detail, b"")) for n in heard.repeats]
+        heard.repeats.clear()
         heard.taken.clear()
         heard.health.clear()
 
 
 def answers(batch: list[Heard], *, stored: bool) -> Iterator[tuple[str, bytes]]:
-    """(topic, payload) of the acks of a batch. `stored` False: its rows are not in the spool, only refusals are answered."""
+    """(topic, payload) of the acks of a batch. `stored` False: its rows are not in the spool, only repeats and refusals are answered."""
     groups: dict[tuple[str, str, int, bool], list[Heard]] = {}
     for heard in batch:
         if heard.epoch is not None:
@@ -137,7 +143,7 @@ def answers(batch: list[Heard], *, stored: bool) -> Iterator[tuple[str, bytes]]:
     for (tenant, node, epoch, as_json), members in groups.items():
         for at in range(0, len(members), _MESSAGES_PER_ACK):
             some = members[at : at + _MESSAGES_PER_ACK]
-            rows = to_ranges(n for heard in some for n, _ in heard.taken) if stored else ()
+            rows = to_ranges(n for heard in some for n in (*heard.repeats, *(n for n, _ in heard.taken if stored)))
             refusals = tuple(Refusal(first, last, str(r.reason)) for heard in some for first, last, r in heard.refused)
             if rows or refusals:
                 ack = Ack(epoch, rows, refusals)

@@ -52,6 +52,7 @@ class SpoolStats:
     refused: dict[str, int]
     devices: tuple[DeviceCount, ...]
     alarm: str
+    forgotten: int  # numberings, or parts of one, that `has_taken` no longer knows; since the process started
 
 
 class Spool:
@@ -135,7 +136,11 @@ class Spool:
             raise ValueError(f"append of {len(rows)} rows: give 1..{self._settings.max_group_rows}")
         if self._closed:
             raise StoreError(f"spool {self._path} is closed", cure="do not append after close")
-        self._writer.append(Append(group_of(check_rows(rows)), on_done))
+        self._writer.append(Append(group_of(check_rows(rows), [row.number for row in rows]), on_done))
+
+    def has_taken(self, device: str, boot: int, seq: int) -> bool:
+        """Whether a frame with this number was ever appended, also if it left since. The oldest of many numberings are forgotten."""
+        return self._file.taken.has(device, boot, seq)
 
     def read(self, first_n: int, max_rows: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Owed rows from `first_n` on, ascending: at most `max_rows`, and at most `max_bytes` of frames unless the first alone is longer.
@@ -235,7 +240,7 @@ class Spool:
         devices = tuple(DeviceCount(device=name, taken=t.taken, stored=t.stored, refused=t.refused) for name, t in ledger.devices.items())
         return SpoolStats(
             len(self._owed), used, self._cap_bytes, hours, ledger.rejected, ledger.dropped, ledger.corrupt, ledger.salvaged,
-            ledger.refused, devices, self._writer.alarm,
+            ledger.refused, devices, self._writer.alarm, self._file.taken.forgotten,
         )  # fmt: skip
 
     def set_limits(self, cap_bytes: int, policy: FullPolicy) -> None:

@@ -1,6 +1,7 @@
 """The SQLite side of the spool: connections, schema, what a failure means, and the reserve that keeps deletes possible on a full disk.
 
-The database holds `rows` (n -> record), the epoch three times, two ledgers written in turn and the quarantine, each on pages of its own.
+The database holds `rows` (n -> record), the epoch three times, two ledgers written in turn, what was taken and the quarantine, each on
+pages of its own.
 Every SQLite error becomes one of three: damaged (salvage it), full (refuse rows, free others), or a store error (report, retry).
 """
 
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS identity_b(id INTEGER PRIMARY KEY, body BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS identity_c(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger_0(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger_1(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS taken(slot INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS rows(n INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS quarantine(id INTEGER PRIMARY KEY, n INTEGER NOT NULL, record BLOB NOT NULL);
 """

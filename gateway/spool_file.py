@@ -36,8 +36,10 @@ from gateway.spool_disk import (
     write_ledger,
 )  # fmt: skip
 from gateway.spool_ledger import Ledger, listed_ranges
-from gateway.spool_row import decode_record, encode_records
+from gateway.spool_row import decode_record
 from gateway.spool_salvage import LEAP, finish_swap, salvage, wal_leftovers
+from gateway.spool_tables import devices_of, insert_rows, load_taken, pages_of
+from gateway.spool_taken import Taken, capacity_of
 from gateway.spool_work import Committed, Group, RecentDevices, Settlement
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,8 @@ class SpoolFile:
         self.ledger = Ledger()
         self._pages = self._free_pages = 0
         self._recent = RecentDevices()
+        self.taken = Taken(capacity_of(settings.cap_bytes))
+        self._fresh = True
         self._wal_pages = 0
         self._listed_end = 0
         try:
@@ -114,6 +118,7 @@ class SpoolFile:
         self._load_rows()
         _, frames, _ = link.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._take_leftovers(wal_image, max(frames, 0))
+        self._load_taken()
         self._set_limits()
         self._reserve.hold()
 
@@ -134,6 +139,14 @@ class SpoolFile:
             end = n + 1
         ledger.end = end
         self.rows = rows
+
+    def _load_taken(self) -> None:
+        """At the first open from the file; a spool that was running knows better."""
+        if self._fresh:
+            load_taken(self._connection(), self.taken)
+            self._fresh = False
+        else:
+            self.taken.save_again()
 
     def _take_leftovers(self, wal_image: bytes, taken_frames: int) -> None:
         left = wal_leftovers(wal_image, taken_frames, self.ledger.end)
@@ -205,11 +218,13 @@ class SpoolFile:
                 self._settle(link, settle, rows, ledger)
             dropped: list[Range] = []
             firsts: list[int | None] = []
+            new: list[tuple[int, Group]] = []
             for group in groups:
                 if self._make_room(group, rows, ledger, dropped):
                     firsts.append(ledger.end)
-                    _insert(link, ledger.end, group.rows)
+                    insert_rows(link, ledger.end, group.rows)
                     self._count_taken(ledger, group.rows)
+                    new.append((ledger.end, group))
                     rows.add(ledger.end, ledger.end + len(group.rows) - 1)
                     ledger.end += len(group.rows)
                 else:
@@ -219,6 +234,8 @@ class SpoolFile:
             self._end(link)
             self.rows, self.ledger = rows, ledger
             self._listed_end = ledger.end
+            self.taken.saved()
+            self._remember(new)
             self._wal_pages += 8 + size // (PAGE_BYTES - 400)
             self._shrink_if_empty()
             return Committed(firsts, dropped)
@@ -230,16 +247,17 @@ class SpoolFile:
             firsts.append(end)
             end += len(group.rows)
         rows = groups[0].rows if len(groups) == 1 else [row for group in groups for row in group.rows]
-        _insert(link, self.ledger.end, rows)
+        insert_rows(link, self.ledger.end, rows)
         self._end(link)
         self._count_taken(self.ledger, rows)
         self.rows.add(self.ledger.end, end - 1)
         self.ledger.end = end
+        self._remember([(first, group) for first, group in zip(firsts, groups, strict=True) if first is not None])
         self._wal_pages += 3 + size // (PAGE_BYTES - 400)
         return Committed(firsts, [])
 
     def _end(self, link: sqlite3.Connection) -> None:
-        pages, free = _pages(link)
+        pages, free = pages_of(link)
         hit("spool.before_commit")
         link.execute("COMMIT")
         self._pages, self._free_pages = pages, free
@@ -250,7 +268,7 @@ class SpoolFile:
             for first, last in rows.remove(low, high):
                 known_from, devices = self._recent.split(first, last)
                 ledger.count_gone(devices, reason)
-                ledger.count_gone(_devices(link, first, known_from - 1), reason)
+                ledger.count_gone(devices_of(link, first, known_from - 1), reason)
                 link.execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (first, last))
         for n in settle.damaged:
             if rows.remove(n, n):
@@ -270,7 +288,7 @@ class SpoolFile:
     def _make_room(self, group: Group, rows: RangeSet, ledger: Ledger, dropped: list[Range]) -> bool:
         """Whether `group` fits now, after dropping the oldest rows if that is the policy."""
         link = self._connection()
-        self._pages, self._free_pages = _pages(link)  # of this transaction; a rollback measures again
+        self._pages, self._free_pages = pages_of(link)  # of this transaction; a rollback measures again
         while not self._has_room(group.size):
             if self.policy != "drop_oldest" or not rows:
                 return False
@@ -279,7 +297,7 @@ class SpoolFile:
                 link.execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (low, high))
                 ledger.dropped += high - low + 1
                 dropped.append((low, high))
-            self._pages, self._free_pages = _pages(link)
+            self._pages, self._free_pages = pages_of(link)
         return True
 
     def _count_taken(self, ledger: Ledger, rows: Sequence[tuple[bytes, bytes]]) -> None:
@@ -292,6 +310,13 @@ class SpoolFile:
         ledger.serial += 1
         ledger.ranges = listed_ranges(rows)
         write_ledger(self._connection(), ledger)
+        records = [] if self._fresh else self.taken.changed(self.ledger.end)
+        self._connection().executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", records)
+
+    def _remember(self, new: Sequence[tuple[int, Group]]) -> None:
+        """These rows are committed."""
+        for first, group in new:
+            self.taken.add(first, group)
 
     def checkpoint_if_due(self) -> None:
         """Move the WAL into the database once it is as long as it may get; called after the rows were acknowledged."""
@@ -330,7 +355,7 @@ class SpoolFile:
         self._measure()
 
     def _measure(self) -> None:
-        self._pages, self._free_pages = _pages(self._connection())
+        self._pages, self._free_pages = pages_of(self._connection())
 
     @property
     def used_bytes(self) -> int:
@@ -372,22 +397,3 @@ def _plain(error: StoreError | DamagedError) -> StoreError:
     if isinstance(error, StoreError):
         return error
     return StoreError(f"spool {error}: it cannot be salvaged now", cure="check the disk (dmesg, free space); it is retried")
-
-
-def _insert(link: sqlite3.Connection, first: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
-    link.executemany("INSERT INTO rows VALUES (?, ?)", encode_records(first, rows))
-
-
-def _pages(link: sqlite3.Connection) -> tuple[int, int]:
-    """Pages of the database and how many of them are free."""
-    return link.execute("PRAGMA page_count").fetchone()[0], link.execute("PRAGMA freelist_count").fetchone()[0]
-
-
-def _devices(link: sqlite3.Connection, first: int, last: int) -> dict[str, int]:
-    """Rows by device in `first..last`; a damaged record counts for nobody."""
-    counts: dict[str, int] = {}
-    for (record,) in link.execute("SELECT record FROM rows WHERE n BETWEEN ? AND ?", (first, last)):
-        row = decode_record(record) if isinstance(record, bytes) else None
-        if row is not None:
-            counts[row.device] = counts.get(row.device, 0) + 1
-    return counts

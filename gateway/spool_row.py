@@ -24,10 +24,11 @@ _HEAD_BYTES: Final = 17
 
 @dataclass(frozen=True, slots=True)
 class SpoolRow:
-    """What is appended: the bytes of a frame and the device it is counted for."""
+    """What is appended: the bytes of a frame, the device it is counted for, and (boot, seq) when that device may send it again."""
 
     frame: bytes
     device: str
+    number: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from gateway.ranges import RangeSet
 from gateway.spool_disk import PAGE_BYTES, SQLITE_TROUBLE, create, read_ledger, side_file, write_ledger
 from gateway.spool_ledger import Ledger, carve_epoch, carve_ledgers, listed_ranges
 from gateway.spool_row import carve
+from gateway.spool_taken import MAX_NUMBERINGS, Taken, carve_taken
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def salvage(path: Path, new_epoch: int, known: Ledger | None) -> None:
     link = create(fresh, epoch)
     try:
         found = _copy_rows(link, sources, ledger)
+        _copy_taken(link, sources)
         _write_after(link, ledger or Ledger(epoch=epoch), found, listed=ledger is not None)
         link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
@@ -142,6 +144,15 @@ def _copy_rows(link: sqlite3.Connection, sources: list[Path], ledger: Ledger | N
             link.execute("COMMIT")
             link.execute("PRAGMA wal_checkpoint(PASSIVE)")
     return found
+
+
+def _copy_taken(link: sqlite3.Connection, sources: list[Path]) -> None:
+    """What the box has taken, as far as it can be found; without the note up to where: the rows themselves are read again."""
+    taken = Taken(MAX_NUMBERINGS)
+    taken.restore(record for source in sources for image in windows(source) for record in carve_taken(image))
+    link.execute("BEGIN IMMEDIATE")
+    link.executemany("INSERT INTO taken VALUES (?, ?)", taken.changed(0))
+    link.execute("COMMIT")
 
 
 def _write_after(link: sqlite3.Connection, old: Ledger, found: RangeSet, *, listed: bool) -> None:

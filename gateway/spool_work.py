@@ -16,15 +16,16 @@ _FRAME_OVERHEAD_BYTES: Final = 50  # what Python needs beside the bytes of a fra
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rows of one append as (device, frame); `size` is what they take in the database, in bytes."""
+    """The rows of one append as (device, frame), with their numbers; `size` is what they take in the database, in bytes."""
 
     rows: Sequence[tuple[bytes, bytes]]
+    numbers: Sequence[tuple[int, int] | None]
     size: int
 
 
-def group_of(rows: Sequence[tuple[bytes, bytes]]) -> Group:
+def group_of(rows: Sequence[tuple[bytes, bytes]], numbers: Sequence[tuple[int, int] | None]) -> Group:
     """A group with its size."""
-    return Group(rows, sum([len(device) + len(frame) for device, frame in rows]) + ROW_OVERHEAD_BYTES * len(rows))
+    return Group(rows, numbers, sum([len(device) + len(frame) for device, frame in rows]) + ROW_OVERHEAD_BYTES * len(rows))
 
 
 @dataclass(slots=True)

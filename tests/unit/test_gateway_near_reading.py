@@ -35,8 +35,12 @@ class Reader:
 
     def __init__(self, *bindings: Binding) -> None:
         self.config = NodeConfig(version=1, bindings=bindings)
-        self.intake = Intake(None, "gym", lambda: self.config)  # reading never touches the spool
+        self.spooled: set[tuple[str, int, int]] = set()
+        self.intake = Intake(self, "gym", lambda: self.config)  # all that reading asks of the spool is `has_taken`
         self.reading = NearReading("gym", self.intake, OriginClocks(), HEALTH.id)
+
+    def has_taken(self, device: str, boot: int, seq: int) -> bool:
+        return (device, boot, seq) in self.spooled
 
     def bundle(self, *rows: bytes, name: str = "pl/1/gym/w-1/up", now: Instant = NOW) -> Heard:
         heard = self.reading.read(name, encode_bundle(0xE, 10, rows), now)
@@ -51,6 +55,11 @@ def taken(heard: Heard) -> list[Frame]:
 def ack_of(heard: Heard, *, stored: bool = True):
     ((name, payload),) = answers([heard], stored=stored)
     assert name == "pl/1/gym/w-1/ack"
+    return decode_ack(payload)
+
+
+def ack_of_foreign(heard: Heard):
+    ((_, payload),) = answers([heard], stored=True)
     return decode_ack(payload)
 
 
@@ -70,6 +79,18 @@ def test_binding_at_the_time_of_the_frame_decides_whom_it_counts_for():
     assert [(f.device, f.boot, f.seq, f.records, f.self_numbered) for f in taken(heard)] == [
         ("w-1", 77, i, frame().records, True) for i in range(3)
     ]
+
+
+def test_frame_taken_before_is_answered_and_not_stamped_again():
+    reader = Reader(Binding(device="w-1", athlete="bob"))
+    reader.spooled.add(("w-1", 77, 1))
+    heard = reader.bundle(*(encode_frame(frame(seq)) for seq in range(3)))
+    assert [f.seq for f in taken(heard)] == [0, 2]
+    assert heard.repeats == [11]
+    assert ack_of(heard).stored == ((10, 12),)
+    assert ack_of(heard, stored=False).stored == ((11, 11),)
+    foreign = reader.bundle(encode_frame(frame(1)), name="pl/1/other/w-1/up")
+    assert [(r.reason, r.first, r.last) for r in ack_of_foreign(foreign).refused] == [("wrong_tenant", 10, 10)]
 
 
 def test_undated_live_frames_are_dated_once_the_clock_is_known():

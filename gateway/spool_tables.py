@@ -1,0 +1,40 @@
+"""Statements on the tables of the spool that more than one step needs: rows in, pages, devices of rows, and what was taken."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from gateway.spool_row import decode_record, encode_records
+from gateway.spool_taken import Taken, number_of
+from gateway.spool_work import group_of
+
+
+def insert_rows(link: sqlite3.Connection, first: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+    """Put rows in under numbers from `first` on."""
+    link.executemany("INSERT INTO rows VALUES (?, ?)", encode_records(first, rows))
+
+
+def pages_of(link: sqlite3.Connection) -> tuple[int, int]:
+    """Pages of the database and how many of them are free."""
+    return link.execute("PRAGMA page_count").fetchone()[0], link.execute("PRAGMA freelist_count").fetchone()[0]
+
+
+def devices_of(link: sqlite3.Connection, first: int, last: int) -> dict[str, int]:
+    """Rows by device in `first..last`; a damaged record counts for nobody."""
+    counts: dict[str, int] = {}
+    for (record,) in link.execute("SELECT record FROM rows WHERE n BETWEEN ? AND ?", (first, last)):
+        row = decode_record(record) if isinstance(record, bytes) else None
+        if row is not None:
+            counts[row.device] = counts.get(row.device, 0) + 1
+    return counts
+
+
+def load_taken(link: sqlite3.Connection, taken: Taken) -> None:
+    """What the table of the taken knows, and the rows it does not know of yet: all of them, when it does not say up to where."""
+    known_to = taken.restore(body for (body,) in link.execute("SELECT body FROM taken ORDER BY slot") if isinstance(body, bytes))
+    for n, record in link.execute("SELECT n, record FROM rows WHERE n >= ? ORDER BY n", (known_to,)):
+        row = decode_record(record) if isinstance(record, bytes) else None
+        number = number_of(row.frame) if row is not None else None
+        if row is not None and number is not None:
+            taken.add(n, group_of([(row.device.encode(), row.frame)], [number]))
