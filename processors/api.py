@@ -29,7 +29,12 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_EVERY_S: Final = 0.25
 HEARTBEAT_S: Final = 5.0
-_PAGE: Final = {"": ("index.html", "text/html"), "app.js": ("app.js", "text/javascript"), "style.css": ("style.css", "text/css")}
+_PAGE: Final = {
+    "": ("index.html", "text/html"),
+    "app.js": ("app.js", "text/javascript"),
+    "style.css": ("style.css", "text/css"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+}
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",

@@ -7,7 +7,10 @@ const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const rows = new Map(); // subject -> {li, cells, rank}
 const dots = new Map(); // subject -> {x, y, tx, ty, hue, name, rank}: shown and target position in metres
-const RANK_EVERY_MS = 1500; // values change as they come, places at a pace an eye can follow
+const RANK_EVERY_MS = 1500; // heart rate and speed change as they come, places and distances together at a pace an eye can follow
+const LONG_LIST = 40; // from here on a phone scrolls the list inside its own box
+const FEW = 28; // up to here a wide screen has room for taller rows
+const hall = matchMedia("(min-width: 1700px)"); // nobody scrolls there: show who fits, count the others
 let latest = null;
 let ranked = -Infinity; // when places were last shown
 let view = null; // box of the map in metres; only grows, so that it does not shake
@@ -47,58 +50,78 @@ function makeRow(athlete) {
   const cells = { place, label, status };
   li.append(rank, name);
   for (const key of ["hr", "speed", "distance", "points"]) {
-    cells[key] = element("span", key === "points" ? "n points" : "n");
+    cells[key] = element("span", `n ${key}`);
     li.append(cells[key]);
   }
   return { li, cells, rank: null };
 }
 
-function drawRanking(athletes) {
-  const before = new Map();
-  for (const [subject, row] of rows) before.set(subject, row.li.getBoundingClientRect());
-  const seen = new Set();
+// How many rows fit on a screen that nobody scrolls; elsewhere all.
+function roomFor(athletes) {
+  const first = $("athletes").firstElementChild;
+  if (!hall.matches || !first) return athletes.length;
+  const left = innerHeight - $("athletes").getBoundingClientRect().top - scrollY - 100;
+  return Math.max(2 * Math.floor(left / first.offsetHeight), 2);
+}
+
+function fill(cells, a, together) {
+  put(cells.label, a.name || a.subject);
+  put(cells.status, a.status && a.status !== "live" ? a.status : "");
+  put(cells.hr, number(a.hr_bpm));
+  put(cells.speed, a.speed_mps === null || a.speed_mps === undefined ? "–" : (a.speed_mps * 3.6).toFixed(1));
+  if (!together) return;
+  put(cells.place, a.rank ? String(a.rank) : "–");
+  put(cells.distance, metres(a.distance_m));
+  put(cells.points, number(a.points, 1));
+}
+
+function drawRanking(all) {
   const list = $("athletes");
-  let previous = null;
   const moving = performance.now() - ranked > RANK_EVERY_MS || rows.size === 0;
   if (moving) ranked = performance.now();
+  $("ranking").className = all.length > LONG_LIST ? "long" : all.length <= FEW ? "few" : "";
+  const room = roomFor(all);
+  const athletes = all.length > room ? all.slice(0, room) : all;
+  put($("unseen"), `and ${all.length - athletes.length} more`);
+  $("unseen").hidden = athletes.length === all.length;
+  const steps = Math.max(1, Math.floor(all.length / 50)); // in a crowd a place or two is noise
+  const before = new Map();
+  if (moving && !calm.matches) for (const [subject, row] of rows) before.set(subject, row.li.getBoundingClientRect());
+  const seen = new Set();
+  let previous = null;
   for (const a of athletes) {
     seen.add(a.subject);
     let row = rows.get(a.subject);
+    if (!row && !moving) continue;
     if (!row) rows.set(a.subject, (row = makeRow(a)));
-    const fresh = !row.li.isConnected;
-    if (moving || fresh) put(row.cells.place, a.rank ? String(a.rank) : "–");
-    put(row.cells.label, a.name || a.subject);
-    put(row.cells.status, a.status && a.status !== "live" ? a.status : "");
-    put(row.cells.hr, number(a.hr_bpm));
-    put(row.cells.speed, a.speed_mps === null || a.speed_mps === undefined ? "–" : (a.speed_mps * 3.6).toFixed(1));
-    put(row.cells.distance, metres(a.distance_m));
-    put(row.cells.points, number(a.points, 1));
-    if (moving && row.rank !== null && a.rank && a.rank < row.rank) {
+    fill(row.cells, a, moving);
+    if (!moving) continue;
+    if (row.rank !== null && a.rank && a.rank <= row.rank - steps) {
       row.li.classList.add("rose");
       setTimeout(() => row.li.classList.remove("rose"), 700);
     }
-    if (!moving && !fresh) continue;
     row.rank = a.rank;
     const next = previous ? previous.nextSibling : list.firstChild;
     if (next !== row.li) list.insertBefore(row.li, next);
     previous = row.li;
   }
-  for (const [subject, row] of rows) {
-    if (!seen.has(subject)) {
+  if (moving) {
+    for (const [subject, row] of rows) {
+      if (seen.has(subject)) continue;
       row.li.remove();
       rows.delete(subject);
     }
   }
-  $("nobody").hidden = athletes.length > 0;
-  if (calm.matches || !moving) return;
-  for (const [subject, row] of rows) {
-    const was = before.get(subject);
-    if (!was) continue;
-    const now = row.li.getBoundingClientRect();
-    if (was.top !== now.top || was.left !== now.left) {
-      row.li.animate([{ transform: `translate(${was.left - now.left}px, ${was.top - now.top}px)` }, { transform: "none" }], { duration: 450, easing: "ease-out" });
-    }
-  }
+  $("nobody").hidden = all.length > 0;
+  for (const [subject, was] of before) glide(rows.get(subject)?.li, was);
+}
+
+// From where it was to where it is, within a column and where somebody can see it.
+function glide(li, was) {
+  if (!li) return;
+  const now = li.getBoundingClientRect();
+  if (was.top === now.top || was.left !== now.left || now.bottom < 0 || now.top > innerHeight) return;
+  li.animate([{ transform: `translateY(${was.top - now.top}px)` }, { transform: "none" }], { duration: 450, easing: "ease-out" });
 }
 
 // A node reports what it sent a little later than the stores know of it: what is stored was sent.
@@ -162,6 +185,7 @@ function aim(athletes) {
   const seen = new Set();
   const placed = athletes.filter((a) => a.lat !== null && a.lat !== undefined && a.lon !== null && a.lon !== undefined);
   $("course").hidden = placed.length === 0 && view === null;
+  put($("placed"), placed.length < athletes.length ? `${placed.length} of ${athletes.length} send a position` : "");
   for (const a of placed) {
     seen.add(a.subject);
     const y = a.lat * 111195;
@@ -195,6 +219,7 @@ function drawMap() {
   const px = (x) => width / 2 + (x - (view.x0 + view.x1) / 2) * scale;
   const py = (y) => height / 2 - (y - (view.y0 + view.y1) / 2) * scale;
   const ordered = [...dots.values()].sort((a, b) => (b.rank || 1e9) - (a.rank || 1e9));
+  const leaders = ordered.slice(-3).reverse();
   for (const dot of ordered) {
     dot.x += (dot.tx - dot.x) * (calm.matches ? 1 : 0.12);
     dot.y += (dot.ty - dot.y) * (calm.matches ? 1 : 0.12);
@@ -208,19 +233,24 @@ function drawMap() {
     g.stroke();
     g.fillStyle = `hsl(${dot.hue} 75% 55% / ${dot.live ? 1 : 0.4})`;
     g.beginPath();
-    g.arc(px(dot.x), py(dot.y), ordered.indexOf(dot) >= ordered.length - 3 ? 7 : 5, 0, 7);
+    g.arc(px(dot.x), py(dot.y), leaders.includes(dot) ? 7 : 5, 0, 7);
     g.fill();
   }
-  g.fillStyle = getComputedStyle(document.body).color;
-  g.font = "600 12px system-ui, sans-serif";
+  const colours = getComputedStyle(document.documentElement);
+  g.fillStyle = colours.getPropertyValue("--text");
+  g.strokeStyle = colours.getPropertyValue("--panel");
+  g.lineWidth = 4;
+  g.lineJoin = "round";
+  g.font = `600 ${hall.matches ? 16 : 12}px system-ui, sans-serif`;
   const taken = [];
-  for (const dot of ordered.slice(-3).reverse()) {
+  for (const dot of leaders) {
     const text = `${dot.rank} ${dot.name}`;
     const wide = g.measureText(text).width;
     const x = px(dot.x) + 11 + wide > width ? px(dot.x) - 11 - wide : px(dot.x) + 11;
     let y = py(dot.y) + 4;
-    while (taken.some((t) => Math.abs(t[1] - y) < 14 && x < t[0] + t[2] && t[0] < x + wide)) y += 14;
+    while (taken.some((t) => Math.abs(t[1] - y) < 17 && x < t[0] + t[2] && t[0] < x + wide)) y += 17;
     taken.push([x, y, wide]);
+    g.strokeText(text, x, y);
     g.fillText(text, x, y);
   }
 }
