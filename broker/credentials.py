@@ -43,8 +43,10 @@ class PasswordHash:
 
 
 def new_secret() -> str:
-    """192 random bits as 32 URL-safe characters."""
-    return secrets.token_urlsafe(24)
+    """192 random bits as 32 URL-safe characters; the first is no '-', which a command line would take for an option."""
+    while (secret := secrets.token_urlsafe(24)).startswith("-"):
+        continue
+    return secret
 
 
 def check_username(name: str) -> Principal:

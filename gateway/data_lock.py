@@ -1,4 +1,4 @@
-"""One gateway per data directory: a file lock that the kernel drops with the process, however it ends."""
+"""One gateway (or one site) per data directory: a file lock that the kernel drops with the process, however it ends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from broker.errors import ConfigError, StoreError
 
 
 @contextmanager
-def locked_directory(directory: Path) -> Generator[None]:
-    """Hold `directory` (made if missing). ConfigError names the process that already does; StoreError when it cannot be written."""
-    path = directory / "gateway.lock"
+def locked_directory(directory: Path, holder: str = "gateway") -> Generator[None]:
+    """Hold `directory` (made if missing) as `holder`. ConfigError names the process that already does; StoreError: it cannot be written."""
+    path = directory / f"{holder}.lock"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
@@ -25,9 +25,9 @@ def locked_directory(directory: Path) -> Generator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read(20).decode(errors="replace").strip() or "unknown"
+            process = file.read(20).decode(errors="replace").strip() or "unknown"
             raise ConfigError(
-                f"data_dir {directory} is in use by another gateway (process {holder})", cure="stop it, or give this one its own data_dir"
+                f"data_dir {directory} is in use by another {holder} (process {process})", cure="stop it, or give this one its own data_dir"
             ) from None
         file.seek(0)
         file.truncate()

@@ -113,7 +113,8 @@ def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, An
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         where = next((o for k, o in origins.items() if key == k or key.startswith(f"{k}.")), "default")
-        raise ConfigError(f"{where}: {key}: {first['msg']}", cure="`paceline config show` prints every key with its value") from error
+        detail = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {key}: {detail}", cure="`paceline config show` prints every key with its value") from error
     except BadInputError as error:  # an id inside the settings of a part
         where = ", ".join(sorted(set(origins.values()))) or "default"
         raise ConfigError(f"{where}: {error.message}", cure=error.cure) from error

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from broker.credentials import hash_secret, new_secret, read_passwords, write_passwords
 from broker.errors import ConfigError, StoreError
 from paceline.config import BrokerSettings, Settings
-from paceline.supervise import free_port
+from paceline.supervise import free_port, require_free
 
 CENTRAL_PLATFORM: Final = ("platform/ingest", "platform/control", "platform/tap")
 NEAR_PLATFORM: Final = ("platform/gateway", "platform/tap")
@@ -83,7 +83,10 @@ class Site:
 
 
 def open_site(settings: Settings) -> Site:
-    """Make the folders, draw what secrets are missing and decide free ports. StoreError when the data folder cannot be written."""
+    """Make the folders, draw what secrets are missing and decide free ports: those of the last run where they still are.
+
+    StoreError when the data folder cannot be written.
+    """
     site = Site(settings)
     try:
         for folder in (site.data, site.logs, site.gateway_dir, site.platform_dir):
@@ -95,7 +98,11 @@ def open_site(settings: Settings) -> Site:
     except OSError as error:
         raise StoreError(f"{settings.data}: {error.strerror}", cure="give a folder you may write with --data") from error
     api = settings.api.model_copy(update={"token": SecretStr(token), "port": settings.api.port or free_port(settings.api.host)})
-    ports = {"central": _with_port(settings.central, 1883), "near": _with_port(settings.near, 1884)}
+    last = _last_ports(site)
+    ports = {
+        "central": _with_port(settings.central, 1883, last.get("central", 0)),
+        "near": _with_port(settings.near, 1884, last.get("near", 0)),
+    }
     return Site(settings.model_copy(update={**ports, "api": api}))
 
 
@@ -105,10 +112,30 @@ def add_nodes(site: Site, broker: str, users: Sequence[str]) -> dict[str, str]:
     return {user: site.secret(broker, user) for user in users}
 
 
-def _with_port(broker: BrokerSettings, external_port: int) -> BrokerSettings:
+def _with_port(broker: BrokerSettings, external_port: int, last_port: int) -> BrokerSettings:
     if broker.port:
         return broker
-    return broker.model_copy(update={"port": free_port(broker.host) if broker.kind == "embedded" else external_port})
+    if broker.kind == "external":
+        return broker.model_copy(update={"port": external_port})
+    port = last_port if last_port and _is_free(broker.host, last_port) else free_port(broker.host)
+    return broker.model_copy(update={"port": port})
+
+
+def _last_ports(site: Site) -> dict[str, int]:
+    """The ports of the run before: devices were told them. Nothing to go by: none."""
+    try:
+        before = running_site(site.settings).settings
+    except (ConfigError, ValueError):
+        return {}
+    return {name: broker.port for name, broker in (("central", before.central), ("near", before.near)) if broker.kind == "embedded"}
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        require_free(host, port, "")
+    except ConfigError:
+        return False
+    return True
 
 
 def _kept(site: Site, key: str) -> str:

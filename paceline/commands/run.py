@@ -28,6 +28,7 @@ def run(config_file: Path | None, data: Path | None, port: int | None) -> None:
       paceline run
       paceline run --data /var/lib/paceline --config site.toml
     """
+    from gateway.data_lock import locked_directory
     from paceline.site import open_site, publish_site
     from paceline.supervise import require_free
 
@@ -35,8 +36,9 @@ def run(config_file: Path | None, data: Path | None, port: int | None) -> None:
     if settings.api.port:
         require_free(settings.api.host, settings.api.port, "--port")
     site = open_site(settings.model_copy(update={"data": settings.data.absolute()}))
-    publish_site(site)
-    asyncio.run(_supervise(site))
+    with locked_directory(site.data, "site"):
+        publish_site(site)
+        asyncio.run(_supervise(site))
 
 
 async def _supervise(site: Site) -> None:

@@ -1,0 +1,65 @@
+"""What stays the same from one `paceline run` to the next: ports and secrets; and that one data folder has one site."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from broker.credentials import new_secret
+from broker.errors import ConfigError
+from gateway.data_lock import locked_directory
+from paceline.cli import cli
+from paceline.config import Settings
+from paceline.site import Site, open_site, publish_site
+
+
+def opened(data: Path, **other: object) -> Site:
+    site = open_site(Settings.model_validate({"data": data, **other}))
+    publish_site(site)
+    return site
+
+
+def ports(site: Site) -> tuple[int, int]:
+    return site.settings.central.port, site.settings.near.port
+
+
+def test_drawn_ports_are_kept_because_devices_were_told_them(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    assert 0 not in ports(first)
+    assert ports(opened(tmp_path)) == ports(first)
+    assert opened(tmp_path).secret("central", "gym/box") == first.secret("central", "gym/box")
+
+
+def test_a_kept_port_that_is_taken_meanwhile_is_drawn_again(tmp_path: Path) -> None:
+    central, near = ports(opened(tmp_path))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", near))
+        taken.listen()
+        again = ports(opened(tmp_path))
+    assert again[0] == central
+    assert again[1] not in {0, near}
+
+
+def test_a_port_that_is_set_beats_the_kept_one_and_a_damaged_record_is_no_record(tmp_path: Path) -> None:
+    opened(tmp_path)
+    assert ports(opened(tmp_path, near={"port": 1884}))[1] == 1884
+    (tmp_path / "site.json").write_text("{")
+    assert 0 not in ports(opened(tmp_path))
+
+
+def test_second_run_on_a_data_folder_is_refused_and_leaves_the_first_alone(tmp_path: Path) -> None:
+    opened(tmp_path)
+    before = (tmp_path / "site.json").read_bytes()
+    with locked_directory(tmp_path, "site"):
+        with pytest.raises(ConfigError, match="in use by another site"):
+            cli.main(["run", "--data", str(tmp_path), "--port", "0"], standalone_mode=False)
+    assert (tmp_path / "site.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_no_secret_looks_like_an_option(turn: int) -> None:
+    drawn = {new_secret() for _ in range(200)}
+    assert len(drawn) == 200, turn
+    assert not [secret for secret in drawn if secret.startswith("-") or len(secret) != 32]
