@@ -52,9 +52,8 @@ def test_a_port_that_is_set_beats_the_kept_one_and_a_damaged_record_is_no_record
 def test_second_run_on_a_data_folder_is_refused_and_leaves_the_first_alone(tmp_path: Path) -> None:
     opened(tmp_path)
     before = (tmp_path / "site.json").read_bytes()
-    with locked_directory(tmp_path, "site"):
-        with pytest.raises(ConfigError, match="in use by another site"):
-            cli.main(["run", "--data", str(tmp_path), "--port", "0"], standalone_mode=False)
+    with locked_directory(tmp_path, "site"), pytest.raises(ConfigError, match="in use by another site"):
+        cli.main(["run", "--data", str(tmp_path), "--port", "0"], standalone_mode=False)
     assert (tmp_path / "site.json").read_bytes() == before
 
 
