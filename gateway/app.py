@@ -24,6 +24,7 @@ from gateway.link import LinkSettings, tls_context
 from gateway.near import NearListener
 from gateway.refused import RefusedStore
 from gateway.remote_config import RemoteConfig
+from gateway.replay_book import ReplayBook
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool, SpoolSettings
 from gateway.uplink import Uplink, UplinkSettings
@@ -76,7 +77,10 @@ class Gateway:
         intake = self._intake = Intake(self._spool, settings.tenant, lambda: self._config.current)
         if settings.near is not None:
             self._near = NearListener(settings.near, settings.tenant, settings.node, intake, self._refused, self.fleet, random=self._random)
-        self._files = [FileSource(replay, intake, settings.tenant, random_boot=lambda: secrets.randbits(64)) for replay in settings.files]
+        book = ReplayBook(settings.data_dir)
+        self._files = [
+            FileSource(replay, intake, settings.tenant, book=book, random_boot=lambda: secrets.randbits(64)) for replay in settings.files
+        ]
 
     async def serve(self) -> None:
         """Run all parts until cancelled: the sources end first, then the uplink."""
@@ -124,6 +128,7 @@ class Gateway:
             "spool_dropped": stats.dropped,
             "spool_corrupt": stats.corrupt,
             "spool_salvaged": stats.salvaged,
+            "spool_forgotten": stats.forgotten,
             "without_room": self._intake.without_room,
             "clock_unset": int(read_clock().utc_us < EARLIEST_UTC_US),
         }

@@ -59,7 +59,8 @@ class FileReplay(BaseModel):
     """One recording replayed as a live device.
 
     `speed` 1-1000 times real time, 0 as fast as the spool takes it. `shift` "none" keeps the recorded times (a repeat counts once); "now"
-    moves them: at speed 1 the first sample is now, at any other speed the last one is (dates in the future would be refused).
+    moves them: at speed 1 the first sample is now, at any other speed the last one is (dates in the future would be refused). Moved times
+    make a new recording each time the replay is started; one that was interrupted goes on as the same one (`replay_book`).
     """
 
     model_config = _STRICT
@@ -107,6 +108,8 @@ class GatewaySettings(BaseModel):
         named = [replay.device for replay in self.files if replay.device is not None]
         if len(named) != len(set(named)):
             raise ValueError("files: two replays have the same device")
+        if len(set(self.files)) != len(self.files):
+            raise ValueError("files: two replays are the same: give each its own device, or leave one out")
         return self
 
 

@@ -19,15 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from broker.errors import BadInputError, PacelineError
 from broker.topics import topic
+from gateway.file_source import samples_of_frames
+from gateway.replay_book import read_pages
 from gateway.settings import FileReplay
 from paceline.config import Settings
 from paceline.live_client import fetch_live
 from paceline.parts import roles
 from paceline.site import Site, add_nodes, open_site, publish_site
 from paceline.supervise import Supervisor, require_free
-from paceline.verify import judge, read_stored
+from paceline.verify import judge, pending, read_stored, ride_owed
 
 if TYPE_CHECKING:
+    from device_profiles.files.recording import Recording
     from simulators.gym import Gym
 
 log = logging.getLogger(__name__)
@@ -82,10 +85,9 @@ class Demo:
             require_free("127.0.0.1", options.port, "--port")
         self._options = options
         self._ride = options.ride or data / "ride.fit"
-        self._ride_samples = 0
-        self._ride_s = 0.0
-        self._make_ride()
+        recording = self._make_ride()
         replay = FileReplay(path=self._ride.absolute(), athlete=RIDER, device=RIDE_DEVICE, speed=options.speed, shift="now")
+        self._ride_samples = samples_of_frames(replay, recording)
         settings = Settings.model_validate(
             {"data": data, "tenant": TENANT, "gateway": {"files": [replay.model_dump()]}, "api": {"port": options.port}}
         )
@@ -141,24 +143,21 @@ class Demo:
         elapsed = time.monotonic() - self._began_s
         self._gym.end_samples()
         await self._gym.wait_drained(_SETTLE_S)
-        ride_ended = await self._end_ride()
+        await self._end_ride()
         last = await self._settled()
         restarts = self._supervisor.restarts()
         report = await self._gym.stop()
         await self._supervisor.stop()
         stored = read_stored(self.site.state_db)
-        origin = f"{TENANT}/{RIDE_DEVICE}"
-        held = {key: range(max(seqs) + 1) for key, seqs in stored.frames.items() if key[0] == origin}
-        taken = {d["device"]: d["sent"] for d in last["devices"]}.get(RIDE_DEVICE, 0)
-        whole = ride_ended and len(held) == 1  # a box that died replays the file from its start, as another recording
-        verdict = judge(report.truth, stored, held, {f"{TENANT}/{RIDER}": self._ride_samples} if whole else {})
-        ride_lost = max(taken - sum(len(seqs) for seqs in held.values()), 0)
+        unfinished = {page.boot: page.frames for page in read_pages(self.site.gateway_dir) if page.device == RIDE_DEVICE}
+        ride = ride_owed(f"{TENANT}/{RIDE_DEVICE}", self._ride_samples, unfinished, stored.frames)
+        verdict = judge(report.truth, stored, ride.frames, {f"{TENANT}/{RIDER}": ride.samples})
         latency = last["latency_ms"]
         figures: dict[str, Any] = {
             "seconds": round(elapsed, 1),
-            "frames_sent": verdict.sent + ride_lost,
+            "frames_sent": verdict.sent,
             "frames_stored": verdict.stored,
-            "lost": verdict.lost + ride_lost,
+            "lost": verdict.lost,
             "duplicated": verdict.duplicated,
             "refused": report.frames_refused + sum(d["refused"] for d in last["devices"]),
             "samples": stored.counters.get("samples", 0),
@@ -178,7 +177,7 @@ class Demo:
         if self._supervisor is not None:
             await self._supervisor.stop()
 
-    def _make_ride(self) -> None:
+    def _make_ride(self) -> Recording:
         from device_profiles.errors import FileError
         from device_profiles.files import read_recording
 
@@ -192,11 +191,9 @@ class Demo:
             recording = read_recording(self._ride)
         except FileError as error:
             raise BadInputError(f"{error.path}: {error.detail}", cure=error.cure) from error
-        times = [point.t_us for point in recording.points] + [beat.t_us for beat in recording.beats]
-        if not times:
+        if not recording.points and not recording.beats:
             raise BadInputError(f"{self._ride}: no point with a time in it", cure="give a recorded activity with --ride")
-        self._ride_samples = len(recording.points) + len(recording.beats)
-        self._ride_s = (max(times) - min(times)) / 1e6 / options.speed
+        return recording
 
     async def _until_online(self) -> None:
         end_s = time.monotonic() + _ONLINE_S
@@ -207,18 +204,17 @@ class Demo:
             await asyncio.sleep(0.1)
         raise PacelineError("the gateway did not come online", cure=f"see {self.site.logs / 'gateway.log'}")
 
-    async def _end_ride(self) -> bool:
-        """Whether the ride came to its end; else the box is started again without it, and sends what it has."""
+    async def _end_ride(self) -> None:
+        """Start the box again without the ride when that is not over, or may have begun anew; the box then sends what it has."""
         assert self._supervisor is not None
-        if time.monotonic() - self._began_s > self._ride_s + 1.0:
-            return True
+        if not self._supervisor.restarts()["gateway"] and not read_pages(self.site.gateway_dir):
+            return
         settings = self.site.settings
         quiet = settings.model_copy(update={"gateway": settings.gateway.model_copy(update={"files": ()})})
         await self._supervisor.replace(next(role for role in roles(Site(quiet)) if role.name == "gateway"))
-        return False
 
     async def _settled(self) -> dict[str, Any]:
-        """The snapshot once nothing waits in the box and the stores stood still for a moment; the last one when the time is up."""
+        """The snapshot once nothing waits in the box or to be worked in, and the stores stood still; the last one when the time is up."""
         end_s = time.monotonic() + _SETTLE_S
         last: dict[str, Any] | None = None
         still_s = time.monotonic()
@@ -227,7 +223,7 @@ class Demo:
             now = await fetch_live(self.site)
             if now is None:
                 continue
-            waiting = sum(node["spool_rows"] for node in now["nodes"])
+            waiting = sum(node["spool_rows"] for node in now["nodes"]) + pending(self.site.state_db)
             if last is None or waiting or now["frames_stored"] != last["frames_stored"]:
                 still_s = time.monotonic()
             last = now

@@ -84,10 +84,11 @@ class Supervisor:
             await self._end(child)
 
     async def replace(self, role: Role) -> None:
-        """Stop the running role of that name and start this one in its place."""
+        """Stop the running role of that name and start this one in its place (which is no restart)."""
         child = next(c for c in self._children if c.role.name == role.name)
         await self._end(child)
         child.role, child.process = role, None
+        child.starts -= 1
         child.up.clear()
         child.keeper = asyncio.create_task(self._keep(child), name=f"keep-{role.name}")
         await asyncio.wait_for(child.up.wait(), READY_TIMEOUT_S)

@@ -7,7 +7,7 @@ a frame counted twice shows even when its number is kept once. Nothing here trus
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from simulators.truth import Made
 
 Numbers = Mapping[tuple[str, int], Iterable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Frames a box made itself, by (origin, boot), and the samples in them."""
+
+    frames: Numbers
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,33 @@ def read_stored(state: Path) -> Stored:
     for activity in activities:
         samples[activity.subject] += activity.samples
     return Stored(frames, samples, len(activities), counters)
+
+
+def pending(state: Path) -> int:
+    """How many subjects have late frames that the live stage has not worked in yet; 0 when there is no state file."""
+    from processors.stores import ReadStore
+
+    if not state.exists():
+        return 0
+    store = ReadStore(state)
+    try:
+        return store.pending()
+    finally:
+        store.close()
+
+
+def ride_owed(origin: str, samples: Sequence[int], unfinished: Mapping[int, int], held: Mapping[tuple[str, int], Iterable[int]]) -> Owed:
+    """What a replayed file owes: every frame of each recording of it that was finished, and of an unfinished one those that were taken.
+
+    `samples` are those of each frame of the file; `unfinished` says per boot how many frames were taken at least. A box that died after the
+    end of the file replays it again, so there may be several recordings.
+    """
+    boots = {boot for name, boot in held if name == origin} | unfinished.keys()
+    frames: dict[tuple[str, int], range] = {}
+    for boot in boots or {0}:
+        seen = max(held.get((origin, boot), ()), default=-1) + 1
+        frames[origin, boot] = range(max(unfinished[boot], seen) if boot in unfinished else len(samples))
+    return Owed(frames, sum(sum(samples[seq] for seq in seqs if seq < len(samples)) for seqs in frames.values()))
 
 
 def judge(made: Iterable[Made], stored: Stored, others: Numbers, others_samples: Mapping[str, int]) -> Verdict:

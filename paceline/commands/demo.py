@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from broker.errors import ConfigError
+
 if TYPE_CHECKING:
     from paceline.demo import Demo, DemoResult
 
@@ -61,6 +63,8 @@ def demo(
     options = DemoOptions(seconds, athletes, ride, speed, port, seed)
     with contextlib.ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paceline-demo-")))
+        if (folder / "site.json").exists():
+            raise ConfigError(f"--data {folder}: holds an earlier run", cure="give an empty folder: the demo counts what is stored")
         folder.mkdir(parents=True, exist_ok=True)
         screen = stack.enter_context(_Table() if sys.stdout.isatty() and not no_table else _Lines())
 

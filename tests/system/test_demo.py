@@ -19,6 +19,10 @@ from typing import Any
 
 import pytest
 
+from device_profiles.files import read_recording
+from gateway.replay_book import read_pages
+from paceline.verify import read_stored
+
 KEYS = [
     "seconds", "frames_sent", "frames_stored", "lost", "duplicated", "refused", "samples", "activities", "efforts", "board_changes", "events",
     "dead_letters", "latency_ms",
@@ -126,6 +130,28 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
     assert figures["samples"] >= figures["frames_stored"]
     assert figures["board_changes"] > 0
     assert figures["activities"] >= 8  # six members, the rider and the guest
+
+
+def test_box_killed_in_the_middle_of_the_ride_stores_exactly_the_file(start: Callable[..., Program], tmp_path: Path) -> None:
+    data, summary = tmp_path / "data", tmp_path / "summary.json"
+    demo = start("demo", "--seconds", "12", "--athletes", "2", "--port", "0", "--json", str(summary), "--data", str(data))
+    url = demo.wait_for(r"page: (\S+)").group(1)
+    until(lambda: {d["device"]: d["stored"] for d in live(url).get("devices", ())}.get("ride", 0) >= 2, 30, "the ride under way")
+    assert len(read_pages(data / "gateway")) == 1
+    os.kill(children(demo.process.pid)["gateway"], signal.SIGKILL)
+    assert demo.process.wait(120) == 0, demo.text()
+    figures = json.loads(summary.read_text())
+    assert (figures["lost"], figures["duplicated"], figures["dead_letters"]) == (0, 0, 0)
+
+    ride = read_recording(data / "ride.fit")
+    held = read_stored(data / "platform" / "state.db")
+    assert len([key for key in held.frames if key[0] == "demo/ride"]) == 1
+    assert held.samples["demo/rider"] == len(ride.points) + len(ride.beats)
+    assert read_pages(data / "gateway") == ()
+
+    again = start("demo", "--seconds", "5", "--port", "0", "--data", str(data))
+    assert again.process.wait(60) == 2
+    assert "holds an earlier run" in again.text()
 
 
 def test_ctrl_c_ends_the_demo_with_its_summary_and_leaves_no_process(start: Callable[..., Program]) -> None:

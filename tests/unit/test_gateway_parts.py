@@ -20,6 +20,7 @@ from gateway.fleet import MAX_STATE_BYTES, Fleet
 from gateway.intake import Intake
 from gateway.keeping import FIRST_BACKOFF_S, LAST_BACKOFF_S, keep_running
 from gateway.refused import MAX_RAW_BYTES, RefusedRow, RefusedStore
+from gateway.replay_book import ReplayBook
 from gateway.settings import FileReplay
 from gateway.spool import Spool, SpoolFullError, SpoolSettings
 from gateway.uplink_switch import UplinkSwitch
@@ -170,6 +171,7 @@ async def test_file_waits_for_a_full_spool_and_goes_on_after_a_crash_without_los
         FileReplay(path=path, athlete="ann", speed=0, shift="now"),
         FullAtTimes(spool, troubles),
         "gym",
+        book=ReplayBook(tmp_path),
         random_boot=iter([1, 2, 3]).__next__,
         clock=lambda: Instant(0, EARLIEST_UTC_US + 10**12),
     )

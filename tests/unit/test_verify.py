@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from broker.layouts import layout_named
-from paceline.verify import Stored, judge
+from paceline.verify import Stored, judge, ride_owed
 from simulators.truth import Made
 
 MOTION = layout_named("motion.1")
@@ -53,3 +53,27 @@ def test_frames_the_box_made_itself_are_judged_too() -> None:
 def test_frames_of_strangers_are_not_judged() -> None:
     verdict = judge([], stored({0: 1}, 1), {}, {})
     assert (verdict.sent, verdict.lost, verdict.duplicated) == (0, 0, 0)
+
+
+RIDE = "gym/ride"
+
+
+def test_finished_ride_owes_every_frame_and_every_sample_of_its_file() -> None:
+    owed = ride_owed(RIDE, (2, 2, 1), {}, {(RIDE, 7): [0]})
+    assert (dict(owed.frames), owed.samples) == ({(RIDE, 7): range(3)}, 5)
+
+
+def test_ride_of_which_nothing_arrived_is_lost_whole() -> None:
+    owed = ride_owed(RIDE, (2, 2, 1), {}, {("gym/other", 1): [0]})
+    assert judge([], stored({}, 0), owed.frames, {"gym/ann": owed.samples}).lost == 3
+
+
+@pytest.mark.parametrize(("taken", "held", "frames", "samples"), [(2, [0], 2, 4), (1, [0, 1], 2, 4), (0, [], 0, 0), (3, [0, 1, 2], 3, 5)])
+def test_ride_cut_short_owes_what_was_taken(taken: int, held: list[int], frames: int, samples: int) -> None:
+    owed = ride_owed(RIDE, (2, 2, 1), {7: taken}, {(RIDE, 7): held})
+    assert (dict(owed.frames), owed.samples) == ({(RIDE, 7): range(frames)}, samples)
+
+
+def test_ride_begun_anew_after_its_end_is_judged_as_two() -> None:
+    owed = ride_owed(RIDE, (2, 2, 1), {8: 1}, {(RIDE, 7): range(3), (RIDE, 8): [0]})
+    assert (dict(owed.frames), owed.samples) == ({(RIDE, 7): range(3), (RIDE, 8): range(1)}, 7)
