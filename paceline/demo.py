@@ -24,6 +24,7 @@ from gateway.replay_book import read_pages
 from gateway.settings import FileReplay
 from paceline.config import Settings
 from paceline.live_client import fetch_live
+from paceline.options import program_name
 from paceline.parts import roles
 from paceline.site import Site, add_nodes, open_site, publish_site
 from paceline.supervise import Supervisor, require_free
@@ -252,7 +253,7 @@ def publish_line(demo: Demo) -> tuple[str, str]:
     """Two lines that make one more athlete appear: with this program alone, and with mosquitto's tools."""
     near = demo.site.settings.near
     user, secret = f"{TENANT}/{GUEST}", demo.guest_secret
-    own = f"paceline node send --host {near.host} --port {near.port} --user {user} --password {secret} --seconds 30"
+    own = f"{program_name()} node send --host {near.host} --port {near.port} --user {user} --password {secret} --seconds 30"
     body = json.dumps(
         {"device": GUEST, "boot": 1, "seq": "SEQ", "subject": f"{TENANT}/{GUEST}", "samples": [{"hr_bpm": 140, "speed_mps": 3.2}]},
         separators=(",", ":"),

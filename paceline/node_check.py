@@ -90,7 +90,6 @@ class _Check:
         self._link, self._tenant, self._node, self._plan, self._own = link, tenant, node, plan, own
         self._judge = NodeJudge(tenant, node)
         self._acks: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(maxsize=1000)
-        self._answering = False
         self._refused_one = False
 
     async def run(self, announce: Callable[[], None]) -> list[Verdict]:

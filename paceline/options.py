@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,3 +44,11 @@ def read_settings(config_file: Path | None, data: Path | None, options: dict[str
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(value, indent=2, default=str))
+
+
+def program_name() -> str:
+    """How the reader calls this program: by its name where the shell finds that, else by the path it was started with."""
+    started = Path(sys.argv[0])
+    if started.name != "paceline" or shutil.which("paceline") == str(started.absolute()):
+        return "paceline"
+    return str(started)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paceline.options import read_settings, settings_options
+from paceline.options import program_name, read_settings, settings_options
 
 if TYPE_CHECKING:
     from paceline.site import Site
@@ -37,6 +37,9 @@ def run(config_file: Path | None, data: Path | None, port: int | None) -> None:
         require_free(settings.api.host, settings.api.port, "--port")
     site = open_site(settings.model_copy(update={"data": settings.data.absolute()}))
     with locked_directory(site.data, "site"):
+        for name, broker in (("central", settings.central), ("near", settings.near)):
+            if broker.kind == "embedded" and broker.port:
+                require_free(broker.host, broker.port, f"{name}.port")
         publish_site(site)
         asyncio.run(_supervise(site))
 
@@ -58,7 +61,7 @@ async def _supervise(site: Site) -> None:
             near, central = site.settings.near, site.settings.central
             click.echo(f"page: {api_options(site).url}")
             click.echo(f"devices near by: {near.host}:{near.port}   nodes: {central.host}:{central.port}   data: {site.data}")
-            click.echo(f"add a device: paceline node add NAME --data {site.data}")
+            click.echo(f"add a device: {program_name()} node add NAME --data {site.data}")
             await asyncio.wait({supervisor.failed, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if supervisor.failed.done():
             raise supervisor.failed.result()
