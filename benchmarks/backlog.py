@@ -1,6 +1,6 @@
 """A day-old backlog beside live athletes: latency of the live ones with and without it, through the log and the real stages.
 
-50 athletes send a frame every 250 ms; then, beside them, 20 of them send the whole of yesterday (30-sample frames at `backlog_frames_per_s`).
+50 athletes send a frame every 250 ms; then 20 of them also send the whole of yesterday (30-sample frames at `backlog_frames_per_s`).
 The backlog is encoded beforehand and the stages run in a process of their own. Baseline: the same live load alone.
 """
 
