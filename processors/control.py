@@ -42,8 +42,8 @@ class Control:
         while True:
             try:
                 await self._session()
-            except aiomqtt.MqttError as error:
-                _log.warning("control: broker %s:%d: %s", self._host, self._port, error)
+            except* (aiomqtt.MqttError, OSError) as group:  # of the session's tasks; OSError: a configuration file that just went
+                _log.warning("control: broker %s:%d: %s", self._host, self._port, "; ".join(str(e) for e in group.exceptions))
             await asyncio.sleep(0.2 + random.random())
 
     async def _session(self) -> None:

@@ -131,6 +131,10 @@ class Stack:
         await process.wait()
         self.kills += 1
 
+    def runs(self, name: str) -> bool:
+        """Whether the process that was started last still runs."""
+        return self._processes[name].returncode is None
+
     async def died(self, name: str, timeout_s: float) -> bool:
         """Whether the role died (at its named point) in time."""
         try:

@@ -19,7 +19,8 @@ from gateway.replay import frames_of, identity_of, span_of
 from gateway.settings import FileReplay
 from paceline.ride import write_ride
 from simulators.truth import Made
-from tests.system.stack import TENANT, Stack, frame_of, gym_of, undisturbed
+from tests.servers import ServedBroker, start_mosquitto
+from tests.system.stack import CENTRAL_USERS, TENANT, Stack, frame_of, gym_of, undisturbed
 
 POINTS = {
     "gateway": (
@@ -66,9 +67,9 @@ async def disturb(stack: Stack, rng: random.Random, kills: int) -> None:
         await stack.start(name)
 
 
-async def killed_run(tmp_path: Path, seed: int, *, kills: int, members: int, samples: int) -> None:
+async def killed_run(tmp_path: Path, seed: int, *, kills: int, members: int, samples: int, central: ServedBroker | None = None) -> None:
     ride = ride_file(tmp_path, samples * 8, seed)
-    async with Stack(tmp_path / "site", gym_of(seed, members, samples), [ride]) as stack:
+    async with Stack(tmp_path / "site", gym_of(seed, members, samples), [ride], central=central) as stack:
         gym = stack.gym()
         await gym.start()
         try:
@@ -92,8 +93,37 @@ async def test_five_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path) -
     await killed_run(tmp_path, 2, kills=5, members=4, samples=40)
 
 
+async def test_platform_outlives_its_broker(tmp_path: Path) -> None:
+    """mosquitto killed and started again: the same platform process goes on."""
+    async with (
+        start_mosquitto(tmp_path, users=CENTRAL_USERS) as central,
+        Stack(tmp_path / "site", gym_of(3, 3, 20), central=central) as stack,
+    ):
+        gym = stack.gym()
+        await gym.start()
+        try:
+            for _ in range(2):
+                await stack.kill("broker-central")
+                await asyncio.sleep(0.5)
+                await stack.start("broker-central")
+                await asyncio.sleep(1.0)
+            assert await gym.wait_drained(60)
+        finally:
+            report = await gym.stop()
+        await stack.check([frame_of(made) for made in report.truth])
+        assert stack.runs("platform"), stack.tail("platform")
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(10))
 async def test_fifty_kills(tmp_path: Path, seed: int) -> None:
     await killed_run(tmp_path, 100 + seed, kills=50, members=6, samples=400)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(3))
+async def test_fifty_kills_with_mosquitto_in_the_middle(tmp_path: Path, seed: int) -> None:
+    async with start_mosquitto(tmp_path, users=CENTRAL_USERS) as central:
+        await killed_run(tmp_path, 200 + seed, kills=50, members=6, samples=400, central=central)
