@@ -34,13 +34,21 @@ def bench(name: str, quick: bool, json_file: Path | None) -> None:
     if name != "all" and name not in known:
         raise ConfigError(f"no benchmark {name!r}", cure=f"use one of {', '.join(known)} or all")
     results: list[dict[str, Any]] = []
-    for one in known if name == "all" else [name]:
-        result = importlib.import_module(f"benchmarks.{one}").run(quick)
+    for module in [_load(one) for one in (known if name == "all" else [name])]:
+        result = module.run(quick)
         results.append(result)
         print_json(result)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(results if name == "all" else results[0], indent=2) + "\n", "utf-8")
+
+
+def _load(name: str) -> Any:
+    try:
+        return importlib.import_module(f"benchmarks.{name}")
+    except ModuleNotFoundError as error:
+        cure = "install the development tools: `make setup-dev`, or `make bench` does both"
+        raise ConfigError(f"benchmark {name} needs {error.name}", cure=cure) from error
 
 
 def _known() -> list[str]:
