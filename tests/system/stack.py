@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections import Counter
@@ -220,13 +221,23 @@ class Stack:
             store = ReadStore(self.state)
             counted = sum(n for _, _, n in store.counted(TENANT))
             pending = store.pending()
+            pending += log_end(self.site.log_db) - store.position()  # a wake that is due lies in the log
             store.close()
             assert counted <= frames, f"{counted} frames are counted, {frames} were made"
-            if counted == frames and not pending:
+            if counted == frames and pending <= 0:
                 return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{counted} of {frames} frames, {pending} rebuilds pending; gateway: {self.tail('gateway')}")
+                raise TimeoutError(f"{counted} of {frames} frames, {pending} records or rebuilds pending; gateway: {self.tail('gateway')}")
             await asyncio.sleep(0.1)
+
+
+def log_end(log_db: Path) -> int:
+    """The last position of a log, read beside its writer."""
+    db = sqlite3.connect(f"file:{log_db}?mode=ro", uri=True)
+    try:
+        return db.execute("SELECT coalesce(max(first_pos + count - 1), 0) FROM block").fetchone()[0]
+    finally:
+        db.close()
 
 
 def gym_of(seed: int, members: int, samples: int, **more: Any) -> GymSettings:

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -167,7 +169,7 @@ def day_old(seconds: int, members: int) -> GymSettings:
 async def test_day_old_backlog_while_members_train(boxes: Boxes) -> None:
     """Live frames do not wait behind the backlog."""
     boxes.link.mode = Mode.CUT
-    old = await trains(boxes.stack.members(day_old(28_800, 1)))
+    old = await trains(boxes.stack.members(day_old(14_400, 1)))
     boxes.link.delay_s = 0.1
     async with training(boxes.stack.members(gym_of(18, 3, 16, name="today", speed=4.0))) as gym:
         boxes.link.mode = Mode.PASS
@@ -179,6 +181,47 @@ async def test_day_old_backlog_while_members_train(boxes: Boxes) -> None:
     last_old = max(at for at, device in enumerate(order) if device.startswith("yesterday"))
     places = [at for at, device in enumerate(order) if device.startswith("today")]
     assert sum(at < last_old for at in places) > len(places) / 2, "live frames waited behind the backlog"
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+async def test_live_latency_beside_a_day_old_backlog(tmp_path: Path) -> None:
+    """Members at 4 Hz in real time, without and then with ten whole days of training in the same box; prints the ratio of their p99."""
+    async with Stack(tmp_path / "site") as stack, start_proxy(stack.site.settings.central.port) as link:
+        await stack.end("gateway")
+        stack.route("gateway", link.port)
+        await stack.start("gateway")
+        p99_ms: dict[str, float] = {}
+        for name in ("alone", "beside"):
+            if name == "beside":
+                link.mode = Mode.CUT
+                old = await trains(stack.members(day_old(86_400, 10)), 400)
+                await stack.end("platform")  # its latencies begin afresh
+                await stack.start("platform")
+                link.mode = Mode.PASS
+            live = gym_of(28, 50, 240, name=name, start_us=None, speed=1.0, rate_hz=4.0)
+            report = await trains(stack.members(live), 200)
+            await until(lambda name=name: stack.counted(name) == 50 * 240, 120)
+            p99_ms[name] = (await snapshot(stack))["latency_ms"]["p99"]
+            stack.owed += frames(report)
+        await stack.check(frames(old), 400)
+        ratio = p99_ms["beside"] / p99_ms["alone"]
+        print(
+            json.dumps(
+                {"name": "backlog", "figures": {"p99_ms": p99_ms["beside"], "ratio": ratio}, "baseline": {"p99_ms": p99_ms["alone"]}}
+            )
+        )
+
+
+async def snapshot(stack: Stack) -> dict[str, Any]:
+    """What the page of the platform shows."""
+    api = stack.site.settings.api
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(
+            f"http://{api.host}:{api.port}/api/live", headers={"Authorization": f"Bearer {api.token.get_secret_value()}"}
+        )
+        answer.raise_for_status()
+        return answer.json()
 
 
 def in_log(stack: Stack) -> list[str]:
