@@ -15,7 +15,7 @@ from broker.ids import is_id
 from broker.topics import PLATFORM, parse_username
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
-_Host = Annotated[str, Field(min_length=1, max_length=253)]
+Host = Annotated[str, Field(min_length=1, max_length=253)]
 _Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
@@ -25,14 +25,14 @@ def _id(text: str) -> str:
     return text
 
 
-_Id = Annotated[str, AfterValidator(_id)]
+Id = Annotated[str, AfterValidator(_id)]
 
 
 class UplinkBroker(BaseModel):
     """The broker of the platform. `ca_file` None: the system's certificates."""
 
     model_config = _STRICT
-    host: _Host
+    host: Host
     port: _Port
     tls: bool = False
     ca_file: Path | None = None
@@ -42,7 +42,7 @@ class NearBroker(BaseModel):
     """The box's own broker, where devices near by connect. `username` is a platform principal (`platform/...`) of that broker."""
 
     model_config = _STRICT
-    host: _Host
+    host: Host
     port: _Port
     username: str = "platform/box"
     password: SecretStr
@@ -65,8 +65,8 @@ class FileReplay(BaseModel):
 
     model_config = _STRICT
     path: Path
-    athlete: _Id | None = None
-    device: _Id | None = None
+    athlete: Id | None = None
+    device: Id | None = None
     speed: float = Field(default=1.0, ge=0, le=1000)
     shift: Literal["none", "now"] = "none"
     start_after_s: float = Field(default=0.0, ge=0, le=86_400)
@@ -76,6 +76,25 @@ class FileReplay(BaseModel):
         if 0 < self.speed < 1:
             raise ValueError("speed must be 0 (no pacing) or 1 to 1000")
         return self
+
+
+def _told_apart(files: tuple[FileReplay, ...]) -> tuple[FileReplay, ...]:
+    named = [replay.device for replay in files if replay.device is not None]
+    if len(named) != len(set(named)):
+        raise ValueError("two replays have the same device")
+    if len(set(files)) != len(files):
+        raise ValueError("two replays are the same: give each its own device, or leave one out")
+    return files
+
+
+def _tenant(text: str) -> str:
+    if text == PLATFORM:
+        raise ValueError(f"{PLATFORM!r} is reserved")
+    return text
+
+
+Files = Annotated[tuple[FileReplay, ...], AfterValidator(_told_apart)]
+Tenant = Annotated[Id, AfterValidator(_tenant)]
 
 
 class SpoolLimits(BaseModel):
@@ -91,26 +110,15 @@ class GatewaySettings(BaseModel):
 
     model_config = _STRICT
     data_dir: Path
-    tenant: _Id
-    node: _Id
+    tenant: Tenant
+    node: Id
     password: SecretStr
     uplink: UplinkBroker
     near: NearBroker | None = None
-    files: tuple[FileReplay, ...] = ()
+    files: Files = ()
     spool: SpoolLimits = SpoolLimits()
     frame_ms: int = Field(default=250, ge=50, le=10_000)
     trial_s: float = Field(default=60.0, gt=0, le=3600)
-
-    @model_validator(mode="after")
-    def _names(self) -> GatewaySettings:
-        if self.tenant == PLATFORM:
-            raise ValueError(f"tenant {PLATFORM!r} is reserved")
-        named = [replay.device for replay in self.files if replay.device is not None]
-        if len(named) != len(set(named)):
-            raise ValueError("files: two replays have the same device")
-        if len(set(self.files)) != len(self.files):
-            raise ValueError("files: two replays are the same: give each its own device, or leave one out")
-        return self
 
 
 def load_settings(path: Path) -> GatewaySettings:

@@ -15,24 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from broker.errors import BadInputError, ConfigError
-from broker.ids import is_id
-from gateway.settings import FileReplay, SpoolLimits
+from broker.errors import ConfigError
+from gateway.settings import Files, Host, Id, SpoolLimits, Tenant
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
 _STRICT: Final = ConfigDict(extra="forbid", frozen=True)
 
 
-def _id(text: str) -> str:
-    if not is_id(text):
-        raise ValueError(f"{text!r} is not an id: use 1-32 of a-z 0-9 . _ - starting with a letter or digit")
-    return text
-
-
-Id = Annotated[str, AfterValidator(_id)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -41,7 +33,7 @@ class BrokerSettings(BaseModel):
 
     model_config = _STRICT
     kind: Literal["embedded", "external"] = "embedded"
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 0
 
 
@@ -52,14 +44,14 @@ class GatewayPart(BaseModel):
     node: Id = "box"
     frame_ms: int = Field(default=250, ge=50, le=10_000)
     spool: SpoolLimits = SpoolLimits()
-    files: tuple[FileReplay, ...] = ()
+    files: Files = ()
 
 
 class ApiSettings(BaseModel):
     """The HTTP API and page. A read token is asked for on every address but loopback; empty: drawn at the first run."""
 
     model_config = _STRICT
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8800
     token: SecretStr = SecretStr("")
 
@@ -69,7 +61,7 @@ class Settings(BaseModel):
 
     model_config = _STRICT
     data: Path = Path("data")
-    tenant: Id = "gym"
+    tenant: Tenant = "gym"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     central: BrokerSettings = BrokerSettings()
     near: BrokerSettings = BrokerSettings()
@@ -115,9 +107,6 @@ def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, An
         where = next((o for k, o in origins.items() if key == k or key.startswith(f"{k}.")), "default")
         detail = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {key}: {detail}", cure="`paceline config show` prints every key with its value") from error
-    except BadInputError as error:  # an id inside the settings of a part
-        where = ", ".join(sorted(set(origins.values()))) or "default"
-        raise ConfigError(f"{where}: {error.message}", cure=error.cure) from error
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from broker.errors import ConfigError
+from broker.nodeconfig import parse_node_config
+from gateway.settings import load_settings
 from paceline.config import as_environment, known_keys, load
 
 
@@ -80,3 +83,50 @@ def test_every_key_can_be_given_in_the_environment() -> None:
     environment = as_environment(load(None, {}).settings)
     assert len(environment) == len(known_keys())
     assert load(None, environment).settings == load(None, {}).settings
+
+
+FILE = {"path": "a.fit", "shift": "now"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TENANT", "Gym A", "PACELINE_TENANT: tenant: .*'Gym A' is not an id"),
+        ("TENANT", "platform", "PACELINE_TENANT: tenant: .*reserved"),
+        ("GATEWAY__NODE", "-x", "PACELINE_GATEWAY__NODE: gateway.node: .*is not an id"),
+        ("GATEWAY__FILES", json.dumps([FILE | {"athlete": "Ann B"}]), r"gateway\.files\.0\.athlete: .*'Ann B' is not an id"),
+        ("GATEWAY__FILES", json.dumps([FILE, FILE | {"device": "a/b"}]), r"gateway\.files\.1\.device: .*'a/b' is not an id"),
+        ("GATEWAY__FILES", json.dumps([FILE, FILE]), "gateway.files: .*two replays are the same"),
+        ("GATEWAY__FILES", json.dumps([FILE | {"device": "d"}, FILE | {"device": "d", "speed": 2}]), "gateway.files: .*same device"),
+        ("CENTRAL__HOST", "", "central.host: "),
+    ],
+)
+def test_wrong_id_or_name_is_refused_with_its_key(name: str, value: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(None, {f"PACELINE_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"tenant": "Gym"}, "tenant"),
+        ({"tenant": "platform"}, "tenant"),
+        ({"node": "a b"}, "node"),
+        ({"files": [FILE | {"device": "?"}]}, r"files\.0\.device"),
+        ({"files": [FILE, FILE]}, "files"),
+        ({"near": {"host": "h", "port": 1, "username": "gym/box", "password": "p"}}, "near"),
+    ],
+)
+def test_gateway_file_is_refused_with_its_key(tmp_path: Path, change: dict[str, object], key: str) -> None:
+    path = tmp_path / "gateway.json"
+    good = {"data_dir": "d", "tenant": "gym", "node": "box", "password": "p", "uplink": {"host": "h", "port": 1}}
+    path.write_text(json.dumps(good | change))
+    with pytest.raises(ConfigError, match=rf"gateway\.json: {key}: "):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(("device", "athlete"), [("D", "ann"), ("d", "Ann")])
+def test_node_configuration_is_refused_with_its_key(device: str, athlete: str) -> None:
+    raw = json.dumps({"version": 1, "bindings": [{"device": device, "athlete": athlete}]}).encode()
+    with pytest.raises(ConfigError, match=r"cfg: bindings\.0\.(device|athlete): .*is not an id"):
+        parse_node_config(raw, "cfg")
