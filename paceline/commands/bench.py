@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ def _known() -> list[str]:
         package = importlib.import_module("benchmarks")
     except ModuleNotFoundError as error:
         raise ConfigError("the benchmarks are not installed", cure="run `paceline bench` in a checkout of the sources") from error
+    checkout = str(Path(package.__path__[0]).parent)
+    if checkout not in sys.path:
+        sys.path.append(checkout)  # the test servers are not installed
     names: list[str] = []
     for found in pkgutil.iter_modules(package.__path__):
         path = Path(package.__path__[0]) / f"{found.name}.py"
