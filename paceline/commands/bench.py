@@ -59,7 +59,7 @@ def _known() -> list[str]:
         raise ConfigError("the benchmarks are not installed", cure="run `paceline bench` in a checkout of the sources") from error
     checkout = str(Path(package.__path__[0]).parent)
     if checkout not in sys.path:
-        sys.path.append(checkout)  # the test servers are not installed
+        sys.path.insert(0, checkout)  # the test servers are not installed, and others leave a package of that name about
     names: list[str] = []
     for found in pkgutil.iter_modules(package.__path__):
         path = Path(package.__path__[0]) / f"{found.name}.py"
