@@ -50,7 +50,8 @@ class LiveView(Protocol):
         """What the page shows of a tenant, JSON-ready; called on the event loop, so it answers within milliseconds.
 
         `{"tenant", "t_us", "athletes": [{"subject", "name", "rank", "hr_bpm", "speed_mps", "distance_m", "points", "lat", "lon", "status",
-        "t_us"}], "devices": [{"node", "device", "sent", "stored", "refused"}], "nodes": [{"node", "online", "spool_rows", "hours_left"}],
+        "t_us"}], "devices": [{"node", "device", "sent", "stored",
+        "refused", "missing"}], "nodes": [{"node", "online", "spool_rows", "hours_left"}],
         "dead_letters", "board_changes", "activities", "frames_stored", "samples", "latency_ms": {"p50", "p95", "p99"}}`
         """
         ...

@@ -10,7 +10,7 @@ activity again. An activity is a run of samples with no gap over GAP_US; its fir
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -45,13 +45,10 @@ NEVER: Final = -(1 << 62)
     LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES, LATE_SINCE, LATE_AT,
 ) = range(36)  # fmt: skip
 COLUMNS: Final = 40  # room for later without a new state version
-_TOTALS_FIRST, _TOTALS_END = START, LATE_FROM  # what a new activity resets
 
 METRE_PER_1E7_DEG: Final = 6371008.8 * math.pi / 180.0 * 1e-7  # IUGG mean Earth radius
 _COS_STEP: Final = 100_000  # 0.01 degree in 1e-7 degree
 COS: npt.NDArray[np.float64] = np.array([math.cos(math.radians(i * 0.01)) for i in range(9001)])
-
-Row = MutableSequence[int]
 
 
 def fresh_row() -> I64:

@@ -1,8 +1,7 @@
 """The embedded runner: reads the log, steps the live stage, keeps the boards; state, outputs and positions commit in one transaction.
 
-Killed anywhere it goes on from the last commit. Everything blocking happens in one worker thread; `changed` tells the page that something
-is new. The timer service turns due wakes into durable WAKE records of the same log; a replay runs without it, because the wakes are in
-the log.
+Killed anywhere it goes on from the last commit. Everything blocking happens in one worker thread. The timer service turns due wakes into
+durable WAKE records of the same log; a replay runs without it, because the wakes are in the log.
 """
 
 from __future__ import annotations
@@ -76,7 +75,6 @@ class Runner:
         self.latency = Latency()
         self._stopping, self._log_end = False, 0
         self._wake_s = 0.005  # what a wake costs, as a moving average
-        self.changed = asyncio.Event()
 
     def close(self) -> None:
         """Release the store."""
@@ -190,7 +188,6 @@ class Runner:
                 await asyncio.sleep(RETRY_S)
                 continue
             if done:
-                self.changed.set()
                 await asyncio.sleep(LINGER_S if done < LINGER_RECORDS else 0)
             else:
                 await self._log.wait(self.position, TIMER_S)

@@ -26,12 +26,13 @@ from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Trac
 from processors.tracks import Track, cut, decode_track, encode_track, split_at_gaps, tracks_of
 
 SCHEMA_VERSION: Final = 1
+MOST_MISSING: Final = 1 << 48  # a jump of seq can leave a gap beyond SQLite's integers
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE position (stage TEXT PRIMARY KEY, pos INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (stage TEXT, key TEXT, row BLOB NOT NULL, PRIMARY KEY (stage, key)) WITHOUT ROWID;
 CREATE TABLE numbering (
-    subject TEXT, origin TEXT, boot TEXT, node TEXT, device TEXT, frames INTEGER, ranges BLOB,
+    subject TEXT, origin TEXT, boot TEXT, node TEXT, device TEXT, frames INTEGER, missing INTEGER, ranges BLOB,
     date_seq TEXT, date_offset_us INTEGER, undated_from_us INTEGER, undated_to_us INTEGER,
     PRIMARY KEY (subject, origin, boot)) WITHOUT ROWID;
 CREATE TABLE raw (id INTEGER PRIMARY KEY, subject TEXT, node TEXT, first_us INTEGER, last_us INTEGER, frames INTEGER, body BLOB);
@@ -241,7 +242,9 @@ class StateDb:
 ACTIVITY_COLUMNS: Final = "subject, start_us, end_us, distance_um, points, moving_us, samples, hr_sum, hr_n, hr_max, closed, version"
 
 
-NUMBERING_COLUMNS: Final = "subject, origin, boot, node, device, frames, ranges, date_seq, date_offset_us, undated_from_us, undated_to_us"
+NUMBERING_COLUMNS: Final = (
+    "subject, origin, boot, node, device, frames, missing, ranges, date_seq, date_offset_us, undated_from_us, undated_to_us"
+)
 
 
 @cache
@@ -267,7 +270,7 @@ def _activity_row(a: Activity) -> tuple[str | int, ...]:
 
 def _numbering_row(of: Numbered, n: Numbering) -> tuple[str | int | bytes | None, ...]:
     return (
-        of.key, of.origin, f"{of.boot:016x}", n.node, n.device, len(n.ranges), n.ranges.encode(),
+        of.key, of.origin, f"{of.boot:016x}", n.node, n.device, len(n.ranges), min(n.ranges.holes, MOST_MISSING), n.ranges.encode(),
         None if n.date_seq is None else str(n.date_seq), n.date_offset_us, n.undated_from_us, n.undated_to_us,
     )  # fmt: skip
 

@@ -83,6 +83,11 @@ class ReadStore:
         query = "SELECT node, device, sum(frames) FROM numbering WHERE subject >= ? AND subject < ? GROUP BY node, device ORDER BY 1, 2"
         return self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchall()
 
+    def missing(self, tenant: str) -> dict[str, int]:
+        """Per device, sequence numbers below the highest that never came (a jump, or frames under way); none left out."""
+        query = "SELECT device, sum(missing) FROM numbering WHERE subject >= ? AND subject < ? AND missing > 0 GROUP BY device"
+        return dict(self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchall())
+
     def rows(self, tenant: str) -> list[tuple[str, k.I64]]:
         """The live state row of every subject of a tenant."""
         query = "SELECT key, row FROM state WHERE stage='live' AND key >= ? AND key < ?"
@@ -165,6 +170,7 @@ class SnapshotView:
         counted: dict[str, int] = {}
         for _, device, frames in self._store.counted(tenant):
             counted[device] = counted.get(device, 0) + frames
+        missing = self._store.missing(tenant)
         said: dict[str, tuple[str, int, int]] = {}
         for (of, node), state in self._nodes().items():
             if of == tenant:
@@ -177,6 +183,7 @@ class SnapshotView:
                 "sent": said[device][1] if device in said else counted[device],
                 "stored": counted.get(device, 0),
                 "refused": said.get(device, ("", 0, 0))[2],
+                "missing": missing.get(device, 0),
             }
             for device in sorted(counted.keys() | said.keys())
         ]

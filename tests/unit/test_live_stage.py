@@ -18,7 +18,7 @@ from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
 from processors.log import SqliteLog
 from processors.runner import Runner, replay
-from processors.stores import fingerprint
+from processors.stores import ReadStore, fingerprint
 
 T0_US = 1_790_000_000_000_000
 MOTION = layout_named("motion.1")
@@ -156,7 +156,7 @@ def test_plain_python_gives_the_bits_of_the_compiled_kernel(tmp_path: Path) -> N
     code = (
         "import sys; sys.modules['numba'] = None\n"
         "from pathlib import Path; from processors import live_kernel; assert not live_kernel.COMPILED\n"
-        "from processors.log import SqliteLog; from processors.runner import replay; from processors.stores import fingerprint\n"
+        "from processors.log import SqliteLog; from processors.runner import replay; from processors.stores import ReadStore, fingerprint\n"
         "replay(SqliteLog.open(sys.argv[1]), Path(sys.argv[2])); print(fingerprint(Path(sys.argv[2])))"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "here" / "log.db"), str(tmp_path / "plain.db")]
@@ -240,6 +240,15 @@ def test_a_rebuild_folds_many_frames_into_blobs(platform: Platform) -> None:
     before = platform.runner.raw_frames()
     platform.settle()
     assert (before, platform.runner.raw_frames()) == (600, 0)
+
+
+def test_a_jump_of_seq_is_counted_as_missing_until_the_frames_come(platform: Platform) -> None:
+    platform.take(motion("watch", 0, 0.0), motion("watch", 4, 20.0), motion("band", (1 << 64) - 1, 0.0, subject="gym/bob"))
+    store = ReadStore(platform.path / "state.db")
+    assert store.missing("gym") == {"watch": 3, "band": 1 << 48}
+    platform.take(*(motion("watch", i, i * 5.0) for i in range(1, 4)))
+    assert store.missing("gym") == {"band": 1 << 48}
+    store.close()
 
 
 def test_gap_longer_than_ten_minutes_starts_a_new_activity(platform: Platform) -> None:
