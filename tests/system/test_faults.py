@@ -196,9 +196,10 @@ async def test_live_latency_beside_a_day_old_backlog(tmp_path: Path) -> None:
             if name == "beside":
                 link.mode = Mode.CUT
                 old = await trains(stack.members(day_old(86_400, 10)), 400)
-                await stack.end("platform")  # its latencies begin afresh
-                await stack.start("platform")
-                link.mode = Mode.PASS
+            await stack.end("platform")  # its latencies begin afresh
+            await stack.start("platform")
+            await asyncio.sleep(5)  # and its kernels are loaded
+            link.mode = Mode.PASS
             live = gym_of(28, 50, 240, name=name, start_us=None, speed=1.0, rate_hz=4.0)
             report = await trains(stack.members(live), 200)
             await until(lambda name=name: stack.counted(name) == 50 * 240, 120)
