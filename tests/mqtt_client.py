@@ -1,7 +1,7 @@
 """An independent MQTT client for tests (paho on its own thread), with blocking calls that state what happened.
 
-    with PahoClient(broker, "gym/box1") as client:      # connects; ConnectRefusedError holds the CONNACK code
-        client.subscribe("pl/1/gym/box1/ack"), client.publish("pl/1/gym/box1/up", b"..."), client.wait_messages(1)
+with PahoClient(broker, "gym/box1") as client:      # connects; ConnectRefusedError holds the CONNACK code
+    client.subscribe("pl/1/gym/box1/ack"), client.publish("pl/1/gym/box1/up", b"..."), client.wait_messages(1)
 """
 
 from __future__ import annotations
