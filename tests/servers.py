@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -60,19 +61,40 @@ def unpack_mosquitto(target: Path) -> Path:
         raise ServerUnavailableError(
             "mosquitto is not installed and this is no Debian: install mosquitto 2.0 or newer with your package manager"
         )
-    for package in MOSQUITTO_PACKAGES:  # names of libraries differ between releases: one that does not exist is not needed
-        subprocess.run(["apt-get", "download", package], cwd=target, capture_output=True, timeout=120, check=False)
+    if not _download(target, []):
+        lists = _own_lists(target / "apt")  # those of the machine are empty or too old
+        subprocess.run(["apt-get", *lists, "update"], capture_output=True, timeout=300, check=False)
+        _download(target, lists)
+        shutil.rmtree(target / "apt")
     for archive in sorted(target.glob("*.deb")):
         subprocess.run(["dpkg", "-x", str(archive), str(target)], capture_output=True, timeout=60, check=True)
         archive.unlink()
     binary = target / "usr" / "sbin" / "mosquitto"
     if not binary.exists():
-        raise ServerUnavailableError("apt-get download mosquitto gave nothing: run `apt-get update`, or install mosquitto 2.0 or newer")
+        raise ServerUnavailableError("no Debian mirror gave mosquitto: check the network, or install mosquitto 2.0 or newer")
     lacking = subprocess.run(["ldd", str(binary)], env=library_environment(binary), capture_output=True, text=True, timeout=30, check=False)
     missing = [line.split()[0] for line in lacking.stdout.splitlines() if "not found" in line]
     if missing:
         raise ServerUnavailableError(f"{binary} lacks {', '.join(missing)}: install mosquitto with your package manager")
     return binary
+
+
+def _download(target: Path, options: Sequence[str]) -> bool:
+    """Whether the package itself came. Names of libraries differ between releases: one that does not exist is not needed."""
+    for package in MOSQUITTO_PACKAGES:
+        subprocess.run(["apt-get", *options, "download", package], cwd=target, capture_output=True, timeout=120, check=False)
+        if not list(target.glob("mosquitto_*.deb")):
+            return False
+    return True
+
+
+def _own_lists(folder: Path) -> list[str]:
+    """Options that make apt-get keep its lists and caches in `folder` and leave those of the machine alone."""
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    user = pwd.getpwuid(os.geteuid()).pw_name  # apt's own user may not look into our folder
+    own = {"Dir::State::Lists": folder / "lists", "Dir::Cache": folder / "cache", "APT::Sandbox::User": user}
+    return [part for name, value in own.items() for part in ("-o", f"{name}={value}")]
 
 
 def library_environment(binary: Path) -> dict[str, str]:

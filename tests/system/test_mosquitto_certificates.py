@@ -58,7 +58,16 @@ async def test_the_certificate_is_the_identity(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-def test_mosquitto_is_unpacked_without_root(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lists", ["the machine's", "empty"])
+def test_mosquitto_is_unpacked_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: str) -> None:
+    if lists == "empty":
+        (tmp_path / "none" / "partial").mkdir(parents=True)
+        (tmp_path / "apt.conf").write_text(f'Dir::State::Lists "{tmp_path}/none";\n')
+        monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     binary = unpack_mosquitto(tmp_path / "tools")
+    assert binary.is_relative_to(tmp_path)
+    assert not list((tmp_path / "tools").glob("*.deb"))
     done = subprocess.run([str(binary), "-h"], env=library_environment(binary), capture_output=True, text=True, timeout=30, check=False)
     assert "mosquitto version 2" in done.stdout
+    if lists == "empty":
+        assert not [found for found in (tmp_path / "none").iterdir() if found.is_file()]
