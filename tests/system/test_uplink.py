@@ -345,7 +345,7 @@ async def test_tls_link_checks_the_broker_and_says_what_is_wrong(tmp_path, caplo
             assert "TLS failed" in box.uplink.last_error.message
             assert "ca_file" in box.uplink.last_error.cure
     caplog.clear()
-    del box  # its last error holds the frames that hold the socket
+    box = None  # its last error holds the frames that hold the socket
     gc.collect()
 
 
