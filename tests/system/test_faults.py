@@ -200,6 +200,7 @@ async def test_live_latency_beside_a_day_old_backlog(tmp_path: Path) -> None:
             await stack.start("platform")
             await asyncio.sleep(5)  # and its kernels are loaded
             link.mode = Mode.PASS
+            await until(lambda name=name: name == "alone" or stack.counted("yesterday"))  # the box is back, the backlog flows
             live = gym_of(28, 50, 240, name=name, start_us=None, speed=1.0, rate_hz=4.0)
             report = await trains(stack.members(live), 200)
             await until(lambda name=name: stack.counted(name) == 50 * 240, 120)
