@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "node": "paceline.commands.node:node",
     "dlq": "paceline.commands.dlq:dlq",
     "config": "paceline.commands.config:config",
+    "doctor": "paceline.commands.doctor:doctor",
     "bench": "paceline.commands.bench:bench",
 }
 
