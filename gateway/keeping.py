@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from broker.cancellation import pass_on_cancellation
+
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S: Final = 0.5
@@ -31,6 +33,7 @@ async def keep_running(
         try:
             await work()
         except Exception:
+            pass_on_cancellation()
             crashes[name] += 1
             log.exception("%s failed; again in about %.1f s", name, backoff_s)
         else:

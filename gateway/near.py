@@ -16,6 +16,7 @@ from typing import Final
 
 import aiomqtt
 
+from broker.cancellation import pass_on_cancellation
 from broker.errors import Rejected, StoreError
 from broker.faultpoints import hit
 from broker.layouts import layout_named
@@ -97,6 +98,7 @@ class NearListener:
                 self._complain(error)
             finally:
                 self.connected = False
+            pass_on_cancellation()
             backoff_s = FIRST_BACKOFF_S if self.counters.connects > connects else min(2 * backoff_s, LAST_BACKOFF_S)
             await asyncio.sleep(backoff_s * (0.5 + self._random()))
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker import mqtt_codec as mqtt
+from broker.cancellation import pass_on_cancellation
 from broker.errors import LinkError
 
 log = logging.getLogger(__name__)
@@ -210,6 +211,7 @@ class BulkClient:
             try:
                 await self._session()
             except (OSError, LinkError, TimeoutError) as error:
+                pass_on_cancellation()
                 if loop.time() - started_at > self._settings.retry_max_s:  # two ingests of one credential oust each other ever more slowly
                     delay_s = self._settings.retry_min_s
                 self.last_error = str(error) or f"no answer within {_CONNECT_S:.0f} s"

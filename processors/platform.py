@@ -26,7 +26,8 @@ from processors.stores import SnapshotView
 
 _log = logging.getLogger(__name__)
 
-DRAIN_S: Final = 10.0
+DRAIN_S: Final = 5.0  # what is in the log is worked off, at most this long; the rest waits there for the next start
+END_S: Final = 4.0
 
 
 class PlatformSettings(BaseModel):
@@ -104,7 +105,11 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
 
 
 async def _end(*tasks: asyncio.Task[None], cancel: bool = True) -> None:
+    """Let tasks end, by cancelling them or because they were told; one that does not is left behind after END_S."""
     for task in tasks:
         if cancel:
             task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    _, late = await asyncio.wait(tasks, timeout=END_S)
+    for task in late:
+        _log.error("platform: %s did not end within %.0f s", task.get_coro(), END_S)
+        task.cancel()

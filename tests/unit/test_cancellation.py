@@ -1,0 +1,73 @@
+"""Loops that reconnect end when they are cancelled, also in the moment their session fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import aiomqtt
+import pytest
+from pydantic import SecretStr
+
+from broker.cancellation import pass_on_cancellation
+from gateway.keeping import keep_running
+from processors.control import Control
+
+
+async def failing_group(cancelled: asyncio.Task) -> None:
+    """A session whose child fails in the same turn of the loop in which the task is cancelled."""
+
+    async def child() -> None:
+        cancelled.cancel()
+        raise aiomqtt.MqttError("the broker went away")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(child())
+        await asyncio.sleep(10)
+
+
+async def test_a_failing_session_swallows_the_cancellation_and_we_pass_it_on() -> None:
+    swallowed = False
+
+    async def loop() -> None:
+        nonlocal swallowed
+        try:
+            await failing_group(asyncio.current_task())
+        except* aiomqtt.MqttError:
+            swallowed = True
+            pass_on_cancellation()
+
+    task = asyncio.create_task(loop())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert swallowed
+
+
+async def test_control_ends_when_cancelled_while_its_session_fails(tmp_path, monkeypatch) -> None:
+    control = Control(tmp_path, "127.0.0.1", 1, SecretStr("x"))
+    task = asyncio.create_task(control.run())
+    monkeypatch.setattr(control, "_session", lambda: failing_group(task))
+    done, _ = await asyncio.wait({task}, timeout=5)
+    assert task in done
+    assert task.cancelled()
+
+
+async def test_keep_running_ends_when_cancelled_while_the_work_fails() -> None:
+    crashes: Counter[str] = Counter()
+    holder: list[asyncio.Task] = []
+
+    async def work() -> None:
+        try:
+            await failing_group(holder[0])
+        except BaseExceptionGroup as group:
+            raise RuntimeError("the work failed") from group
+
+    holder.append(asyncio.create_task(keep_running("work", work, crashes, random=lambda: 0.0)))
+    done, _ = await asyncio.wait(holder, timeout=5)
+    assert done
+    assert holder[0].cancelled()
+    assert not crashes
+
+
+async def test_without_a_cancellation_nothing_is_raised() -> None:
+    pass_on_cancellation()
