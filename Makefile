@@ -51,7 +51,7 @@ bench: setup-dev
 # Plan on an hour and a half: 500 kills, millions of mutants, whole recordings. Writes docs/figures/nightly.txt and bench.json.
 nightly: SHELL := /bin/bash -o pipefail
 nightly: setup-dev
-	@$(BIN)/python -m pytest -m nightly --no-header -q -rA --durations=0 --show-capture=no $(ARGS) | tee docs/figures/nightly.txt
+	@$(BIN)/python -m pytest -m nightly --no-header -q -rfEp --durations=0 $(ARGS) | tee docs/figures/nightly.txt
 	@$(BIN)/paceline bench all --json docs/figures/bench.json
 
 clean:
