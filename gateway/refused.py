@@ -38,12 +38,15 @@ class RefusedStore:
 
     def __init__(self, path: Path, *, capacity: int = 1000) -> None:
         self._capacity = capacity
+        db: sqlite3.Connection | None = None
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(_SCHEMA)
         except sqlite3.Error as error:
+            if db is not None:
+                db.close()
             raise StoreError(f"{path}: {error}", cure="make data_dir writable; move the file away if it is damaged") from error
         self._path = path
         self.counts: dict[str, int] = dict(self._db.execute("SELECT reason, rows FROM counts"))

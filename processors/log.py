@@ -193,9 +193,13 @@ class SqliteLog:
     def _connect(self) -> sqlite3.Connection:
         with self._errors("open"):
             connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            _to_wal(connection)
-            for pragma in ("synchronous=FULL", "secure_delete=ON", "journal_size_limit=16777216"):
-                connection.execute(f"PRAGMA {pragma}").fetchall()
+            try:
+                _to_wal(connection)
+                for pragma in ("synchronous=FULL", "secure_delete=ON", "journal_size_limit=16777216"):
+                    connection.execute(f"PRAGMA {pragma}").fetchall()
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     @contextmanager

@@ -59,22 +59,35 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     try:
         if write:
             path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.execute("PRAGMA secure_delete=ON")
-        else:
-            db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=30)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and write:
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{path}: state of version {version}, this program writes {SCHEMA_VERSION}", cure="paceline replay makes it again"
-            )
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}", cure="check path and disk; paceline replay makes it again from the log") from error
+        place = str(path) if write else f"file:{path}?mode=ro"
+        db = sqlite3.connect(place, uri=not write, isolation_level=None, check_same_thread=False, timeout=30)
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(path, error) from error
+    try:
+        _prepare(db, path, write=write)
+    except BaseException as error:
+        db.close()
+        if isinstance(error, sqlite3.Error):
+            raise _unusable(path, error) from error
+        raise
     return db
+
+
+def _unusable(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path}: {error}", cure="check path and disk; paceline replay makes it again from the log")
+
+
+def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
+    """Set the mode, make a new file's tables, refuse another version."""
+    if write:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA secure_delete=ON")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and write:
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+    elif version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: state of version {version}, this program writes {SCHEMA_VERSION}", cure="paceline replay makes it again")
 
 
 class StateDb:
