@@ -1,17 +1,28 @@
 """Cancellation that a failing session may swallow.
 
-When a task is cancelled in the very moment its TaskGroup's children fail, `except*` and Python 3.11's TaskGroup keep the failure and lose
-the cancellation: a loop that then tries again never ends. Every loop that reconnects or restarts calls `pass_on_cancellation` after it
-caught something.
+When a task is cancelled in the very moment its TaskGroup's children fail, Python 3.11's TaskGroup keeps the failure and loses the
+cancellation (and `cancelling()` may stay above 0 after any failed group, so it cannot be asked either): a loop that then tries again never
+ends. So every loop that reconnects or restarts runs each try in a task of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
-def pass_on_cancellation() -> None:
-    """Raise CancelledError when the current task was asked to end."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+async def in_own_task(work: Coroutine[Any, Any, T]) -> T:
+    """The result or failure of `work`. A cancellation of the caller goes on to `work`, and is raised here whatever `work` makes of it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen; the cancellation is what counts
+        raise
+    return task.result()

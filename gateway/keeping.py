@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
-from broker.cancellation import pass_on_cancellation
+from broker.cancellation import in_own_task
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ STEADY_S: Final = 60.0  # a part that ran this long starts with the first back-o
 
 async def keep_running(
     name: str,
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[], Coroutine[Any, Any, None]],
     crashes: Counter[str],
     *,
     random: Callable[[], float],
@@ -31,9 +31,8 @@ async def keep_running(
     while True:
         began_s = loop.time()
         try:
-            await work()
+            await in_own_task(work())
         except Exception:
-            pass_on_cancellation()
             crashes[name] += 1
             log.exception("%s failed; again in about %.1f s", name, backoff_s)
         else:

@@ -16,7 +16,7 @@ from typing import Final
 
 import aiomqtt
 
-from broker.cancellation import pass_on_cancellation
+from broker.cancellation import in_own_task
 from broker.errors import Rejected, StoreError
 from broker.faultpoints import hit
 from broker.layouts import layout_named
@@ -93,12 +93,11 @@ class NearListener:
         while True:
             connects = self.counters.connects
             try:
-                await self._session()
+                await in_own_task(self._session())
             except (aiomqtt.MqttError, OSError, TimeoutError) as error:
                 self._complain(error)
             finally:
                 self.connected = False
-            pass_on_cancellation()
             backoff_s = FIRST_BACKOFF_S if self.counters.connects > connects else min(2 * backoff_s, LAST_BACKOFF_S)
             await asyncio.sleep(backoff_s * (0.5 + self._random()))
 

@@ -21,7 +21,7 @@ import aiomqtt
 
 from broker.acks import decode_ack
 from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_ROWS, encode_bundle
-from broker.cancellation import pass_on_cancellation
+from broker.cancellation import in_own_task
 from broker.errors import LinkError, PacelineError, Rejected
 from broker.faultpoints import hit
 from broker.nodeconfig import NodeState
@@ -133,8 +133,7 @@ class Uplink:
         self._spool.add_listener(self._wake.set)
         try:
             while True:
-                ending, failure = await self._attempt()
-                pass_on_cancellation()
+                ending, failure = await in_own_task(self._attempt())
                 delay_s = self._reconnect.ended(ending, loop.time())
                 self._tell(failure, ending)
                 await asyncio.sleep(delay_s)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker import mqtt_codec as mqtt
-from broker.cancellation import pass_on_cancellation
+from broker.cancellation import in_own_task
 from broker.errors import LinkError
 
 log = logging.getLogger(__name__)
@@ -209,9 +209,8 @@ class BulkClient:
         while True:
             started_at = loop.time()
             try:
-                await self._session()
+                await in_own_task(self._session())
             except (OSError, LinkError, TimeoutError) as error:
-                pass_on_cancellation()
                 if loop.time() - started_at > self._settings.retry_max_s:  # two ingests of one credential oust each other ever more slowly
                     delay_s = self._settings.retry_min_s
                 self.last_error = str(error) or f"no answer within {_CONNECT_S:.0f} s"

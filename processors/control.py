@@ -16,7 +16,7 @@ from typing import Final
 import aiomqtt
 from pydantic import SecretStr, ValidationError
 
-from broker.cancellation import pass_on_cancellation
+from broker.cancellation import in_own_task
 from broker.errors import ConfigError
 from broker.nodeconfig import NodeState, parse_node_config
 from broker.topics import ROOT, parse_topic, topic
@@ -42,10 +42,9 @@ class Control:
         """Stay connected until cancelled."""
         while True:
             try:
-                await self._session()
+                await in_own_task(self._session())
             except* (aiomqtt.MqttError, OSError) as group:  # of the session's tasks; OSError: a configuration file that just went
                 _log.warning("control: broker %s:%d: %s", self._host, self._port, "; ".join(str(e) for e in group.exceptions))
-            pass_on_cancellation()
             await asyncio.sleep(0.2 + random.random())
 
     async def _session(self) -> None:

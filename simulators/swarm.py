@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.cancellation import pass_on_cancellation
 from broker.errors import LinkError
 from broker.mqtt_codec import (
     DISCONNECT,
@@ -280,7 +279,6 @@ class Swarm:
                 await self._session(member)
                 failures = 0
             except (OSError, TimeoutError, LinkError) as error:
-                pass_on_cancellation()
                 self._last_error = error
                 failures += 1
                 log.debug("%s: %s", member.node.who.username, error)

@@ -9,7 +9,7 @@ import aiomqtt
 import pytest
 from pydantic import SecretStr
 
-from broker.cancellation import pass_on_cancellation
+from broker.cancellation import in_own_task
 from gateway.keeping import keep_running
 from processors.control import Control
 
@@ -26,21 +26,27 @@ async def failing_group(cancelled: asyncio.Task) -> None:
         await asyncio.sleep(10)
 
 
-async def test_a_failing_session_swallows_the_cancellation_and_we_pass_it_on() -> None:
-    swallowed = False
+async def test_a_cancellation_in_the_moment_a_group_fails_gets_through() -> None:
+    async def wrapped() -> None:
+        await in_own_task(failing_group(asyncio.current_task()))
 
-    async def loop() -> None:
-        nonlocal swallowed
-        try:
-            await failing_group(asyncio.current_task())
-        except* aiomqtt.MqttError:
-            swallowed = True
-            pass_on_cancellation()
-
-    task = asyncio.create_task(loop())
     with pytest.raises(asyncio.CancelledError):
-        await task
-    assert swallowed
+        await asyncio.create_task(wrapped())
+
+
+async def test_failures_and_results_pass_through_and_a_failed_group_is_no_cancellation() -> None:
+    async def fails() -> None:
+        async def child() -> None:
+            raise aiomqtt.MqttError("the broker went away")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+    for _ in range(3):
+        with pytest.raises(ExceptionGroup):
+            await in_own_task(fails())
+    assert asyncio.current_task().cancelling() == 0
+    assert await in_own_task(asyncio.sleep(0, "done")) == "done"
 
 
 async def test_control_ends_when_cancelled_while_its_session_fails(tmp_path, monkeypatch) -> None:
@@ -67,7 +73,3 @@ async def test_keep_running_ends_when_cancelled_while_the_work_fails() -> None:
     assert done
     assert holder[0].cancelled()
     assert not crashes
-
-
-async def test_without_a_cancellation_nothing_is_raised() -> None:
-    pass_on_cancellation()
