@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,8 +55,25 @@ def wal_leftovers(wal: bytes, taken_frames: int, end: int) -> Leftovers:
         if found:
             records |= found
             salts.add(frame[8:16])
-        committed |= len(frame) == _WAL_FRAME_BYTES and frame[4:8] != b"\0\0\0\0" and frame[8:16] in salts
+        ends_commit = len(frame) == _WAL_FRAME_BYTES and frame[4:8] != b"\0\0\0\0" and frame[8:16] in salts
+        committed |= ends_commit and _frame_holds(wal, at)
     return Leftovers(records, committed)
+
+
+def _frame_holds(wal: bytes, at: int) -> bool:
+    """Whether the WAL frame at `at` is whole: a kill between the two writes of a frame leaves its head before another frame's old page.
+
+    The checksum goes on from the one stored in the frame before (sqlite.org/fileformat2.html, section 4.2), so that damage further ahead
+    does not matter.
+    """
+    before = at - _WAL_FRAME_BYTES + 16 if at > _WAL_HEAD_BYTES else 24
+    order = ">" if wal[3] & 1 else "<"
+    a, b = struct.unpack_from(">II", wal, before)
+    words = struct.unpack_from(f"{order}2I", wal, at) + struct.unpack_from(f"{order}{PAGE_BYTES // 4}I", wal, at + 24)
+    for first, second in zip(words[::2], words[1::2], strict=True):
+        a = (a + first + b) & 0xFFFFFFFF
+        b = (b + second + a) & 0xFFFFFFFF
+    return (a, b) == struct.unpack_from(">II", wal, at + 16)
 
 
 def salvage(path: Path, new_epoch: int, known: Ledger | None) -> None:

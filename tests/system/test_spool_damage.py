@@ -245,3 +245,30 @@ async def test_sqlite_itself_finds_a_spool_sound(tmp_path):
     link = sqlite3.connect(tmp_path / "spool.db")
     assert link.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     link.close()
+
+
+async def test_commit_interrupted_between_head_and_page_of_its_last_frame_is_no_damage(tmp_path):
+    """kill -9 between SQLite's two writes: the head says "commit", the page behind it is of an earlier round; nothing of it was acknowledged."""
+    frames = frames_of(9, 60, (250, 300))
+    epoch = await write_unclosed(tmp_path / "spool.db", tmp_path / "torn", frames, group=20)
+    wal = bytearray((tmp_path / "torn" / "spool.db-wal").read_bytes())
+    wal[-4096:] = bytes(4096)
+    (tmp_path / "torn" / "spool.db-wal").write_bytes(wal)
+    spool, got = await survivors(tmp_path / "torn" / "spool.db")
+    assert set(range(1, 41)) <= got.keys()
+    assert all(got[n] == frames[n - 1] for n in got)
+    assert (spool.epoch, spool.stats().corrupt) == (epoch, 0)
+    await spool.close()
+
+
+async def test_damage_before_a_whole_commit_is_counted(tmp_path):
+    frames = frames_of(10, 60, (250, 300))
+    await write_unclosed(tmp_path / "spool.db", tmp_path / "torn", frames, group=20)
+    wal = bytearray((tmp_path / "torn" / "spool.db-wal").read_bytes())
+    at = wal.index(frames[25])
+    wal[at : at + 8] = bytes(8)
+    (tmp_path / "torn" / "spool.db-wal").write_bytes(wal)
+    spool, got = await survivors(tmp_path / "torn" / "spool.db")
+    assert got.keys() >= set(range(1, 61)) - {26}
+    assert spool.stats().corrupt >= (26 not in got)
+    await spool.close()
