@@ -13,6 +13,7 @@ import pytest
 
 from gateway.spool import Spool, SpoolRow, SpoolSettings
 from gateway.spool_row import encode_records
+from gateway.spool_salvage import wal_leftovers
 
 QUICK = SpoolSettings(min_window_s=0.0, max_window_s=0.0, cache_bytes=0, free_after_s=3600)
 DEVICE = b"strap-7"
@@ -248,11 +249,16 @@ async def test_sqlite_itself_finds_a_spool_sound(tmp_path):
 
 
 async def test_commit_interrupted_between_head_and_page_of_its_last_frame_is_no_damage(tmp_path):
-    """kill -9 between SQLite's two writes: the head says "commit", the page behind it is of an earlier round; nothing of it was acknowledged."""
+    """kill -9 between SQLite's two writes: the head says "commit", the page behind it is of an earlier round; nothing of it was promised."""
     frames = frames_of(9, 60, (250, 300))
     epoch = await write_unclosed(tmp_path / "spool.db", tmp_path / "torn", frames, group=20)
     wal = bytearray((tmp_path / "torn" / "spool.db-wal").read_bytes())
+    size = 24 + 4096
+    commits = [i for i in range((len(wal) - 32) // size) if wal[32 + i * size + 4 : 32 + i * size + 8] != b"\0\0\0\0"]
+    accepted = commits[-2] + 1
+    assert wal_leftovers(bytes(wal), accepted, 41).committed  # whole, so something before it must have been damaged
     wal[-4096:] = bytes(4096)
+    assert not wal_leftovers(bytes(wal), accepted, 41).committed
     (tmp_path / "torn" / "spool.db-wal").write_bytes(wal)
     spool, got = await survivors(tmp_path / "torn" / "spool.db")
     assert set(range(1, 41)) <= got.keys()
