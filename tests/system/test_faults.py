@@ -115,13 +115,16 @@ async def test_thirty_percent_loss_on_both_hops(boxes: Boxes) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 async def test_thirty_percent_loss_to_the_end(boxes: Boxes) -> None:
     faults = parse_faults("drop:0.3,duplicate:0.3,reorder:0.3")
     boxes.link.loss = 0.3
     boxes.link.cut()
-    report = await trains(boxes.stack.members(gym_of(22, 10, 200, name="longloss", speed=8.0, faults=faults, outbox=EAGER)), 240)
-    await boxes.stack.check(frames(report), 600)
-    boxes.link.loss = 0.0
+    try:
+        report = await trains(boxes.stack.members(gym_of(22, 4, 60, name="longloss", speed=8.0, faults=faults, outbox=EAGER)), 240)
+        await boxes.stack.check(frames(report), 600)
+    finally:
+        boxes.link.loss = 0.0
 
 
 @pytest.mark.parametrize(
