@@ -36,7 +36,7 @@ from gateway.spool_disk import (
     write_ledger,
 )  # fmt: skip
 from gateway.spool_ledger import Ledger, listed_ranges
-from gateway.spool_row import decode_record
+from gateway.spool_row import decode_record, encode_records
 from gateway.spool_salvage import LEAP, finish_swap, salvage, wal_leftovers
 from gateway.spool_tables import devices_of, insert_rows, load_taken, pages_of
 from gateway.spool_taken import Taken, capacity_of
@@ -222,7 +222,7 @@ class SpoolFile:
             for group in groups:
                 if self._make_room(group, rows, ledger, dropped):
                     firsts.append(ledger.end)
-                    insert_rows(link, ledger.end, group.rows)
+                    insert_rows(link, ledger.end, [record for _, record in encode_records(ledger.end, group.rows)])
                     self._count_taken(ledger, group.rows)
                     new.append((ledger.end, group))
                     rows.add(ledger.end, ledger.end + len(group.rows) - 1)
@@ -247,7 +247,7 @@ class SpoolFile:
             firsts.append(end)
             end += len(group.rows)
         rows = groups[0].rows if len(groups) == 1 else [row for group in groups for row in group.rows]
-        insert_rows(link, self.ledger.end, rows)
+        insert_rows(link, self.ledger.end, [record for _, record in encode_records(self.ledger.end, rows)])
         self._end(link)
         self._count_taken(self.ledger, rows)
         self.rows.add(self.ledger.end, end - 1)

@@ -104,9 +104,10 @@ class Writer:
             self._settle.gone.extend(gone)
             self._settle.damaged.extend(damaged)
             self._settle_rows += sum(last - first + 1 for first, last, _ in gone) + len(damaged)
-            if self._settle_due_s is None:
+            first = self._settle_due_s is None  # later ones leave with it: nothing to wake up for
+            if first:
                 self._settle_due_s = time.monotonic() + self._settings.free_after_s
-            if self._idle or self._settle_rows >= self._settings.free_after_rows:
+            if (first and self._idle) or self._settle_rows >= self._settings.free_after_rows:
                 self._wake.notify()
 
     def flush(self, on_flushed: Callable[[], None]) -> None:
