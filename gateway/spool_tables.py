@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.spool_row import decode_record
+from gateway.spool_row import SpoolRow, decode_record
 from gateway.spool_taken import Taken, number_of
 from gateway.spool_work import group_of
 
@@ -50,4 +50,4 @@ def load_taken(link: sqlite3.Connection, taken: Taken) -> None:
         row = decode_record(record) if isinstance(record, bytes) else None
         number = number_of(row.frame) if row is not None else None
         if row is not None and number is not None:
-            taken.add(n, group_of([(row.device.encode(), row.frame)], [number]))
+            taken.add(n, group_of([SpoolRow(row.frame, row.device, number)]))

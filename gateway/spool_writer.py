@@ -94,7 +94,7 @@ class Writer:
         """Queue rows for the next commit."""
         with self._wake:
             self._appends.append(append)
-            self.waiting_rows += len(append.group.rows)
+            self.waiting_rows += len(append.group.frames)
             if self._idle or self.waiting_rows >= self._settings.max_group_rows:
                 self._wake.notify()
 
@@ -174,7 +174,7 @@ class Writer:
         rows = size = 0
         for append in self._appends:
             group = append.group
-            rows_after, size_after = rows + len(group.rows), size + group.size
+            rows_after, size_after = rows + len(group.frames), size + group.size
             if work.appends and (rows_after > self._settings.max_group_rows or size_after > self._file.group_limit_bytes):
                 break
             work.appends.append(append)
@@ -269,7 +269,7 @@ class Writer:
     def _fail(self, work: _Work, error: StoreError) -> None:
         self._set_alarm(error.message)
         if work.appends:
-            self._file.ledger.rejected += sum(len(append.group.rows) for append in work.appends)
+            self._file.ledger.rejected += sum(len(append.group.frames) for append in work.appends)
             self._report(_failed(work.appends, error))
         with self._wake:
             if work.settle:
