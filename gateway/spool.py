@@ -156,12 +156,11 @@ class Spool:
                 recent = self._recent.get(n, stop)
                 if recent:
                     size = sum(map(len, recent))
-                    piece = list(zip(range(n, n + len(recent)), recent, strict=True))
+                    piece = zip(range(n, n + len(recent)), recent, strict=True)
                     n += len(recent)
                     if size <= room:  # the way of live rows
-                        rows += piece
+                        rows.extend(piece)  # nothing is left of it for the loop below
                         room -= size
-                        piece.clear()
                 else:
                     piece, n = self._piece(n, stop)
                 for row_n, frame in piece:

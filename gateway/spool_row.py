@@ -17,7 +17,7 @@ from broker.frames import MAX_FRAME_BYTES
 ROW_MAGIC: Final = b"\xb7Pr1"
 MAX_DEVICE_BYTES: Final = 255
 MAX_RECORD_BYTES: Final = 17 + MAX_DEVICE_BYTES + MAX_FRAME_BYTES
-_BODY: Final = struct.Struct("<HIHB")  # low 16 and high 32 bits of n, len(frame), len(device)
+_BODY: Final = struct.Struct("<IHHB")  # low 32 and high 16 bits of n, len(frame), len(device)
 _CRC: Final = struct.Struct("<I")
 _HEAD_BYTES: Final = 17
 
@@ -42,10 +42,14 @@ class StoredRow:
 
 def encode_records(first_n: int, devices: Iterable[bytes], frames: Sequence[bytes]) -> list[bytes]:
     """The records of consecutive rows from `first_n` on; in one loop because this is the hot path (0.5 us a row)."""
-    pack_body, pack_crc = _BODY.pack, _CRC.pack
+    pack_head, pack_crc = _BODY.pack, _CRC.pack
+    high, low = first_n >> 32, first_n & 0xFFFFFFFF
+    if low + len(frames) > 1 << 32:  # the upper bits change on the way, once in four billion rows
+        split, names = (1 << 32) - low, list(devices)
+        return encode_records(first_n, names[:split], frames[:split]) + encode_records(first_n + split, names[split:], frames[split:])
     records: list[bytes] = []
-    for n, device, frame in zip(range(first_n, first_n + len(frames)), devices, frames, strict=True):
-        body = pack_body(n & 0xFFFF, n >> 16, len(frame), len(device)) + device + frame
+    for n, device, frame in zip(range(low, low + len(frames)), devices, frames, strict=True):
+        body = pack_head(n, high, len(frame), len(device)) + device + frame
         records.append(ROW_MAGIC + pack_crc(crc32(body)) + body)
     return records
 
@@ -58,7 +62,7 @@ def decode_record(record: bytes) -> StoredRow | None:
     at = _HEAD_BYTES + device_bytes
     if at + frame_bytes != len(record):
         return None
-    return StoredRow(high << 16 | low, record[_HEAD_BYTES:at].decode(errors="replace"), record[at:])
+    return StoredRow(high << 32 | low, record[_HEAD_BYTES:at].decode(errors="replace"), record[at:])
 
 
 def carve(image: bytes) -> Iterator[tuple[StoredRow, bytes]]:

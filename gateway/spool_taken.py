@@ -35,6 +35,7 @@ Number = tuple[int, int]  # boot, seq
 
 @dataclass(slots=True)
 class _Numbering:
+    key: tuple[str, int]  # device, boot
     slot: int
     last_n: int = -1  # the row that was taken last: the order of forgetting
     first: int = 0  # the run that grows is `first..last`, empty at first; the others are in `older`
@@ -72,6 +73,7 @@ class Taken:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._numberings: OrderedDict[tuple[str, int], _Numbering] = OrderedDict()
+        self._latest: dict[str, _Numbering] = {}  # of each device the one heard last
         self._changed: set[tuple[str, int]] = set()
 
     def __len__(self) -> int:
@@ -85,24 +87,26 @@ class Taken:
 
     def add(self, first_n: int, group: Group) -> None:
         """The rows of `group`, from `first_n` on, are durable. Numbers of rows ascend from call to call."""
-        touched: list[tuple[tuple[str, int], _Numbering]] = []
-        numberings = self._numberings
+        touched: list[_Numbering] = []
+        numberings, latest = self._numberings, self._latest
         n = first_n
         with self._lock:
             for device, number in zip(group.devices, group.numbers, strict=True):
                 if number is not None:
                     boot, seq = number
-                    key = (device, boot)
-                    numbering = numberings.get(key) or self._new(key)
+                    numbering = latest.get(device)  # half the price of a look-up by (device, boot)
+                    if numbering is None or numbering.key[1] != boot:
+                        numbering = latest[device] = numberings.get((device, boot)) or self._new((device, boot))
                     if seq == numbering.last + 1:  # the way of a device that sends in order
                         numbering.last = seq
                     else:
                         self._jump(numbering, seq)
                     if numbering.last_n < first_n:
-                        touched.append((key, numbering))
+                        touched.append(numbering)
                     numbering.last_n = n
                 n += 1
-            for key, numbering in touched:
+            for numbering in touched:
+                key = numbering.key
                 if numberings.get(key) is numbering:  # else forgotten again in this very group
                     numberings.move_to_end(key)
                     self._changed.add(key)
@@ -119,9 +123,11 @@ class Taken:
         if slot >= self._capacity:
             old, gone = self._numberings.popitem(last=False)
             self._changed.discard(old)
+            if self._latest.get(old[0]) is gone:
+                del self._latest[old[0]]
             self.forgotten += 1
             slot = gone.slot
-        made = self._numberings[key] = _Numbering(slot)
+        made = self._numberings[key] = _Numbering(key, slot)
         return made
 
     def changed(self, end: int) -> list[tuple[int, bytes]]:
@@ -129,7 +135,7 @@ class Taken:
         if not self._changed:
             return []
         records = [(self._numberings[key].slot, _encode(key, self._numberings[key])) for key in self._changed]
-        return [*records, (_END_SLOT, _encode(_END_KEY, _Numbering(_END_SLOT, end)))]
+        return [*records, (_END_SLOT, _encode(_END_KEY, _Numbering(_END_KEY, _END_SLOT, end)))]
 
     def saved(self) -> None:
         """What `changed` gave is durable."""

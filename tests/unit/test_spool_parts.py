@@ -61,6 +61,14 @@ def test_records_round_trip_and_are_carved_out_of_anything(first, rows, noise):
     assert [n for _, n in sorted((row.n, row.n) for row, _ in carve(image))] == [*range(first, first + len(rows))]
 
 
+def test_numbers_that_pass_four_billion_in_the_middle_of_a_group():
+    first = (1 << 32) * 3 - 2
+    records = encode_records(first, [b"a", b"b", b"c", b"d"], [b"0", b"1", b"2", b"3"])
+    rows = [row for row in map(decode_record, records) if row is not None]
+    assert [(row.n, row.device, row.frame) for row in rows] == [(first + i, "abcd"[i], b"%d" % i) for i in range(4)]
+    assert [int.from_bytes(record[8:14], "little") for record in records] == [*range(first, first + 4)]
+
+
 def test_any_flipped_bit_of_a_record_is_noticed():
     [record] = encode_records(77, [b"strap-1"], [bytes(range(40))])
     for bit in range(len(record) * 8):
