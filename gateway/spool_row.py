@@ -18,7 +18,7 @@ ROW_MAGIC: Final = b"\xb7Pr1"
 MAX_DEVICE_BYTES: Final = 255
 MAX_RECORD_BYTES: Final = 17 + MAX_DEVICE_BYTES + MAX_FRAME_BYTES
 _BODY: Final = struct.Struct("<IHHB")  # low 32 and high 16 bits of n, len(frame), len(device)
-_CRC: Final = struct.Struct("<I")
+_MARK: Final = struct.Struct("<4sI")  # magic, crc32 of all after it
 _HEAD_BYTES: Final = 17
 
 
@@ -42,21 +42,21 @@ class StoredRow:
 
 def encode_records(first_n: int, devices: Iterable[bytes], frames: Sequence[bytes]) -> list[bytes]:
     """The records of consecutive rows from `first_n` on; in one loop because this is the hot path (0.5 us a row)."""
-    pack_head, pack_crc = _BODY.pack, _CRC.pack
+    pack_body, pack_mark = _BODY.pack, _MARK.pack
     high, low = first_n >> 32, first_n & 0xFFFFFFFF
     if low + len(frames) > 1 << 32:  # the upper bits change on the way, once in four billion rows
         split, names = (1 << 32) - low, list(devices)
         return encode_records(first_n, names[:split], frames[:split]) + encode_records(first_n + split, names[split:], frames[split:])
     records: list[bytes] = []
     for n, device, frame in zip(range(low, low + len(frames)), devices, frames, strict=True):
-        body = pack_head(n, high, len(frame), len(device)) + device + frame
-        records.append(ROW_MAGIC + pack_crc(crc32(body)) + body)
+        body = pack_body(n, high, len(frame), len(device)) + device + frame
+        records.append(pack_mark(ROW_MAGIC, crc32(body)) + body)
     return records
 
 
 def decode_record(record: bytes) -> StoredRow | None:
     """The row in `record`, None when a byte of it changed."""
-    if len(record) < _HEAD_BYTES or record[:4] != ROW_MAGIC or _CRC.unpack_from(record, 4)[0] != crc32(memoryview(record)[8:]):
+    if len(record) < _HEAD_BYTES or _MARK.unpack_from(record) != (ROW_MAGIC, crc32(memoryview(record)[8:])):
         return None
     low, high, frame_bytes, device_bytes = _BODY.unpack_from(record, 8)
     at = _HEAD_BYTES + device_bytes
