@@ -18,7 +18,7 @@ import numpy as np
 from broker.errors import Rejected, StoreError
 from broker.frames import read_frame
 from broker.ids import origin_of
-from processors.live_kernel import COLUMNS, GAP_US
+from processors.live_kernel import COLUMNS, GAP_US, HOLD_US
 from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
 from processors.ranges import RangeSet
 from processors.samples import TakenFrame
@@ -141,6 +141,7 @@ class StateDb:
             activities = [activity_from(row) for row in found]
             new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
             if (new_lo, new_hi) == (lo, hi):
+                hi += HOLD_US  # samples passed over while another source counted may count once late ones change that
                 return Inputs(read_tracks(self.db, window.key, lo, hi), activities, self._raw_count(window.key, lo, hi))
             lo, hi = new_lo, new_hi
 
