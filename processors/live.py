@@ -104,7 +104,7 @@ class LiveStage:
                 kernel_slots.append(slot)
                 positions.append(position)
                 kernel_frames.append(taken)
-        closed = run_frames(states.rows, kernel_slots, samples_of(kernel_frames)) if kernel_frames else []
+        closed = run_frames(states.rows, kernel_slots, samples_of(kernel_frames)).closed if kernel_frames else []
         for row in closed:
             subject = states.key_of(int(row[k.COLUMNS - 1]))
             self._publish(subject, row, positions[int(row[k.COLUMNS - 2])], outputs, closed=True)
