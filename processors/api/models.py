@@ -1,8 +1,9 @@
 """What travels over HTTP: the bodies of every route below `/api/v1`, as pydantic models.
 
-Names carry units: metres, metres a second, seconds in milliseconds (`_ms`), instants in UTC microseconds (`_us`), positions in degrees.
-Absent is `null`. `athlete` is an athlete's id within the tenant; a screen gets a made-up id instead (`~...`) for who does not show a name, and it
-may be used wherever an id may. `name` is what this reader may show, empty when nothing. Bodies sent to us refuse unknown keys.
+Names carry units: metres, metres a second, seconds in milliseconds (`_ms`), instants in UTC microseconds (`_us`), positions in
+degrees. Absent is `null`. `athlete` is an athlete's id within the tenant; a screen gets a made-up id instead (`~...`) for who does not
+show a name, and it may be used wherever an id may. `name` is what this reader may show, empty when nothing. Bodies sent to us refuse
+unknown keys.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ class LiveAttempt(Out):
 
 
 class BoardMove(Out):
-    """A recent change of a segment's board: who came to stand where. `seq` only grows; `from_rank` null: was not on it; `rank` null: left."""
+    """A recent change of a segment's board: who came to stand where. `seq` only grows.
+
+    `from_rank` null: was not on it; `rank` null: is not on it any more."""
 
     seq: int
     t_us: int
