@@ -1,8 +1,8 @@
 """Positions as whole 1e-7 degrees, lines through them, and the local plane they are measured in.
 
-A plane is flat earth around its origin: metres east and north on the mean sphere, with the cosine of one latitude. Within 100 km of it
-distances are right to 2 % at 50 degrees of latitude and to 0.1 % within 5 km; lengths of lines take the cosine leg by leg. Only + - * / sqrt
-on floats, and a cosine rounded to 1e-9, so that every machine gets the same bits. Longitudes are taken around the date line.
+A plane is flat earth around its origin: metres east and north on the mean sphere, with the cosine of one latitude. At 50 degrees of
+latitude distances are right to 2 % within 100 km and to 0.1 % within 5 km; lengths of lines take the cosine leg by leg. Only + - * / and
+sqrt on floats, and a cosine rounded to 1e-9, so that every machine gets the same bits. Longitudes are taken around the date line.
 """
 
 from __future__ import annotations

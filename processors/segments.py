@@ -90,9 +90,9 @@ class Segment:
         return round(self.along_m[-1] * 1000)
 
     def locate(self, x_m: float, y_m: float, from_m: float, reach_m: float, expected_m: float) -> tuple[float, float]:
-        """Where on the line between `from_m` and `from_m + reach_m` a place is best put: (way from the start, distance from the line).
+        """Where on the line between `from_m` and `from_m + reach_m` a place is put best: (way from the start, distance).
 
-        Near parts of the line compete by their distance and by how far they are from `expected_m`, so that a there-and-back is not cut short.
+        Parts of the line compete by how far off they are and how far from `expected_m`, so that a there-and-back is not cut short.
         """
         along, xs, ys = self.along_m, self.x_m, self.y_m
         end = min(from_m + reach_m, along[-1])
@@ -107,7 +107,7 @@ class Segment:
             share = ((x_m - ax) * ex + (y_m - ay) * ey) / (ex * ex + ey * ey)
             low = (from_m - start_m) / run_m if from_m > start_m else 0.0
             high = (end - start_m) / run_m if end < start_m + run_m else 1.0
-            share = low if share < low else high if share > high else share
+            share = low if share < low else min(share, high)
             dx, dy = x_m - ax - share * ex, y_m - ay - share * ey
             off2 = dx * dx + dy * dy
             at_m = start_m + share * run_m
@@ -161,7 +161,7 @@ class SegmentIndex:
         tenants = {ref.tenant for ref in last.values()}
         if len(tenants) > 1:
             raise ValueError(f"one index holds one tenant, not {sorted(tenants)}")
-        return cls._of(Segment.of(last[id]) for id in sorted(last) if not last[id].removed)
+        return cls._of(Segment.of(last[key]) for key in sorted(last) if not last[key].removed)
 
     @classmethod
     def _of(cls, segments: Iterable[Segment]) -> Self:
