@@ -1,4 +1,4 @@
-"""Reference data: segments, athletes and bindings, as durable changes in the log and as rows of the stores.
+"""Reference data: segments, athletes, bindings and what uploads say of themselves, as durable changes in the log and as rows of the stores.
 
 A change carries the whole new value (or `removed`), so the last one of an (entity, tenant, id) is all there is to know of it. Changes are
 log records of kind REFERENCE: a replay sees each at its place between the frames. Unknown keys refuse the document.
@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from broker.errors import BadInputError
 from broker.ids import is_id
+from broker.topics import UPLOAD_NODE
 
 MAX_POINTS: Final = 3_000  # of a segment: a record body holds 65,535 bytes
+MAX_LAPS: Final = 2_000  # of an uploaded file, for the same reason
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -116,7 +118,46 @@ class BindingRef(BaseModel):
         return not self.removed and (self.from_us is None or self.from_us <= t_us) and (self.to_us is None or t_us < self.to_us)
 
 
-Reference = SegmentRef | AthleteRef | BindingRef
+class UploadRef(BaseModel):
+    """An uploaded file, as far as frames have no place for it. `id` is the device of its frames, so `origin` is where its samples are.
+
+    `sport` is the word of the file (None when it has none), `lap_starts_us` the starts of its laps, rising, `first_us` and `last_us` the
+    span of its samples; all UTC microseconds. `athlete` is who it was uploaded for; a binding of its device overrides that.
+    """
+
+    model_config = _STRICT
+    entity: Literal["upload"] = "upload"
+    tenant: Id
+    id: Id
+    athlete: Id
+    name: str = Field(min_length=1, max_length=200)
+    sport: str | None = Field(default=None, max_length=40)
+    lap_starts_us: tuple[int, ...] = Field(default=(), max_length=MAX_LAPS)
+    format: Literal["fit", "gpx", "tcx"]
+    first_us: int
+    last_us: int
+    removed: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.first_us > self.last_us:
+            raise ValueError("first_us must not be after last_us")
+        if sorted(set(self.lap_starts_us)) != list(self.lap_starts_us):
+            raise ValueError("lap_starts_us must rise")
+        return self
+
+    @property
+    def origin(self) -> str:
+        """The origin of its frames."""
+        return f"{self.tenant}/{UPLOAD_NODE}/{self.id}"
+
+    @property
+    def subject(self) -> str:
+        """Whom it was uploaded for."""
+        return f"{self.tenant}/{self.athlete}"
+
+
+Reference = SegmentRef | AthleteRef | BindingRef | UploadRef
 _ANY: Final[TypeAdapter[Reference]] = TypeAdapter(Annotated[Reference, Field(discriminator="entity")])
 
 

@@ -12,8 +12,10 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import Final
 
+from broker import topics
+
+UPLOAD_NODE: Final = topics.UPLOAD_NODE  # frames of uploaded files come from this node; no credential may have this name
 CURVE_POINTS: Final = 64  # elapsed time at 1/64, 2/64 ... 64/64 of a segment
-UPLOAD_NODE: Final = "upload"  # frames of uploaded files come from this node; no credential may have this name
 
 
 class Phase(IntEnum):
@@ -85,8 +87,8 @@ class Lap:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A finished activity. Times are UTC; `zones_ms` is the time in heart-rate zones 1-5; `bounds` is (south, west, north, east) in 1e-7 degrees
-    or None without positions; `origins` are those whose samples count, in order."""
+    """A finished activity. Times are UTC; `zones_ms` is the time in heart-rate zones 1-5; `bounds` is (south, west, north, east) in 1e-7
+    degrees or None without positions; `origins` are those whose samples count, in order."""
 
     id: str
     subject: str
@@ -110,8 +112,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class FinalTrack:
-    """The drawn line of a finished activity, parallel columns: time in ms since the start, smoothed position in 1e-7 degrees, altitude in dm,
-    heart rate, power, distance in dm; -1 (or NO_POS of the live kernel for positions, -32768 for altitude) where nothing was measured."""
+    """The drawn line of a finished activity, parallel columns: time in ms since the start, smoothed position in 1e-7 degrees, altitude in
+    dm, heart rate, power, distance in dm; -1 (NO_POS of the live kernel for positions, -32768 for altitude) where nothing was measured."""
 
     t_ms: tuple[int, ...]
     lat: tuple[int, ...]
