@@ -80,7 +80,8 @@ class LiveAthlete(Out):
 
 class LiveAttempt(Out):
     """Somebody on a segment now, at metre `metre_m` after `elapsed_ms`. A gap compares with the other's time at the same metre: positive
-    is behind; null when there is nobody to compare with. `next_*`: whose time on the board is the next faster than the projected one."""
+    is behind; null when there is nobody to compare with. `next_*`: who stands right above
+    the athlete on the board of all time (for who is not on it: its last row)."""
 
     segment: str
     segment_name: str
@@ -94,14 +95,15 @@ class LiveAttempt(Out):
     gap_leader_ms: int | None
     gap_own_ms: int | None
     gap_next_ms: int | None
+    next_subject: str | None
     next_name: str | None
     next_rank: int | None
 
 
 class BoardMove(Out):
-    """A recent change of a segment's board: who came to stand where. `seq` only grows.
+    """A recent change of a segment's board: who came to stand where among the first ten. `seq` only grows.
 
-    `from_rank` null: was not on it; `rank` null: is not on it any more."""
+    `from_rank` null: was not among them; `rank` null: is not any more."""
 
     seq: int
     t_us: int
