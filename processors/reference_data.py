@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef
 from processors.segments import SegmentIndex
+from processors.tracks import Track, picked
 
 
 class ReferenceData:
@@ -30,11 +33,13 @@ class ReferenceData:
             before = held.get(value.id)
             held[value.id] = value
             self._indexes.pop(value.tenant, None)
-        else:
+        elif isinstance(value, BindingRef):
             name = (value.tenant, value.id)
             before = self._bindings.get(self._origins.get(name, ""), {}).pop(value.id, None)
             self._origins[name] = value.origin
             self._bindings.setdefault(value.origin, {})[value.id] = value
+        else:
+            before = None
         return before
 
     def athlete(self, subject: str) -> AthleteRef | None:
@@ -76,3 +81,19 @@ class ReferenceData:
     def is_bound(self, origin: str) -> bool:
         """Whether any binding was ever made for an origin."""
         return origin in self._bindings
+
+
+def attributed(track: Track, key: str, subject: str, reference: ReferenceData) -> Track:
+    """The samples of a track stored under `key` that count for `subject`: sample by sample, by the bindings of their origins."""
+    if key == subject and not any(reference.is_bound(origin) for origin, _ in track.sources):
+        return track
+    mine = np.full(len(track), key == subject)
+    for number, (origin, _) in enumerate(track.sources):
+        for binding in reference.bindings(origin):
+            inside = track.source == number
+            if binding.from_us is not None:
+                inside &= track.t_us >= binding.from_us
+            if binding.to_us is not None:
+                inside &= track.t_us < binding.to_us
+            mine[inside] = binding.subject == subject
+    return track if mine.all() else picked(track, mine)

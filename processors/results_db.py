@@ -21,21 +21,26 @@ from processors.results import Effort, FinalTrack, Lap, Phase, Summary
 SCHEMA: Final = """
 CREATE TABLE reference (entity TEXT, tenant TEXT, id TEXT, body BLOB NOT NULL, version INTEGER NOT NULL,
     PRIMARY KEY (entity, tenant, id)) WITHOUT ROWID;
+CREATE INDEX reference_by_version ON reference (tenant, version);
 CREATE TABLE attempts (subject TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE effort (
-    id TEXT PRIMARY KEY, tenant TEXT, segment TEXT, subject TEXT, activity TEXT, ordinal INTEGER, start_us INTEGER, elapsed_ms INTEGER,
-    phase INTEGER, accuracy_ms INTEGER, hr_avg_bpm INTEGER, power_avg_w INTEGER, curve BLOB, version INTEGER, removed INTEGER) WITHOUT ROWID;
+    id TEXT PRIMARY KEY, tenant TEXT, segment TEXT, subject TEXT, activity TEXT, ordinal INTEGER, start_us INTEGER,
+    elapsed_ms INTEGER, phase INTEGER, accuracy_ms INTEGER, hr_avg_bpm INTEGER, power_avg_w INTEGER, curve BLOB,
+    version INTEGER, removed INTEGER) WITHOUT ROWID;
 CREATE INDEX effort_by_board ON effort (tenant, segment, version);
 CREATE INDEX effort_by_activity ON effort (activity);
+CREATE INDEX effort_standing ON effort (tenant, segment) WHERE removed=0;
 CREATE TABLE final (
     id TEXT PRIMARY KEY, subject TEXT, live_start_us INTEGER, start_us INTEGER, end_us INTEGER,
     south INTEGER, west INTEGER, north INTEGER, east INTEGER, version INTEGER, body BLOB) WITHOUT ROWID;
 CREATE INDEX final_by_subject ON final (subject, start_us);
 CREATE TABLE final_track (id TEXT PRIMARY KEY, body BLOB) WITHOUT ROWID;
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, type TEXT, topic TEXT, key TEXT, tenant TEXT, time_us INTEGER, body BLOB);
+CREATE INDEX outbox_by_tenant ON outbox (tenant, seq);
 """
 _EFFORT: Final = (
-    "id, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_avg_bpm, power_avg_w, curve, version, removed"
+    "id, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_avg_bpm, power_avg_w, "
+    "curve, version, removed"
 )
 
 
@@ -218,8 +223,7 @@ def touched_by_segment(db: sqlite3.Connection, tenant: str, segment: str, box: t
     if box is not None:
         south, west, north, east = box
         query = (
-            "SELECT subject, live_start_us FROM final WHERE subject >= ? AND subject < ? "
-            "AND south<=? AND north>=? AND west<=? AND east>=?"
+            "SELECT subject, live_start_us FROM final WHERE subject >= ? AND subject < ? AND south<=? AND north>=? AND west<=? AND east>=?"
         )
         found.update(db.execute(query, (f"{tenant}/", f"{tenant}0", north, south, east, west)))
     return sorted(found)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from broker.events.envelope import decode_structured
+from broker.events.folding import fold
 from broker.nodeconfig import NodeState
 from processors import live_kernel as k
 from processors.boards import Board
-from processors.live import CLOSE_AFTER_US
+from processors.live_wakes import CLOSE_AFTER_US
+from processors.results_db import (
+    efforts_of_segment,
+    encode_final_track,
+    encode_summary,
+    events,
+    final_track,
+    finals,
+    segments_with_efforts,
+)
 from processors.stage import Activity
-from processors.state_db import ACTIVITY_COLUMNS, activity_from, board_entries, connect, read_frames, read_tracks
+from processors.state_db import ACTIVITY_COLUMNS, activity_from, board_entries, connect
+from processors.track_db import read_frames, read_tracks
 from processors.tracks import Track
 
 FOREVER_US: Final = 1 << 62
@@ -30,9 +44,19 @@ class ReadStore:
     def close(self) -> None:
         self._db.close()
 
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The read-only connection, for the queries of `processors.results_db`."""
+        return self._db
+
+    def stamp(self) -> int:
+        """Another number once somebody has committed; a few microseconds."""
+        return self._db.execute("PRAGMA data_version").fetchone()[0]
+
     def subjects(self) -> list[str]:
         """Everybody with a counted frame."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT subject FROM numbering ORDER BY subject")]
+        query = "SELECT DISTINCT subject FROM numbering UNION SELECT DISTINCT subject FROM activity ORDER BY 1"
+        return [row[0] for row in self._db.execute(query)]
 
     def tracks(self, subject: str, from_us: int = -FOREVER_US, to_us: int = FOREVER_US) -> dict[int, Track]:
         """Canonical tracks by layout id of a subject between two times (both included)."""
@@ -64,6 +88,11 @@ class ReadStore:
         query = "SELECT count(*) FROM activity WHERE subject >= ? AND subject < ?"
         return self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchone()[0]
 
+    def count_samples(self, tenant: str) -> int:
+        """How many samples the activities of a tenant hold."""
+        query = "SELECT coalesce(sum(samples), 0) FROM activity WHERE subject >= ? AND subject < ?"
+        return self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchone()[0]
+
     def position(self) -> int:
         """The last log position whose effect is here."""
         return self._db.execute("SELECT coalesce(max(pos), 0) FROM position").fetchone()[0]
@@ -93,6 +122,19 @@ class ReadStore:
         query = "SELECT key, row FROM state WHERE stage='live' AND key >= ? AND key < ?"
         return [(key, np.frombuffer(row, np.int64)) for key, row in self._db.execute(query, (f"{tenant}/", f"{tenant}0"))]
 
+    def results(self) -> Iterator[bytes]:
+        """Everything of efforts, finished activities and folded events that must not depend on how frames came, as bytes in order."""
+        for tenant, segment in segments_with_efforts(self._db):
+            for effort in sorted(efforts_of_segment(self._db, tenant, segment), key=lambda e: e.id):
+                if not effort.removed:
+                    yield repr(replace(effort, version=0)).encode()
+        for row in sorted(finals(self._db), key=lambda row: row.summary.id):
+            yield encode_summary(row.summary)
+            line = final_track(self._db, row.summary.id)
+            yield b"" if line is None else encode_final_track(line)
+        told = fold(decode_structured(row.body, f"event {row.seq}") for row in events(self._db, limit=1 << 40))
+        yield repr(sorted(told.items())).encode()
+
 
 def fingerprint(state: Path, *, versions: bool = False) -> str:
     """One hash over all tracks, activities and boards. `versions` adds the log positions they were computed at."""
@@ -112,6 +154,18 @@ def fingerprint(state: Path, *, versions: bool = False) -> str:
         for name in store.boards():
             for line in store.board(name).standings():
                 digest.update(repr(line).encode())
+    finally:
+        store.close()
+    return digest.hexdigest()
+
+
+def results_fingerprint(state: Path) -> str:
+    """One hash over efforts, finished activities, their lines and what the events fold to; whole once every activity is closed and finished."""
+    store = ReadStore(state)
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        for part in store.results():
+            digest.update(part)
     finally:
         store.close()
     return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Frames and tracks as rows of the state file: how they are packed, and what counts for a subject by the bindings.
+
+Read side only, over a connection; `state_db.StateDb` writes. Frames are stored under the key they came with, so an old frame changes hands
+by a binding and not by being moved.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from broker.errors import Rejected, StoreError
+from broker.frames import read_frame
+from broker.ids import origin_of
+from processors.reference_data import ReferenceData, attributed
+from processors.results_db import references
+from processors.samples import TakenFrame
+from processors.tracks import Track, cut, decode_track, merge, tracks_of, without_repeats
+
+_LEN: Final = struct.Struct("<H")
+
+
+def pack(frames: Sequence[TakenFrame]) -> bytes:
+    """The frames back to back, each with its length."""
+    return b"".join(part for f in frames for part in (_LEN.pack(len(f.raw)), f.raw))
+
+
+def decode_layout(taken: TakenFrame) -> int | None:
+    """The layout id when it is known here, else None."""
+    return taken.frame.layout if taken.frame.samples is not None else None
+
+
+def _unpack(subject: str, node: str, body: bytes) -> Iterator[TakenFrame]:
+    tenant = subject.partition("/")[0]
+    at = 0
+    while at < len(body):
+        length = body[at] | body[at + 1] << 8
+        raw = body[at + 2 : at + 2 + length]
+        at += 2 + length
+        frame = read_frame(raw)
+        if isinstance(frame, Rejected):
+            raise StoreError(f"raw track of {subject}: {frame.detail}", cure="paceline replay makes the state again from the log")
+        origin = origin_of(tenant, node, frame.device, self_numbered=frame.self_numbered)
+        yield TakenFrame(origin, node, frame, raw, frame.utc_offset_us or 0)
+
+
+def raw_frames(db: sqlite3.Connection, subject: str, from_us: int, to_us: int) -> Iterator[TakenFrame]:
+    """Dated frames stored under a key that are not folded into blobs and may touch that time."""
+    query = "SELECT node, body FROM raw WHERE subject=? AND first_us<=? AND last_us>=? ORDER BY id"
+    for node, body in db.execute(query, (subject, to_us, from_us)):
+        yield from _unpack(subject, node, body)
+
+
+def _undated_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
+    """Undated frames of numberings that have a date by now, with that date."""
+    rows = db.execute("SELECT origin, boot, date_offset_us FROM numbering WHERE subject=? AND date_seq IS NOT NULL", (subject,))
+    dates = {(origin, int(boot, 16)): offset for origin, boot, offset in rows}
+    for node, body in db.execute("SELECT node, body FROM undated WHERE subject=? ORDER BY id", (subject,)):
+        for f in _unpack(subject, node, body):
+            offset = dates.get((f.origin, f.frame.boot))
+            if offset is not None:
+                yield TakenFrame(f.origin, f.node, f.frame, f.raw, offset)
+
+
+def read_tracks(
+    db: sqlite3.Connection, subject: str, from_us: int, to_us: int, reference: ReferenceData | None = None
+) -> dict[int, Track]:  # fmt: skip
+    """All samples that count for a subject from from_us to to_us (both included), canonical, by layout; unknown layouts are left out.
+
+    `reference` knows the bindings; None: those in the store.
+    """
+    reference = reference or bindings_of(db)
+    parts: dict[int, list[Track]] = {}
+    keys = stored_under(db, subject, reference)
+    for key in keys:
+        for layout, track in _stored_tracks(db, key, from_us, to_us).items():
+            mine = attributed(track, key, subject, reference)
+            if len(mine):
+                parts.setdefault(layout, []).append(mine)
+    return {layout: found[0] if len(found) == 1 else without_repeats(merge(found)) for layout, found in sorted(parts.items())}
+
+
+def _stored_tracks(db: sqlite3.Connection, key: str, from_us: int, to_us: int) -> dict[int, Track]:
+    frames = [*raw_frames(db, key, from_us, to_us), *_undated_frames(db, key)]
+    blobs = [
+        decode_track(row[0], f"track of {key}")
+        for row in db.execute("SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, to_us, from_us))
+    ]
+    found = {layout: cut(track, from_us, to_us) for layout, track in tracks_of(frames, blobs).items()}
+    return {layout: track for layout, track in found.items() if len(track)}
+
+
+def bindings_of(db: sqlite3.Connection) -> ReferenceData:
+    """Only the bindings: enough to say whom samples count for."""
+    data = ReferenceData()
+    for value, _ in references(db, entity="binding"):
+        data.apply(value)
+    return data
+
+
+def stored_under(db: sqlite3.Connection, subject: str, reference: ReferenceData) -> list[str]:
+    """The keys under which samples of a subject may be stored, its own first."""
+    keys = {subject: None}
+    for origin in reference.origins_of(subject):
+        keys.update((row[0], None) for row in db.execute("SELECT DISTINCT subject FROM numbering WHERE origin=? ORDER BY 1", (origin,)))
+    return list(keys)
+
+
+def read_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
+    """Every frame of a subject that is still kept as a frame: dated ones not yet folded into a blob, and all undated ones."""
+    yield from raw_frames(db, subject, -(1 << 62), 1 << 62)
+    for node, body in db.execute("SELECT node, body FROM undated WHERE subject=? ORDER BY id", (subject,)):
+        yield from _unpack(subject, node, body)
