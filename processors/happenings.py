@@ -26,15 +26,15 @@ _SPORTS: Final[dict[str, Literal["run", "ride"]]] = {"run": "run", "ride": "ride
 
 
 class BestMoved(Protocol):
-    """What happenings need to know of a change of a segment board (`segment_board.BoardChange` is one)."""
+    """What happenings need to know of a change of a segment board: whose best effort it was and is (None: none)."""
 
     @property
-    def best_before(self) -> Effort | None:
+    def before(self) -> Effort | None:
         """The best effort of the subject until now."""
         ...
 
     @property
-    def best_after(self) -> Effort | None:
+    def after(self) -> Effort | None:
         """The best effort of the subject from now on."""
         ...
 
@@ -118,7 +118,7 @@ def board_changed(change: BestMoved, top: Sequence[Effort], version: int, append
 
     `top` is the board after the change: the best effort of each subject, first to last, at least the first ten when there are so many.
     """
-    before, after = change.best_before, change.best_after
+    before, after = change.before, change.after
     if _row(before) == _row(after):
         return []
     one = after or before

@@ -1,7 +1,7 @@
 """Every event there is: name, topic, key, what it says of whom, and how long it is kept.
 
-One topic per entity, so that what happens to an entity stays in order: `paceline.{domain}.{entity}.v1`. Within one log position the
-types of an entity follow each other in the order of this list. A new type is one entry here, one model, one schema and one example.
+One topic per entity, so that what happens to an entity stays in order: `paceline.{domain}.{entity}.v1`.
+A new type is one entry here, one model, one schema and one example.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class EventType:
     retention_days: int
     meaning: str
     effect: Effect
-    order: int
     void: str = ""
     minor: int = 0
 
@@ -103,9 +102,9 @@ def _all() -> tuple[EventType, ...]:
     return tuple(
         EventType(
             domain=domain, entity=entity, event=event, model=model, entity_field=fields[0], key_field=fields[1], personal=personal,
-            retention_days=days, meaning=meaning, effect=effect, order=order, void=void.get(entity, "") if effect is sets else "",
+            retention_days=days, meaning=meaning, effect=effect, void=void.get(entity, "") if effect is sets else "",
         )
-        for order, (domain, entity, event, model, fields, personal, days, effect, meaning) in enumerate(rows)
+        for domain, entity, event, model, fields, personal, days, effect, meaning in rows
     )  # fmt: skip
 
 

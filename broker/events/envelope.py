@@ -1,7 +1,7 @@
 """An event and its two forms on the wire: CloudEvents 1.0 as structured JSON, and Kafka binary mode.
 
 `id` is a function of type, entity, log position and ordinal, so a replay of the same log repeats ids and a consumer drops repeats by them.
-`sequence` orders the events of an entity. Both forms hold the same; decoding either gives the event back. A document of a newer minor
+What orders the events of an entity is their topic. Both forms hold the same; decoding either gives the event back. A document of a newer minor
 version decodes too: fields we do not know are ignored then, and refused otherwise.
 """
 
@@ -25,12 +25,12 @@ PHASES: Final = ("provisional", "final", "correction")
 STRUCTURED: Final = "application/cloudevents+json; charset=UTF-8"
 DATA_TYPE: Final = "application/json"
 _CURE: Final = "see docs/events.md; `paceline events schema TYPE` prints what is expected"
-_SEQUENCE: Final = re.compile(r"(\d{16})\.(\d{4})", re.ASCII)
+_LOGPOSITION: Final = re.compile(r"(\d{16})\.(\d{4})", re.ASCII)
 _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _VERSION: Final = re.compile(r"1\.(\d{1,4})", re.ASCII)
 _ATTRIBUTES: Final = (
     "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "tenant", "partitionkey", "recordedtime", "schemaversion",
-    "phase", "sequence",
+    "phase", "logposition",
 )  # fmt: skip
 KafkaHeaders = Sequence[tuple[str, bytes]]
 
@@ -67,11 +67,6 @@ class Event:
     def body(self) -> bytes:
         """The whole event as structured JSON: what the outbox keeps."""
         return encode_structured(self)
-
-    @property
-    def rank(self) -> tuple[int, int, int]:
-        """Orders the events of one entity."""
-        return self.position, self.ordinal, self.kind.order
 
 
 def event_id(name: str, entity: str, position: int, ordinal: int = 0) -> str:
@@ -170,21 +165,20 @@ def _event(found: Mapping[str, object], data: bytes, where: str) -> Event:
             raise BadInputError(f"{where}: {name} must be a text", cure=_CURE)
         texts[name] = value
     kind = event_type(texts["type"], where)
-    sequence, version = _SEQUENCE.fullmatch(texts["sequence"]), _VERSION.fullmatch(texts["schemaversion"])
+    logposition, version = _LOGPOSITION.fullmatch(texts["logposition"]), _VERSION.fullmatch(texts["schemaversion"])
     wrong = [
         name
         for name, right in (
             ("specversion", texts["specversion"] == "1.0"),
             ("id", _ID.fullmatch(texts["id"]) is not None),
             ("datacontenttype", texts["datacontenttype"].partition(";")[0].strip() == DATA_TYPE),
-            ("source", texts["source"] == f"/paceline/{texts['partitionkey'].partition('/')[0]}"),
             ("phase", texts["phase"] in PHASES),
-            ("sequence", sequence is not None),
+            ("logposition", logposition is not None),
             ("schemaversion", version is not None),
         )
         if not right
     ]
-    if wrong or sequence is None or version is None:
+    if wrong or logposition is None or version is None:
         raise BadInputError(f"{where}: {wrong[0]} {texts[wrong[0]]!r} is not allowed", cure=_CURE)
     says = _data(kind, data, newer=int(version[1]) > kind.minor, where=where)
     for name, field in (("subject", kind.entity_field), ("partitionkey", kind.key_field)):
@@ -192,10 +186,12 @@ def _event(found: Mapping[str, object], data: bytes, where: str) -> Event:
             raise BadInputError(f"{where}: {name} is not data.{field}", cure=_CURE)
     if texts["partitionkey"].partition("/")[0] != texts["tenant"]:
         raise BadInputError(f"{where}: tenant is not that of partitionkey", cure=_CURE)
+    if texts["source"] != f"/paceline/{texts['tenant']}":
+        raise BadInputError(f"{where}: source is not that of the tenant", cure=_CURE)
     return Event(
         kind=kind, id=texts["id"], tenant=texts["tenant"], entity=texts["subject"], key=texts["partitionkey"],
         time_us=_time(texts, "time", where), recorded_us=_time(texts, "recordedtime", where), phase=cast("Phase", texts["phase"]),
-        position=int(sequence[1]), ordinal=int(sequence[2]), schemaversion=texts["schemaversion"], data=says,
+        position=int(logposition[1]), ordinal=int(logposition[2]), schemaversion=texts["schemaversion"], data=says,
     )  # fmt: skip
 
 

@@ -1,54 +1,50 @@
-"""How a consumer gets from events to the present: the last state of each entity, whatever the order and however often they came.
+"""How a consumer gets from events to the present: the last state of each entity, however often its events came.
 
 This is also what "the same events" means for us: two runs over the same frames in another order may tell other intermediate steps, but fold
-to the same. Per entity the greatest `Event.rank` wins; an opening event counts only while nothing better holds.
+to the same. The topic keeps the events of an entity in order; a repeat is known by its id and passed over. `change` is no state: it tells how
+a state came to be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from broker.events.catalogue import Effect
 from broker.events.envelope import Event
 
 Place = tuple[str, str]  # topic and entity
 State = dict[str, Any]
-_PATH: Final = "change"
 
 
 class Present:
-    """The present state of every entity seen; takes events one by one, in any order."""
+    """The present state of every entity; takes events one by one, those of an entity in the order of their topic. Keeps all ids it saw."""
 
     def __init__(self) -> None:
-        self._opened: dict[Place, Event] = {}
-        self._told: dict[Place, Event] = {}
+        self._ids: set[str] = set()
+        self._standing: dict[Place, Event] = {}
 
     def apply(self, event: Event) -> bool:
-        """Take an event; False when it is a repeat, or older than what is known, or a mere moment."""
-        if event.kind.effect is Effect.TELLS:
+        """Take an event; False when it is a repeat or changes no state."""
+        if event.id in self._ids:
             return False
-        held = self._opened if event.kind.effect is Effect.OPENS else self._told
-        place = (event.topic, event.entity)
-        known = held.get(place)
-        if known is not None and known.rank >= event.rank:
+        self._ids.add(event.id)
+        place, effect = (event.topic, event.entity), event.kind.effect
+        if effect is Effect.TELLS or (effect is Effect.OPENS and place in self._standing):
             return False
-        held[place] = event
+        if effect is Effect.ENDS or _void(event):
+            return self._standing.pop(place, None) is not None
+        self._standing[place] = event
         return True
 
     def state(self, topic: str, entity: str) -> State | None:
         """The state of an entity; None when there is none (any more)."""
-        place = (topic, entity)
-        opened, told = self._opened.get(place), self._told.get(place)
-        if told is not None and not _ends(told):
-            return _state(told)
-        if opened is not None and (told is None or opened.rank > told.rank):
-            return _state(opened)
-        return None
+        event = self._standing.get((topic, entity))
+        return None if event is None else event.data.model_dump(mode="json", exclude={"change"})
 
     def states(self) -> dict[Place, State]:
-        """All that are there now, by topic and entity."""
-        found = {place: self.state(*place) for place in sorted({*self._opened, *self._told})}
+        """All that are there now, by topic and entity, in their order."""
+        found = {place: self.state(*place) for place in sorted(self._standing)}
         return {place: state for place, state in found.items() if state is not None}
 
 
@@ -60,9 +56,6 @@ def fold(events: Iterable[Event]) -> dict[Place, State]:
     return present.states()
 
 
-def _ends(event: Event) -> bool:
-    return event.kind.effect is Effect.ENDS or (event.kind.void != "" and not getattr(event.data, event.kind.void))
-
-
-def _state(event: Event) -> State:
-    return event.data.model_dump(mode="json", exclude={_PATH})
+def _void(event: Event) -> bool:
+    """Whether it leaves nothing of its entity: an empty board, a credit of 0 m."""
+    return event.kind.void != "" and not getattr(event.data, event.kind.void)
