@@ -34,6 +34,7 @@ Position = tuple[int, int]  # latitude and longitude in 1e-7 degrees
 EARTH_RADIUS_M: Final = 6_371_008.8  # mean radius (IUGG)
 METRE_PER_UNIT: Final = EARTH_RADIUS_M * math.pi / 180.0 * 1e-7  # of latitude
 _HALF_TURN: Final = 1_800_000_000
+_STAYS: Final = 512
 _TURN: Final = 3_600_000_000
 
 
@@ -93,15 +94,17 @@ def length_m(points: Sequence[Position]) -> float:
 def simplified(points: Sequence[Position], tolerance_m: float) -> list[Position]:
     """The line with no more points than it takes to stay within `tolerance_m` of every one given (Douglas and Peucker, 1973).
 
-    The first and last point stay. O(n log n) for roads; never recursive.
+    The first and last point stay, and every 512th, so that no line however wound takes longer than 512 looks a point.
     """
     if len(points) < 3:
         return list(points)
     plane = plane_at(*points[len(points) // 2])
     line = [plane.metres(*point) for point in points]
     kept = bytearray(len(points))
-    kept[0] = kept[-1] = 1
-    spans = [(0, len(points) - 1)]
+    stays = [*range(0, len(points) - 1, _STAYS), len(points) - 1]
+    for k in stays:
+        kept[k] = 1
+    spans = list(pairwise(stays))
     while spans:
         first, last = spans.pop()
         worst, at = tolerance_m * tolerance_m, 0

@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from processors.attempts import Arrival, Attempt, Attempts, Crossing, Fix, Knot
+from processors.geometry import distance_m
 from processors.results import CURVE_POINTS, Phase, Timed
 from processors.segments import MAX_HALF_WIDTH_M, Gate, Segment, SegmentIndex, cell_of, cells_between
 
 __all__ = ["Attempts", "Fixes", "UnderWay", "advance", "gap_ms", "match_track", "settle", "under_way"]
 
 SETTLE_US: Final = 5_000_000  # from the finish to the settled time
-GAP_US: Final = 120_000_000  # a silence that ends every attempt
+GAP_US: Final = 120_000_000  # a silence that ends every attempt ...
+STAND_M: Final = 60.0  # ... unless it ends where it began: a device that stops recording at a red light
 OFF_US: Final = 20_000_000  # so long off the line ends an attempt
 OFF_TIMES: Final = 6.0  # and so many corridors off, twice running
 CORRIDOR_M: Final = 30.0  # plus the stated accuracy
@@ -70,7 +72,7 @@ def advance(attempts: Attempts, index: SegmentIndex, fixes: Fixes) -> list[Timed
         if last is not None:
             if attempts.waiting:
                 _settle_with(attempts, index, last, fix, out)
-            if fix.t_us - last.t_us > GAP_US:
+            if fix.t_us - last.t_us > GAP_US and distance_m(last[1:3], fix[1:3]) > STAND_M:
                 attempts.under.clear()
                 last = None
             elif attempts.under or cell != last_cell or cell in cells:

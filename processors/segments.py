@@ -1,8 +1,8 @@
 """Segments ready to be matched: local metres, oriented gates, and an index that finds the gates near a fix with one look-up.
 
 A gate is a point and the direction of travel there. With the line as given, the direction at an end is the derivative of the parabola
-through the points 0, 8 and 16 m from it, so a bend does not turn the gate. The index hashes each start gate, as wide as one may
-ever be crossed, into cells of about 64 m; a step between two fixes looks only at the cells it can touch.
+through the points 0, 12 and 24 m from it, so a bend does not turn the gate and a wobble hardly. The index hashes each start gate, as wide
+as one may ever be crossed, into cells of about 64 m; a step between two fixes looks only at the cells it can touch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from broker.reference import SegmentRef
 from processors.geometry import METRE_PER_UNIT, Plane, cumulative_m, plane_at
 
 MAX_HALF_WIDTH_M: Final = 45.0
-TANGENT_M: Final = 8.0
+TANGENT_M: Final = 12.0
 CELL_M: Final = 64.0
 _CELL: Final = int(CELL_M / METRE_PER_UNIT)  # height of a row of cells in 1e-7 degrees
 _ROWS: Final = 10_000_000 // _CELL  # rows that share one cell width: about a degree
@@ -156,12 +156,15 @@ class SegmentIndex:
 
     @classmethod
     def build(cls, refs: Iterable[SegmentRef]) -> Self:
-        """Of several references with one id the last counts; removed ones are left out. ValueError for a second tenant."""
+        """Of several references with one id the last counts; removed ones and those without a line are left out.
+
+        ValueError for a second tenant.
+        """
         last = {ref.id: ref for ref in refs}
         tenants = {ref.tenant for ref in last.values()}
         if len(tenants) > 1:
             raise ValueError(f"one index holds one tenant, not {sorted(tenants)}")
-        return cls._of(Segment.of(last[key]) for key in sorted(last) if not last[key].removed)
+        return cls._of(Segment.of(last[key]) for key in sorted(last) if not last[key].removed and len(set(last[key].points)) > 1)
 
     @classmethod
     def _of(cls, segments: Iterable[Segment]) -> Self:
