@@ -29,12 +29,12 @@ class BestMoved(Protocol):
     """What happenings need to know of a change of a segment board: whose best effort it was and is (None: none)."""
 
     @property
-    def before(self) -> Effort | None:
+    def best_before(self) -> Effort | None:
         """The best effort of the subject until now."""
         ...
 
     @property
-    def after(self) -> Effort | None:
+    def best_after(self) -> Effort | None:
         """The best effort of the subject from now on."""
         ...
 
@@ -118,7 +118,7 @@ def board_changed(change: BestMoved, top: Sequence[Effort], version: int, append
 
     `top` is the board after the change: the best effort of each subject, first to last, at least the first ten when there are so many.
     """
-    before, after = change.before, change.after
+    before, after = change.best_before, change.best_after
     if _row(before) == _row(after):
         return []
     one = after or before

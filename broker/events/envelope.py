@@ -1,8 +1,8 @@
 """An event and its two forms on the wire: CloudEvents 1.0 as structured JSON, and Kafka binary mode.
 
 `id` is a function of type, entity, log position and ordinal, so a replay of the same log repeats ids and a consumer drops repeats by them.
-What orders the events of an entity is their topic. Both forms hold the same; decoding either gives the event back. A document of a newer minor
-version decodes too: fields we do not know are ignored then, and refused otherwise.
+What orders the events of an entity is their topic. Both forms hold the same; decoding either gives the event back. A document of a newer
+minor version decodes too: fields we do not know are ignored then, and refused otherwise.
 """
 
 from __future__ import annotations

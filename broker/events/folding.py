@@ -1,8 +1,8 @@
 """How a consumer gets from events to the present: the last state of each entity, however often its events came.
 
 This is also what "the same events" means for us: two runs over the same frames in another order may tell other intermediate steps, but fold
-to the same. The topic keeps the events of an entity in order; a repeat is known by its id and passed over. `change` is no state: it tells how
-a state came to be.
+to the same. The topic keeps the events of an entity in order; a repeat is known by its id and passed over. `change` is no state: it
+tells how a state came to be.
 """
 
 from __future__ import annotations
