@@ -29,7 +29,7 @@ CREATE TABLE effort (
     version INTEGER, removed INTEGER) WITHOUT ROWID;
 CREATE INDEX effort_by_board ON effort (tenant, segment, version);
 CREATE INDEX effort_by_activity ON effort (activity);
-CREATE INDEX effort_standing ON effort (tenant, segment) WHERE removed=0;
+CREATE INDEX effort_standing ON effort (tenant, segment, subject, elapsed_ms) WHERE removed=0;
 CREATE TABLE final (
     id TEXT PRIMARY KEY, subject TEXT, live_start_us INTEGER, start_us INTEGER, end_us INTEGER,
     south INTEGER, west INTEGER, north INTEGER, east INTEGER, version INTEGER, body BLOB) WITHOUT ROWID;
@@ -121,9 +121,13 @@ def put_effort(db: sqlite3.Connection, e: Effort) -> None:
 
 
 def _effort(row: tuple[Any, ...]) -> Effort:
+    name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_bpm, power_w, raw, version, removed = row
     curve = array("i")
-    curve.frombytes(row[12])
-    return Effort(*row[:8], Phase(row[8]), *row[9:12], tuple(curve), row[13], bool(row[14]))
+    curve.frombytes(raw)
+    return Effort(
+        name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, Phase(phase), accuracy_ms, hr_bpm, power_w, tuple(curve),
+        version, bool(removed),
+    )  # fmt: skip
 
 
 def effort(db: sqlite3.Connection, effort_id: str) -> Effort | None:
