@@ -114,10 +114,8 @@ def _line(outcome: dict[str, Any]) -> str:
     start = datetime.fromtimestamp(outcome["first_us"] // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     minutes = (outcome["last_us"] - outcome["first_us"]) / 60e6
     what = " ".join(filter(None, (outcome["format"].upper(), outcome["sport"])))
-    lines = [
-        f"{'known' if outcome['repeated'] else 'taken':<7}  {outcome['file']}  {what}  {start}  {minutes:.1f} min  "
-        f"{outcome['samples']} samples  {outcome['id']}"
-    ]
+    state = "known" if outcome["repeated"] else "taken"
+    lines = [f"{state:<7}  {outcome['file']}  {what}  {start}  {minutes:.1f} min  {outcome['samples']} samples  {outcome['id']}"]
     skipped: dict[str, int] = outcome["skipped"]
     lines += [f"  skipped {count} {reason}" for reason, count in sorted(skipped.items())]
     if outcome["damage"]:
