@@ -60,8 +60,18 @@ class Site:
         return self.platform_dir / "state.db"
 
     @property
+    def node_configs(self) -> Path:
+        """`<tenant>/<node>.json`: what each node is told."""
+        return self.platform_dir / "nodes"
+
+    @property
     def secrets(self) -> Path:
         return self.data / "secrets"
+
+    @property
+    def token_file(self) -> Path:
+        """Tokens of the API (hashes)."""
+        return self.secrets / "tokens.json"
 
     def password_file(self, broker: str) -> Path:
         """The password file of the `central` or `near` broker."""

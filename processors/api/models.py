@@ -257,17 +257,22 @@ class TrackColumns(Out):
 
 
 class UploadAccepted(Out):
-    """POST /activities?athlete=ID (body: the FIT, GPX or TCX file): stored durably; the activity appears or is corrected within seconds.
+    """POST /activities?athlete=ID&name=FILE (body: the FIT, GPX or TCX file): stored durably; the activity appears or is corrected soon.
 
-    `repeated`: the same file was there already, nothing was counted again."""
+    `repeated`: the same file was there already, nothing was counted again. `skipped`: samples left out, by reason; `damage`: why the file
+    was not whole."""
 
+    id: str
     athlete: str
-    kind: Literal["fit", "gpx", "tcx"]
-    start_us: int
-    end_us: int
+    format: Literal["fit", "gpx", "tcx"]
+    sport: str | None
+    first_us: int
+    last_us: int
     samples: int
     frames: int
     repeated: bool
+    skipped: dict[str, int]
+    damage: str | None
 
 
 # segments and boards
@@ -390,7 +395,7 @@ class AthleteLine(Out):
     sex: Sex | None
     birth_year: int | None
     hr_max_bpm: int | None
-    hr_zones_bpm: tuple[int, int, int, int] | None  # lower bounds of zones 2-5
+    hr_zones_bpm: tuple[int, int, int, int] | None  # lower bounds of zones 2-5; null: 60, 70, 80, 90 % of hr_max_bpm
     known: bool  # false: frames came for this id, nobody described it yet
 
 
