@@ -2,7 +2,7 @@
 
 import * as activities from "./activities.js";
 import * as activity from "./activity.js";
-import { streamAddress } from "./api.js";
+import { get, streamAddress } from "./api.js";
 import * as course from "./course.js";
 import { mark, put } from "./dom.js";
 import * as health from "./health.js";
@@ -27,15 +27,29 @@ function shown(view) {
   }
 }
 
+// An event stream does not say why it was refused; an ordinary request does.
+let [reason, asked] = ["The server cannot be reached. Trying again.", -Infinity];
+async function why() {
+  if (performance.now() - asked < 5000) return;
+  asked = performance.now();
+  try {
+    await get("live");
+  } catch (error) {
+    reason = error.message;
+    showLink(live);
+  }
+}
+
 function showLink(live) {
   const silent = live.silentSeconds();
   put(textOf("link"), live.link === "live" ? "live" : live.link === "lost" ? "offline" : "connecting");
   mark($("link"), "class", live.link);
   const stale = live.link !== "live" && live.state !== null && silent >= STALE_S;
   const away = live.link === "lost" && live.state === null;
+  if (away) why();
   $("stale").hidden = !stale && !away;
   document.body.classList.toggle("is-stale", stale);
-  put(textOf("stale"), stale ? "No connection to the server. This is the last that was heard; it goes on by itself." : away ? "The server cannot be reached. Trying again." : "");
+  put(textOf("stale"), stale ? "No connection to the server. This is the last that was heard; it goes on by itself." : away ? reason : "");
   if (live.state) put(textOf("tenant"), live.state.tenant);
 }
 

@@ -7,6 +7,7 @@ import { distance, duration, gap, kmh } from "./format.js";
 import { label } from "./people.js";
 
 const LINES_EVERY_MS = 60000;
+const LIST_EVERY_MS = 900;
 const LAST_TRACKS = 8; // of finished activities, drawn thin
 
 export const name = "course";
@@ -44,14 +45,15 @@ function fillLine({ t, chip, node }, { a, attempt }) {
 export function open(main) {
   const [base, top] = [el("canvas", { "aria-hidden": "true" }), el("canvas", { role: "img", "aria-label": "Map of the course; the list beside it says who is where" })];
   const focus = el("select", { id: "focus" }, el("option", { value: "" }, "Everything"));
-  const note = el("p", { class: "soft note" });
+  const said = text();
+  const note = el("p", { class: "soft note" }, said);
   const list = el("ul", { class: "lines where" });
   const heads = el("div", { class: "top" }, el("h1", {}, "Course"), el("label", { class: "pick", for: "focus" }, "Show ", focus));
   main.append(heads, el("div", { class: "course" }, el("div", { class: "panel map" }, base, top, note), el("section", { class: "panel side", "aria-label": "Who is where" }, el("h2", {}, "On the course"), list)));
   const map = new CourseMap(base, top);
   const lines = new Keyed(list, ({ a }) => a.subject, makeLine, fillLine);
   let open = true;
-  let timer = 0;
+  let [timer, listedAt] = [0, -Infinity];
   async function load() {
     try {
       const [segments, tracks] = await Promise.all([segmentLines(), trackLines()]);
@@ -73,9 +75,11 @@ export function open(main) {
       if (!state) return;
       const placed = state.athletes.filter((a) => a.lat !== null && a.lon !== null);
       map.setDots(placed.map((a) => ({ subject: a.subject, lat: a.lat, lon: a.lon, name: label(a), zone: a.zone, rank: a.rank, live: a.status === "live" })));
+      put(said, placed.length ? "" : state.athletes.length ? "Nobody sends a position." : "Nobody is sending yet.");
+      if (performance.now() - listedAt < LIST_EVERY_MS) return;
+      listedAt = performance.now();
       const on = new Map(state.attempts.map((attempt) => [attempt.subject, attempt]));
       lines.show(state.athletes.map((a) => ({ a, attempt: on.get(a.subject) })));
-      note.textContent = placed.length ? "" : state.athletes.length ? "Nobody sends a position." : "Nobody is sending yet.";
     },
     close() {
       open = false;

@@ -5,6 +5,7 @@ import { colour } from "./theme.js";
 
 const EARTH_M = 111195; // metres per degree of latitude
 const FRAME_MS = 33;
+const CROWD = 60; // from here on half the pictures do
 const TRAIL_M = 6; // a trail grows by pieces of this length
 const JUMP_M = 300; // farther than this between two places is no way anybody went: the dot jumps and leaves no trail
 const FAR_M = 60000; // a dot farther than this from the rest does not widen the view
@@ -148,21 +149,26 @@ export class CourseMap {
       g.fillRect(ex - 8 + 4 * i, ey - 8 + 4 * k, 4, 4);
     }
     g.strokeRect(ex - 8, ey - 8, 16, 16);
-    this.write(g, name, sx, sy - 12, c, "center");
+    this.write(g, name, sx, Math.max(sy - 12, 16), c, "center");
     const half = g.measureText(name).width / 2;
     this.names.push([sx - half, sy - 28, sx + half, sy - 8], [ex - 9, ey - 9, ex + 9, ey + 9]);
   }
 
-  write(g, what, x, y, c, align = "left") {
+  type(g) {
     g.font = `600 ${this.width > 1300 ? 17 : 13}px system-ui, sans-serif`;
+  }
+
+  write(g, what, x, y, c, align = "left") {
+    this.type(g);
     g.textAlign = align;
     const half = g.measureText(what).width / 2;
     const at = align === "center" ? Math.min(Math.max(x, half + 6), this.width - half - 6) : x;
+    g.lineJoin = "round";
     g.lineWidth = 4;
     g.strokeStyle = c.panel;
     g.fillStyle = c.text;
-    g.strokeText(what, at, Math.max(y, 16));
-    g.fillText(what, at, Math.max(y, 16));
+    g.strokeText(what, at, y);
+    g.fillText(what, at, y);
   }
 
   bar(g, c) {
@@ -184,7 +190,7 @@ export class CourseMap {
   frame(now) {
     if (this.stopped) return;
     requestAnimationFrame((next) => this.frame(next));
-    if (now - this.drawnAt < FRAME_MS || !this.scale) return;
+    if (now - this.drawnAt < (this.dots.size > CROWD ? 2 * FRAME_MS : FRAME_MS) || !this.scale) return;
     for (const dot of this.dots.values()) {
       const share = dot.ms ? Math.min((performance.now() - dot.at) / dot.ms, 1) : 1;
       dot.x = dot.fx + (dot.tx - dot.fx) * share;
@@ -233,25 +239,33 @@ export class CourseMap {
     for (const dot of ordered.reverse()) this.labelDot(g, dot, radius, taken, c);
   }
 
-  // The front first; a name that finds no room is left out.
+  // The front first; a name that finds no room is left out. Each is drawn once and then copied.
   labelDot(g, dot, radius, taken, c) {
-    const high = this.width > 1300 ? 20 : 16;
-    const what = dot.rank ? `${dot.rank} ${dot.name}` : dot.name;
-    const wide = (dot.measured?.what === what && dot.measured.at === high ? dot.measured : (dot.measured = this.measure(g, what, high))).wide;
+    const what = dot.rank && dot.rank <= 3 ? `${dot.rank} ${dot.name}` : dot.name;
+    const key = `${what} ${c.text} ${this.width > 1300}`;
+    if (dot.sprite?.key !== key) dot.sprite = this.sprite(what, key, c);
+    const { canvas, wide, high } = dot.sprite;
     const [x, y] = [this.px(dot.x), this.py(dot.y)];
-    const places = [[x + radius + 4, y + 5], [x - radius - 4 - wide, y + 5], [x - wide / 2, y - radius - 5], [x - wide / 2, y + radius + high]];
-    for (const [left, base] of places) {
-      const box = [left, base - high + 4, left + wide, base + 3];
-      if (box[0] < 2 || box[2] > this.width - 2 || box[1] < 2 || box[3] > this.height - 2) continue;
-      if (taken.some((t) => box[0] < t[2] && t[0] < box[2] && box[1] < t[3] && t[1] < box[3])) continue;
+    const places = [[x + radius + 3, y - high / 2], [x - radius - 3 - wide, y - high / 2], [x - wide / 2, y - radius - 1 - high], [x - wide / 2, y + radius + 1]];
+    for (const [left, top] of places) {
+      const box = [left, top, left + wide, top + high];
+      if (left < 2 || box[2] > this.width - 2 || top < 2 || box[3] > this.height - 2) continue;
+      if (taken.some((t) => left < t[2] && t[0] < box[2] && top < t[3] && t[1] < box[3])) continue;
       taken.push(box);
-      this.write(g, what, left, base, c);
+      g.drawImage(canvas, left, top, wide, high);
       return;
     }
   }
 
-  measure(g, what, at) {
-    g.font = `600 ${this.width > 1300 ? 17 : 13}px system-ui, sans-serif`;
-    return { what, at, wide: g.measureText(what).width };
+  sprite(what, key, c) {
+    const canvas = document.createElement("canvas");
+    const [g, high] = [canvas.getContext("2d"), this.width > 1300 ? 22 : 18];
+    this.type(g);
+    const wide = Math.ceil(g.measureText(what).width) + 4;
+    canvas.width = wide * this.ratio;
+    canvas.height = high * this.ratio;
+    g.scale(this.ratio, this.ratio);
+    this.write(g, what, 2, high - 5, c);
+    return { key, canvas, wide, high };
   }
 }

@@ -17,8 +17,8 @@ export class Ranked {
 
   // Returns the rows that rose: [{item, from, to}].
   show(items) {
-    const before = new Map();
-    if (!calm.matches) for (const [key, part] of this.parts) before.set(key, part.node.offsetTop);
+    const before = calm.matches ? [] : this.inSight();
+    const least = Math.max(1, Math.floor(items.length / 50)); // in a crowd a place or two is noise
     const [rose, seen] = [[], new Set()];
     let at = this.body.firstElementChild;
     for (const item of items) {
@@ -28,7 +28,7 @@ export class Ranked {
       if (!part) this.parts.set(key, (part = this.make(item)));
       this.fill(part, item);
       const rank = this.rankOf(item);
-      if (part.rank && rank && rank !== part.rank) {
+      if (part.rank && rank && Math.abs(rank - part.rank) >= least) {
         if (rank < part.rank) rose.push({ item, from: part.rank, to: rank });
         this.flash(part, rank < part.rank ? "up" : "down");
       }
@@ -41,8 +41,16 @@ export class Ranked {
       part.node.remove();
       this.parts.delete(key);
     }
-    for (const [key, was] of before) this.glide(this.parts.get(key), was);
+    for (const [part, was] of before) this.glide(part, was);
     return rose;
+  }
+
+  // The rows that somebody can see, and where they are; the others just are at their new place.
+  inSight() {
+    const rows = [...this.parts.values()];
+    if (!rows.length) return [];
+    const top = this.body.getBoundingClientRect().top;
+    return rows.map((part) => [part, part.node.offsetTop]).filter(([, at]) => top + at > -100 && top + at < innerHeight + 100);
   }
 
   refill(items) {
@@ -59,7 +67,7 @@ export class Ranked {
   }
 
   glide(part, was) {
-    const by = part ? was - part.node.offsetTop : 0;
+    const by = part.node.isConnected ? was - part.node.offsetTop : 0;
     if (by) part.node.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], { duration: GLIDE_MS, easing: "cubic-bezier(.2,.7,.2,1)" });
   }
 }

@@ -8,6 +8,7 @@ import { Ranked, arrows } from "./ranked.js";
 import { link } from "./router.js";
 
 const PLACES_EVERY_MS = 1500;
+const VALUES_EVERY_MS = 700;
 
 export const name = "ranking";
 export const title = "Ranking";
@@ -70,19 +71,22 @@ export function open(main, { query }) {
     el("a", { href: link("ranking", "", { by: "points" }), "aria-current": by === "points" && "true" }, "Points"),
   );
   const nobody = el("p", { class: "empty" }, "Nobody is sending yet.");
-  main.append(el("div", { class: "top" }, el("h1", {}, "Ranking"), tabs), el("div", { class: "panel table" }, table.node), nobody);
-  let shownAt = -Infinity;
+  main.append(el("div", { class: "top" }, el("h1", {}, "Ranking"), tabs), el("div", { class: "panel table firm" }, table.node), nobody);
+  let [shownAt, filledAt] = [-Infinity, -Infinity];
   return {
     update({ state }) {
       if (!state) return;
+      const now = performance.now();
+      if (now - filledAt < VALUES_EVERY_MS) return;
+      filledAt = now;
       const items = placed(state.athletes, by);
       nobody.hidden = items.length > 0;
-      if (performance.now() - shownAt < PLACES_EVERY_MS) {
+      if (now - shownAt < PLACES_EVERY_MS) {
         const places = new Map([...table.parts].map(([key, part]) => [key, part.rank]));
         table.refill(items.map((a) => ({ ...a, place: places.get(a.subject) })));
         return;
       }
-      shownAt = performance.now();
+      shownAt = now;
       const best = table.show(items).sort((x, y) => x.to - y.to)[0];
       if (best && best.to <= 10) announce(`${label(best.item)} is now ${ordinal(best.to)}`);
     },
