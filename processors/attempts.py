@@ -135,7 +135,7 @@ class Arrival:
         for at_ms in self.curve_ms:
             floor_ms = min(max(at_ms + earlier_ms, floor_ms), elapsed_ms)
             curve.append(floor_ms)
-        curve += [elapsed_ms] * (CURVE_POINTS - len(curve))
+        curve[CURVE_POINTS - 1 :] = [elapsed_ms]
         start_sigma, finish_sigma = self.start.sigma_us(), self.finish.sigma_us()
         accuracy_ms = round(math.sqrt(start_sigma * start_sigma + finish_sigma * finish_sigma) * 1e-3)
         return Timed(self.segment, self.ordinal, start_us, elapsed_ms, phase, accuracy_ms, tuple(curve))

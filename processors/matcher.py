@@ -139,7 +139,10 @@ def _step(attempts: Attempts, index: SegmentIndex, last: Fix, fix: Fix, out: lis
         elif _alive(segment, attempt, fix):
             kept.append(attempt)
     for segment, start, share in begun:
-        kept = [a for a in kept if not _replaces(start, a, segment)]
+        same_pass = [a for a in kept if a.segment == segment.id and a.progress_mm <= SAME_PASS_MM]
+        if same_pass and not _went_back(start):
+            continue
+        kept = [a for a in kept if a not in same_pass]
         attempt = Attempt(segment.id, segment.shape, start, start.straight_us())
         finish = _go_on(segment, attempt, attempts.before, last, fix, out_of=1.0 - share)
         if finish is not None:
@@ -289,10 +292,8 @@ def _segment_of(index: SegmentIndex, of: Attempt | Arrival) -> Segment | None:
     return segment if segment is not None and segment.shape == of.shape else None
 
 
-def _replaces(start: Crossing, attempt: Attempt, segment: Segment) -> bool:
-    """Whether this start is on the same pass: hardly begun, and one has gone back behind the gate for more than a stray fix."""
-    if attempt.segment != segment.id or attempt.progress_mm > SAME_PASS_MM:
-        return False
+def _went_back(start: Crossing) -> bool:
+    """Whether one was behind the gate for more than a stray fix before this start."""
     return start.before is None or start.before.ahead_mm < 0
 
 
