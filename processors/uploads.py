@@ -7,11 +7,13 @@ Refuses, by the file's name, what is no recording, has no times, is too large, o
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -31,6 +33,7 @@ from processors.log import Log
 MAX_SAMPLES: Final = 1_000_000  # 11 days at one a second
 EARLIEST_US: Final = 631_152_000_000_000  # 1990-01-01: no device recorded before it, and clocks that were never set say 1970 or 1980
 BUSY_S: Final = 120.0
+MAX_WAITING: Final = 4  # files of up to 64 MB in memory
 _REMEMBERED: Final = 1024
 _CURE_FILE: Final = "give a FIT, GPX or TCX file of a recorded activity"
 
@@ -127,7 +130,10 @@ def shown_name(name: str) -> str:
 
 
 class Uploads:
-    """Takes uploaded files into the log. Blocking: call it in a thread. One file is read at a time, which bounds memory and CPU."""
+    """Takes uploaded files into the log, one at a time, which bounds memory and CPU.
+
+    `take` is for an event loop: it has a thread of its own, so that files that wait hold none of the default pool, which the runner needs.
+    """
 
     def __init__(self, log: Log, *, find: Find | None = None, clock_us: Callable[[], int] | None = None) -> None:
         """`find` looks up what the stores have of an upload; those of the last moments are known without it."""
@@ -136,6 +142,31 @@ class Uploads:
         self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
         self._reading = threading.Lock()
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
+        self._waiting = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether `take` would refuse now: ask before a body is read into memory."""
+        return self._waiting >= MAX_WAITING
+
+    async def take(self, tenant: str, athlete: str, name: str, raw: bytes) -> UploadResult:
+        """As `accept`, in the thread of this object; StoreError when four files are waiting already. A file that was begun is finished."""
+        if self.busy:
+            raise StoreError(f"{shown_name(name)}: not taken, {self._waiting} other files are waiting", cure="send it again in a minute")
+        self._waiting += 1
+        job = asyncio.get_running_loop().run_in_executor(self._pool, self.accept, tenant, athlete, name, raw)
+        job.add_done_callback(self._done)
+        return await asyncio.shield(job)
+
+    def _done(self, job: asyncio.Future[UploadResult]) -> None:
+        self._waiting -= 1
+        if not job.cancelled():
+            job.exception()  # the asker may have gone: its refusal is nobody's news
+
+    def close(self) -> None:
+        """Take no more; the file under way is finished."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def accept(self, tenant: str, athlete: str, name: str, raw: bytes) -> UploadResult:
         """Append the file `raw` called `name` to the log, all or nothing, unless it is there already; returns when it is durable.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from device_profiles.files.gpx import encode_gpx
 from device_profiles.files.tcx import encode_tcx
 from processors import uploads
 from processors.log import SqliteLog
+from processors.runner import Runner
 from processors.uploads import Upload, Uploads, read_upload, records_of, shown_name, upload_id
 from tests.unit.test_files_fuzz import FILES as WRITTEN
 from tests.unit.test_files_fuzz import RIDE, mutated
@@ -149,6 +151,18 @@ def test_a_file_that_could_not_be_stored_is_not_known(tmp_path: Path) -> None:
         assert not taken.accept("gym", "ann", "x", WRITTEN["tcx"]).known
 
 
+def test_an_activity_of_1995_is_in_the_stores_once(log: SqliteLog, tmp_path: Path) -> None:
+    start_us = 25 * YEAR_US
+    runner = Runner(log, tmp_path / "state.db", clock_us=lambda: 2 * NOW_US)
+    for _ in range(2):  # the second time as after a restart
+        Uploads(log, clock_us=lambda: NOW_US).accept("gym", "ann", "old.gpx", encode_gpx(ride_at(start_us, 300)))
+        while runner.drain() or runner.fire_wakes():
+            continue
+    (activity,) = runner.activities("gym/ann")
+    runner.close()
+    assert (activity.start_us, activity.end_us, activity.samples, activity.closed) == (start_us, start_us + 299_000_000, 300, True)
+
+
 @pytest.mark.parametrize("year", [1990, 1999, 2005, 2019, 2024])
 def test_an_old_activity_is_dated_by_its_file(year: int) -> None:
     start_us = (year - 1970) * YEAR_US + 30 * 86_400 * 1_000_000
@@ -266,6 +280,27 @@ def outcome(call: Callable[[], T]) -> T | BadInputError:
         return call()
     except BadInputError as error:
         return error
+
+
+async def test_an_event_loop_reads_one_file_at_a_time_and_refuses_what_would_wait_too_long(log: SqliteLog) -> None:
+    taken = Uploads(log, clock_us=lambda: NOW_US)
+    with taken._reading:
+        jobs = [asyncio.create_task(taken.take("gym", f"a{i}", "ride.fit", WRITTEN["fit"])) for i in range(uploads.MAX_WAITING)]
+        await asyncio.sleep(0)
+        assert taken.busy
+        with pytest.raises(StoreError, match=r"ride\.fit: not taken, 4 other files are waiting"):
+            await taken.take("gym", "bob", "ride.fit", WRITTEN["fit"])
+        jobs[0].cancel()  # its asker went away; it is taken all the same
+        await asyncio.sleep(0)
+        assert taken.busy
+    results = await asyncio.gather(*jobs[1:])
+    assert not any(result.known for result in results)
+    assert not taken.busy
+    assert log.end() == uploads.MAX_WAITING * (results[0].frames + 1)
+    with pytest.raises(BadInputError, match="empty"):
+        await taken.take("gym", "bob", "ride.fit", b"")
+    assert not taken.busy
+    taken.close()
 
 
 class CountingLog:
