@@ -95,8 +95,8 @@ class ReadStore:
         return self._db.execute("SELECT coalesce(max(pos), 0) FROM position").fetchone()[0]
 
     def pending(self) -> int:
-        """Wakes asked for by late frames and not yet handled."""
-        return self._db.execute("SELECT count(*) FROM wake WHERE name='rebuild'").fetchone()[0]
+        """Wakes asked for by late frames and by activities to be finished, and not yet handled."""
+        return self._db.execute("SELECT count(*) FROM wake WHERE name='rebuild' OR name LIKE 'finish:%'").fetchone()[0]
 
     def frames(self) -> Iterator[tuple[str, int, int, str, bytes]]:
         """Every counted frame that is still kept as a frame: (origin, boot, seq, subject, records). For exact comparisons with a truth."""
@@ -180,7 +180,7 @@ def fingerprint(state: Path, *, versions: bool = False) -> str:
 
 
 def results_fingerprint(state: Path) -> str:
-    """One hash over efforts, finished activities, their lines and what the events fold to; whole once every activity is closed and finished."""
+    """One hash over efforts, finished activities, their lines and what the events fold to; whole once all activities are finished."""
     store = ReadStore(state)
     digest = hashlib.blake2b(digest_size=16)
     try:
