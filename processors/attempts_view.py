@@ -9,7 +9,8 @@ from typing import Final
 from processors.board_cache import BoardCache
 from processors.directory import Known
 from processors.live_kernel import APPENDED, NEVER
-from processors.matcher import Attempts, UnderWay, gap_ms, under_way
+from processors.live_state import Matching
+from processors.matcher import UnderWay, gap_ms, under_way
 from processors.results import Effort
 from processors.results_db import attempts_of_tenant
 from processors.segment_board import OVERALL
@@ -46,8 +47,7 @@ def _under_way(store: ReadStore, known: Known, now_us: int, segment: str | None)
     heard = {subject: int(row[APPENDED]) for subject, row in store.rows(known.tenant)}
     for subject, raw in attempts_of_tenant(store.db, known.tenant):
         if now_us - heard.get(subject, NEVER) < STALE_US:
-            attempts = Attempts.decode(raw)
-            for under in under_way(attempts, known.index):
+            for under in under_way(Matching.decode(raw).attempts, known.index):
                 if segment is None or under.segment == segment:
                     yield subject, under
 
