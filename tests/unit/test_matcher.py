@@ -126,7 +126,7 @@ def test_clean_tracks_are_timed_to_a_tenth_of_a_second_at_1_hz(sport: Sport, eve
                 lap += 1
     errors_s.sort()
     assert len(errors_s) > 50
-    assert errors_s[len(errors_s) * 95 // 100] <= (0.10 if every == 20 else 0.6)
+    assert errors_s[len(errors_s) * 95 // 100] <= (0.10 if every == 20 else 0.2)
 
 
 def test_noisy_tracks_are_found_and_timed_within_what_they_say_of_themselves():
