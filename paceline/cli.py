@@ -21,6 +21,8 @@ _COMMANDS: Final = {
     "ingest": "paceline.commands.roles:ingest",
     "process": "paceline.commands.roles:process",
     "api": "paceline.commands.roles:api",
+    "token": "paceline.commands.token:token",
+    "openapi": "paceline.commands.openapi:openapi",
     "simulate": "paceline.commands.simulate:simulate",
     "replay": "paceline.commands.replay:replay",
     "upload": "paceline.commands.upload:upload",

@@ -55,7 +55,7 @@ async def get_live(parts: PartsOf, access: Reader) -> Response:
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@live.get("/live/stream", response_class=EventStream, responses={200: {"content": {"text/event-stream": {}}}})
+@live.get("/live/stream", response_class=Response, status_code=200, responses={200: {"content": {"text/event-stream": {}}}})
 async def get_live_stream(parts: PartsOf, access: Reader, request: Request) -> Response:
     """The latest state as server-sent events, each a `LiveState`, whenever the reader is ready for one."""
     return EventStream(parts.feeds.of(access.tenant), access.role, lambda: _still(parts.guard, request.scope, access), parts.feeds.hang_up)
