@@ -40,8 +40,8 @@ class Noise:
     patience: int
 
 
-RUN: Final = Noise(agility=0.6, speed_mps=3.0, share=0.4, floor_m=0.3, unstated_m=1.0, gate=9.0, far_m=15.0, patience=5)
-RIDE: Final = Noise(agility=2.0, speed_mps=8.0, share=0.4, floor_m=0.3, unstated_m=1.0, gate=9.0, far_m=25.0, patience=5)
+RUN: Final = Noise(agility=0.4, speed_mps=3.0, share=0.8, floor_m=0.3, unstated_m=1.0, gate=9.0, far_m=15.0, patience=5)
+RIDE: Final = Noise(agility=3.0, speed_mps=8.0, share=0.8, floor_m=0.3, unstated_m=1.0, gate=9.0, far_m=25.0, patience=5)
 
 
 @dataclass(slots=True)
