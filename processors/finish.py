@@ -39,7 +39,7 @@ class FinishStage:
         if activity is not None and activity.closed:
             tenant, _, athlete = record.key.partition("/")
             index = None if athlete.startswith("@") else self._reference.index(tenant)
-            finished = finish_activity(record.key, inputs.tracks, activity, self._reference.athlete(record.key), index)
+            finished = finish_activity(record.key, inputs.tracks, activity, self._reference.athlete(record.key), index, inputs.uploads)
             outputs.finished.append(FinishedActivity(activity.start_us, finished, batch.first, record.appended_us))
         return outputs
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from broker.errors import StoreError
-from broker.reference import Reference, decode_reference, encode_reference
+from broker.reference import Reference, UploadRef, decode_reference, encode_reference
 from processors.results import Effort, FinalTrack, Lap, Phase, Summary
 
 SCHEMA: Final = """
@@ -85,6 +85,13 @@ def references(db: sqlite3.Connection, tenant: str | None = None, entity: str | 
         yield decode_reference(body, f"stored {kind} {of}/{name}"), version
 
 
+def upload(db: sqlite3.Connection, tenant: str, upload_id: str) -> UploadRef | None:
+    """What is stored of an uploaded file, removed or not."""
+    row = db.execute("SELECT body FROM reference WHERE entity='upload' AND tenant=? AND id=?", (tenant, upload_id)).fetchone()
+    value = decode_reference(row[0], f"stored upload {tenant}/{upload_id}") if row else None
+    return value if isinstance(value, UploadRef) else None
+
+
 # matcher states
 
 
@@ -121,7 +128,9 @@ def put_effort(db: sqlite3.Connection, e: Effort) -> None:
 
 
 def _effort(row: tuple[Any, ...]) -> Effort:
-    name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_bpm, power_w, raw, version, removed = row
+    name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_bpm, power_w, raw, version, removed = (
+        row
+    )
     curve = array("i")
     curve.frombytes(raw)
     return Effort(

@@ -86,8 +86,9 @@ class Runner:
     def _look_up(self) -> None:
         """Read the reference data as committed, and make the stages that use it."""
         self._reference = ReferenceData()
-        for value, _ in references(self._store.db):
-            self._reference.apply(value)
+        for entity in ("athlete", "binding", "segment"):  # uploads are looked up when they are needed: there are too many to hold
+            for value, _ in references(self._store.db, entity=entity):
+                self._reference.apply(value)
         self._stage = LiveStage(self._reference)
         self._finish = FinishStage(self._reference)
         self._book = EffortBook(self._store.db, self._reference)

@@ -15,6 +15,7 @@ from broker.errors import Rejected
 from broker.frames import Clock, Frame, read_frame
 from broker.ids import origin_of
 from broker.logrecord import Kind, LogRecord
+from broker.reference import UploadRef
 from processors.results import Finished, Timed
 from processors.samples import TakenFrame
 from processors.tracks import Track
@@ -118,6 +119,7 @@ class Inputs:
     raw_frames: int = 0
     held: Sequence[tuple[str, int, int]] = ()
     touched: Sequence[tuple[str, int]] = ()
+    uploads: Sequence[UploadRef] = ()  # of the uploaded files in `tracks`
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from processors.results_db import SCHEMA as RESULTS_SCHEMA
 from processors.results_db import attempts_of, put_attempts, touched_by_segment
 from processors.samples import TakenFrame
 from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Wants
-from processors.track_db import decode_layout, pack, raw_frames, read_tracks
+from processors.track_db import decode_layout, pack, raw_frames, read_tracks, uploads_in
 from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_of
 
 SCHEMA_VERSION: Final = 2
@@ -150,7 +150,7 @@ class StateDb:
             new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
             if (new_lo, new_hi) == (lo, hi):
                 tracks = read_tracks(self.db, window.key, lo, hi, reference)
-                return Inputs(tracks, activities, self._raw_count(window.key, lo, hi))
+                return Inputs(tracks, activities, self._raw_count(window.key, lo, hi), uploads=uploads_in(self.db, tracks))
             lo, hi = new_lo, new_hi
 
     def _held(self, origin: str) -> list[tuple[str, int, int]]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from broker.errors import Rejected, StoreError
 from broker.frames import read_frame
 from broker.ids import origin_of
+from broker.reference import UploadRef
+from processors.preference import is_upload
 from processors.reference_data import ReferenceData, attributed
-from processors.results_db import references
+from processors.results_db import references, upload
 from processors.samples import TakenFrame
 from processors.tracks import Track, cut, decode_track, merge, tracks_of, without_repeats
 
@@ -90,6 +92,13 @@ def _stored_tracks(db: sqlite3.Connection, key: str, from_us: int, to_us: int) -
     ]
     found = {layout: cut(track, from_us, to_us) for layout, track in tracks_of(frames, blobs).items()}
     return {layout: track for layout, track in found.items() if len(track)}
+
+
+def uploads_in(db: sqlite3.Connection, tracks: Mapping[int, Track]) -> list[UploadRef]:
+    """What the uploaded files in tracks say of themselves, by id."""
+    origins = {origin for track in tracks.values() for origin, _ in track.sources if is_upload(origin)}
+    found = (upload(db, origin.split("/")[0], origin.rpartition("/")[2]) for origin in sorted(origins))
+    return [ref for ref in found if ref is not None]
 
 
 def bindings_of(db: sqlite3.Connection) -> ReferenceData:
