@@ -24,7 +24,7 @@ from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import SQLITE_TROUBLE, FullPolicy, Lock, SpoolFullError, SpoolSettings
 from gateway.spool_file import SpoolFile
 from gateway.spool_pace import FillRate, Pace, on_memory_card
-from gateway.spool_row import SpoolRow, check_rows, decode_record
+from gateway.spool_row import SpoolRow, decode_record
 from gateway.spool_work import Group, RecentFrames, group_of
 from gateway.spool_writer import Append, Done, OnDone, Writer
 
@@ -136,7 +136,7 @@ class Spool:
             raise ValueError(f"append of {len(rows)} rows: give 1..{self._settings.max_group_rows}")
         if self._closed:
             raise StoreError(f"spool {self._path} is closed", cure="do not append after close")
-        self._writer.append(Append(group_of(check_rows(rows), [row.number for row in rows]), on_done))
+        self._writer.append(Append(group_of(rows), on_done))
 
     def has_taken(self, device: str, boot: int, seq: int) -> bool:
         """Whether a frame with this number was ever appended, also if it left since. The oldest of many numberings are forgotten."""
@@ -156,12 +156,11 @@ class Spool:
                 recent = self._recent.get(n, stop)
                 if recent:
                     size = sum(map(len, recent))
-                    piece = list(zip(range(n, n + len(recent)), recent, strict=True))
+                    piece = zip(range(n, n + len(recent)), recent, strict=True)
                     n += len(recent)
                     if size <= room:  # the way of live rows
-                        rows += piece
+                        rows.extend(piece)  # nothing is left of it for the loop below
                         room -= size
-                        piece.clear()
                 else:
                     piece, n = self._piece(n, stop)
                 for row_n, frame in piece:
@@ -310,10 +309,10 @@ class Spool:
         self._listeners.remove(callback)
 
     def _take(self, first_n: int, group: Group, now_s: float) -> None:
-        last = first_n + len(group.rows) - 1
+        last = first_n + len(group.frames) - 1
         self._owed.add(first_n, last)
         self._end = last + 1
-        self._recent.add(first_n, [frame for _, frame in group.rows], group.size)
+        self._recent.add(first_n, group.frames, group.size)
         self._fill.add(now_s, group.size)
 
     def _drop_reader(self) -> None:

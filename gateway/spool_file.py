@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Final
@@ -210,7 +209,7 @@ class SpoolFile:
                     return self._append_only(link, groups, size)
                 if self.policy == "reject_new" and not any(self._has_room(group.size) for group in groups):
                     link.execute("ROLLBACK")
-                    self.ledger.rejected += sum(len(group.rows) for group in groups)
+                    self.ledger.rejected += sum(len(group.frames) for group in groups)
                     return Committed([None] * len(groups), [])
             rows, ledger = self.rows.copy(), self.ledger.copy()
             if settle:
@@ -222,14 +221,14 @@ class SpoolFile:
             for group in groups:
                 if self._make_room(group, rows, ledger, dropped):
                     firsts.append(ledger.end)
-                    insert_rows(link, ledger.end, group.rows)
-                    self._count_taken(ledger, group.rows)
+                    insert_rows(link, ledger.end, group.records(ledger.end))
+                    self._count_taken(ledger, ledger.end, group)
                     new.append((ledger.end, group))
-                    rows.add(ledger.end, ledger.end + len(group.rows) - 1)
-                    ledger.end += len(group.rows)
+                    rows.add(ledger.end, ledger.end + len(group.frames) - 1)
+                    ledger.end += len(group.frames)
                 else:
                     firsts.append(None)
-                    ledger.rejected += len(group.rows)
+                    ledger.rejected += len(group.frames)
             self._write(ledger, rows)
             self._end(link)
             self.rows, self.ledger = rows, ledger
@@ -241,20 +240,22 @@ class SpoolFile:
             return Committed(firsts, dropped)
 
     def _append_only(self, link: sqlite3.Connection, groups: Sequence[Group], size: int) -> Committed:
-        firsts: list[int | None] = []
-        end = self.ledger.end
+        first = end = self.ledger.end
+        new: list[tuple[int, Group]] = []
+        records: list[bytes] = []
         for group in groups:
-            firsts.append(end)
-            end += len(group.rows)
-        rows = groups[0].rows if len(groups) == 1 else [row for group in groups for row in group.rows]
-        insert_rows(link, self.ledger.end, rows)
+            new.append((end, group))
+            records += group.records(end)
+            end += len(group.frames)
+        insert_rows(link, first, records)
         self._end(link)
-        self._count_taken(self.ledger, rows)
-        self.rows.add(self.ledger.end, end - 1)
+        for at, group in new:
+            self._count_taken(self.ledger, at, group)
+        self.rows.add(first, end - 1)
         self.ledger.end = end
-        self._remember([(first, group) for first, group in zip(firsts, groups, strict=True) if first is not None])
+        self._remember(new)
         self._wal_pages += 3 + size // (PAGE_BYTES - 400)
-        return Committed(firsts, [])
+        return Committed([at for at, _ in new], [])
 
     def _end(self, link: sqlite3.Connection) -> None:
         pages, free = pages_of(link)
@@ -292,7 +293,7 @@ class SpoolFile:
         while not self._has_room(group.size):
             if self.policy != "drop_oldest" or not rows:
                 return False
-            for low, high in rows.lowest(max(64, len(group.rows), len(rows) // 50)):
+            for low, high in rows.lowest(max(64, len(group.frames), len(rows) // 50)):
                 rows.remove(low, high)
                 link.execute("DELETE FROM rows WHERE n BETWEEN ? AND ?", (low, high))
                 ledger.dropped += high - low + 1
@@ -300,11 +301,10 @@ class SpoolFile:
             self._pages, self._free_pages = pages_of(link)
         return True
 
-    def _count_taken(self, ledger: Ledger, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        devices = [device for device, _ in rows]
-        self._recent.add(ledger.end, devices)
-        for device, count in Counter(devices).items():
-            ledger.tally(device.decode()).taken += count
+    def _count_taken(self, ledger: Ledger, first: int, group: Group) -> None:
+        self._recent.add(first, group.devices)
+        for device, count in group.counts.items():
+            ledger.tally(device).taken += count
 
     def _write(self, ledger: Ledger, rows: RangeSet) -> None:
         ledger.serial += 1

@@ -7,7 +7,7 @@ shorter than a page of the database, so SQLite keeps it in one piece and `carve`
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -17,8 +17,8 @@ from broker.frames import MAX_FRAME_BYTES
 ROW_MAGIC: Final = b"\xb7Pr1"
 MAX_DEVICE_BYTES: Final = 255
 MAX_RECORD_BYTES: Final = 17 + MAX_DEVICE_BYTES + MAX_FRAME_BYTES
-_BODY: Final = struct.Struct("<HIHB")  # low 16 and high 32 bits of n, len(frame), len(device)
-_CRC: Final = struct.Struct("<I")
+_BODY: Final = struct.Struct("<IHHB")  # low 32 and high 16 bits of n, len(frame), len(device)
+_MARK: Final = struct.Struct("<4sI")  # magic, crc32 of all after it
 _HEAD_BYTES: Final = 17
 
 
@@ -40,36 +40,29 @@ class StoredRow:
     frame: bytes
 
 
-def check_rows(rows: Sequence[SpoolRow]) -> list[tuple[bytes, bytes]]:
-    """The rows as (device, frame); ValueError when one cannot be stored."""
-    pairs = [(row.device.encode(), row.frame) for row in rows]
-    for device, frame in pairs:
-        if not 0 < len(frame) <= MAX_FRAME_BYTES or not 0 < len(device) <= MAX_DEVICE_BYTES:
-            raise ValueError(f"row of device {device!r} with {len(frame)} bytes: give 1..{MAX_FRAME_BYTES} bytes and a device name")
-    return pairs
-
-
-def encode_records(first_n: int, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[int, bytes]]:
-    """Number and record of consecutive rows; in one loop because this is the hot path (0.6 us a row)."""
-    pack_body, pack_crc = _BODY.pack, _CRC.pack
-    records: list[tuple[int, bytes]] = []
-    n = first_n
-    for device, frame in pairs:
-        body = pack_body(n & 0xFFFF, n >> 16, len(frame), len(device)) + device + frame
-        records.append((n, ROW_MAGIC + pack_crc(crc32(body)) + body))
-        n += 1
+def encode_records(first_n: int, devices: Iterable[bytes], frames: Sequence[bytes]) -> list[bytes]:
+    """The records of consecutive rows from `first_n` on; in one loop because this is the hot path (0.5 us a row)."""
+    pack_body, pack_mark = _BODY.pack, _MARK.pack
+    high, low = first_n >> 32, first_n & 0xFFFFFFFF
+    if low + len(frames) > 1 << 32:  # the upper bits change on the way, once in four billion rows
+        split, names = (1 << 32) - low, list(devices)
+        return encode_records(first_n, names[:split], frames[:split]) + encode_records(first_n + split, names[split:], frames[split:])
+    records: list[bytes] = []
+    for n, device, frame in zip(range(low, low + len(frames)), devices, frames, strict=True):
+        body = pack_body(n, high, len(frame), len(device)) + device + frame
+        records.append(pack_mark(ROW_MAGIC, crc32(body)) + body)
     return records
 
 
 def decode_record(record: bytes) -> StoredRow | None:
     """The row in `record`, None when a byte of it changed."""
-    if len(record) < _HEAD_BYTES or record[:4] != ROW_MAGIC or _CRC.unpack_from(record, 4)[0] != crc32(memoryview(record)[8:]):
+    if len(record) < _HEAD_BYTES or _MARK.unpack_from(record) != (ROW_MAGIC, crc32(memoryview(record)[8:])):
         return None
     low, high, frame_bytes, device_bytes = _BODY.unpack_from(record, 8)
     at = _HEAD_BYTES + device_bytes
     if at + frame_bytes != len(record):
         return None
-    return StoredRow(high << 16 | low, record[_HEAD_BYTES:at].decode(errors="replace"), record[at:])
+    return StoredRow(high << 32 | low, record[_HEAD_BYTES:at].decode(errors="replace"), record[at:])
 
 
 def carve(image: bytes) -> Iterator[tuple[StoredRow, bytes]]:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Final
 
-from gateway.spool_row import decode_record, encode_records
+from gateway.spool_row import SpoolRow, decode_record
 from gateway.spool_taken import Taken, number_of
 from gateway.spool_work import group_of
 
 
-def insert_rows(link: sqlite3.Connection, first: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+def _insert_of(count: int) -> str:
+    """One statement for `count` rows that follow each other, given the first number and the records: half the CPU of one a row."""
+    return "INSERT INTO rows VALUES " + ",".join(f"(?1+{i},?{i + 2})" for i in range(count))
+
+
+_INSERTS: Final = tuple((count, _insert_of(count)) for count in (64, 16, 4, 1))
+
+
+def insert_rows(link: sqlite3.Connection, first: int, records: Sequence[bytes]) -> None:
     """Put rows in under numbers from `first` on."""
-    link.executemany("INSERT INTO rows VALUES (?, ?)", encode_records(first, rows))
+    at = 0
+    for count, statement in _INSERTS:
+        while len(records) - at >= count:
+            link.execute(statement, (first + at, *records[at : at + count]))
+            at += count
 
 
 def pages_of(link: sqlite3.Connection) -> tuple[int, int]:
@@ -37,4 +50,4 @@ def load_taken(link: sqlite3.Connection, taken: Taken) -> None:
         row = decode_record(record) if isinstance(record, bytes) else None
         number = number_of(row.frame) if row is not None else None
         if row is not None and number is not None:
-            taken.add(n, group_of([(row.device.encode(), row.frame)], [number]))
+            taken.add(n, group_of([SpoolRow(row.frame, row.device, number)]))

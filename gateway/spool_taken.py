@@ -28,15 +28,16 @@ MAX_NUMBERINGS: Final = 4_096
 MAX_PARTS: Final = 32  # of one numbering
 _CAP_BYTES_EACH: Final = 4_000  # of the spool's cap: a small spool remembers fewer
 _HEAD: Final = struct.Struct("<4sIH")  # magic, crc32 of the body, len(body)
-_END_KEY: Final = (b"", 0)  # no device has that name
+_END_KEY: Final = ("", 0)  # no device has that name
 _END_SLOT: Final = -1
 Number = tuple[int, int]  # boot, seq
 
 
 @dataclass(slots=True)
 class _Numbering:
+    key: tuple[str, int]  # device, boot
     slot: int
-    last_n: int = 0  # the row that was taken last: the order of forgetting
+    last_n: int = -1  # the row that was taken last: the order of forgetting
     first: int = 0  # the run that grows is `first..last`, empty at first; the others are in `older`
     last: int = -1
     older: RangeSet = field(default_factory=RangeSet)
@@ -71,8 +72,9 @@ class Taken:
         self.forgotten = 0
         self._capacity = capacity
         self._lock = threading.Lock()
-        self._numberings: OrderedDict[tuple[bytes, int], _Numbering] = OrderedDict()
-        self._changed: set[tuple[bytes, int]] = set()
+        self._numberings: OrderedDict[tuple[str, int], _Numbering] = OrderedDict()
+        self._latest: dict[str, _Numbering] = {}  # of each device the one heard last
+        self._changed: set[tuple[str, int]] = set()
 
     def __len__(self) -> int:
         return len(self._numberings)
@@ -80,29 +82,32 @@ class Taken:
     def has(self, device: str, boot: int, seq: int) -> bool:
         """Whether this frame is, or was, in the spool."""
         with self._lock:
-            numbering = self._numberings.get((device.encode(), boot))
+            numbering = self._numberings.get((device, boot))
             return numbering is not None and seq in numbering
 
     def add(self, first_n: int, group: Group) -> None:
-        """The rows of `group`, from `first_n` on, are durable."""
-        touched: dict[tuple[bytes, int], int] = {}
-        numberings = self._numberings
+        """The rows of `group`, from `first_n` on, are durable. Numbers of rows ascend from call to call."""
+        touched: list[_Numbering] = []
+        numberings, latest = self._numberings, self._latest
         n = first_n
         with self._lock:
-            for (device, _), number in zip(group.rows, group.numbers, strict=True):
+            for device, number in zip(group.devices, group.numbers, strict=True):
                 if number is not None:
                     boot, seq = number
-                    key = (device, boot)
-                    numbering = numberings.get(key) or self._new(key)
+                    numbering = latest.get(device)  # half the price of a look-up by (device, boot)
+                    if numbering is None or numbering.key[1] != boot:
+                        numbering = latest[device] = numberings.get((device, boot)) or self._new((device, boot))
                     if seq == numbering.last + 1:  # the way of a device that sends in order
                         numbering.last = seq
                     else:
                         self._jump(numbering, seq)
-                    touched[key] = n
+                    if numbering.last_n < first_n:
+                        touched.append(numbering)
+                    numbering.last_n = n
                 n += 1
-            for key, last_n in touched.items():
-                if (numbering := numberings.get(key)) is not None:  # else forgotten again in this very group
-                    numbering.last_n = last_n
+            for numbering in touched:
+                key = numbering.key
+                if numberings.get(key) is numbering:  # else forgotten again in this very group
                     numberings.move_to_end(key)
                     self._changed.add(key)
 
@@ -113,14 +118,16 @@ class Taken:
             numbering.older.remove(*numbering.older.ranges()[0])
             self.forgotten += 1
 
-    def _new(self, key: tuple[bytes, int]) -> _Numbering:
+    def _new(self, key: tuple[str, int]) -> _Numbering:
         slot = len(self._numberings)
         if slot >= self._capacity:
             old, gone = self._numberings.popitem(last=False)
             self._changed.discard(old)
+            if self._latest.get(old[0]) is gone:
+                del self._latest[old[0]]
             self.forgotten += 1
             slot = gone.slot
-        made = self._numberings[key] = _Numbering(slot)
+        made = self._numberings[key] = _Numbering(key, slot)
         return made
 
     def changed(self, end: int) -> list[tuple[int, bytes]]:
@@ -128,7 +135,7 @@ class Taken:
         if not self._changed:
             return []
         records = [(self._numberings[key].slot, _encode(key, self._numberings[key])) for key in self._changed]
-        return [*records, (_END_SLOT, _encode(_END_KEY, _Numbering(_END_SLOT, end)))]
+        return [*records, (_END_SLOT, _encode(_END_KEY, _Numbering(_END_KEY, _END_SLOT, end)))]
 
     def saved(self) -> None:
         """What `changed` gave is durable."""
@@ -141,7 +148,7 @@ class Taken:
     def restore(self, records: Iterable[bytes]) -> int:
         """Take over records read back: damaged ones are left out, of two of one numbering the younger counts. Rows below the returned
         number are in them."""
-        found: dict[tuple[bytes, int], tuple[int, tuple[Range, ...]]] = {}
+        found: dict[tuple[str, int], tuple[int, tuple[Range, ...]]] = {}
         for record in records:
             decoded = decode_taken(record)
             if decoded is not None:
@@ -158,12 +165,12 @@ class Taken:
         return end
 
 
-def _encode(key: tuple[bytes, int], numbering: _Numbering) -> bytes:
-    body = msgpack.packb((*key, numbering.last_n, numbering.ranges()))
+def _encode(key: tuple[str, int], numbering: _Numbering) -> bytes:
+    body = msgpack.packb((key[0].encode(), key[1], numbering.last_n, numbering.ranges()))
     return _HEAD.pack(TAKEN_MAGIC, crc32(body), len(body)) + body
 
 
-def decode_taken(raw: bytes) -> tuple[tuple[bytes, int], int, tuple[Range, ...]] | None:
+def decode_taken(raw: bytes) -> tuple[tuple[str, int], int, tuple[Range, ...]] | None:
     """((device, boot), last row, ranges) of the record `raw` begins with, None when a byte of it changed."""
     if len(raw) < _HEAD.size or raw[:4] != TAKEN_MAGIC:
         return None
@@ -173,7 +180,7 @@ def decode_taken(raw: bytes) -> tuple[tuple[bytes, int], int, tuple[Range, ...]]
         return None
     fields: Any = msgpack.unpackb(body, use_list=False)
     device, boot, last_n, ranges = fields
-    return (device, boot), last_n, ranges
+    return (device.decode(errors="replace"), boot), last_n, ranges
 
 
 def carve_taken(image: bytes) -> Iterator[bytes]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
+from broker.frames import MAX_FRAME_BYTES
 from gateway.ranges import Range, RangeSet
+from gateway.spool_row import MAX_DEVICE_BYTES, SpoolRow, encode_records
 
 ROW_OVERHEAD_BYTES: Final = 17 + 10  # head of the record, and its cell in the page: pointer, lengths, rowid
 _RECENT_ROWS: Final = 20_000
@@ -16,16 +18,36 @@ _FRAME_OVERHEAD_BYTES: Final = 50  # what Python needs beside the bytes of a fra
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rows of one append as (device, frame), with their numbers; `size` is what they take in the database, in bytes."""
+    """The rows of one append in columns, which is cheaper than an object a row; `size` is what they take in the database, in bytes."""
 
-    rows: Sequence[tuple[bytes, bytes]]
-    numbers: Sequence[tuple[int, int] | None]
+    frames: list[bytes]
+    devices: list[str]
+    numbers: list[tuple[int, int] | None]
+    counts: dict[str, int]  # rows by device
+    names: dict[str, bytes]  # device -> its bytes
     size: int
 
+    def records(self, first_n: int) -> list[bytes]:
+        """The rows as they are stored under numbers from `first_n` on."""
+        return encode_records(first_n, map(self.names.__getitem__, self.devices), self.frames)
 
-def group_of(rows: Sequence[tuple[bytes, bytes]], numbers: Sequence[tuple[int, int] | None]) -> Group:
-    """A group with its size."""
-    return Group(rows, numbers, sum([len(device) + len(frame) for device, frame in rows]) + ROW_OVERHEAD_BYTES * len(rows))
+
+def group_of(rows: Sequence[SpoolRow]) -> Group:
+    """At least one row as a group; ValueError when one of them cannot be stored."""
+    frames = [row.frame for row in rows]
+    devices = [row.device for row in rows]
+    counts = Counter(devices)
+    names = {device: device.encode() for device in counts}
+    sizes = [*map(len, frames)]
+    if not min(sizes) or max(sizes) > MAX_FRAME_BYTES or not all(0 < len(name) <= MAX_DEVICE_BYTES for name in names.values()):
+        _refuse(rows)
+    size = sum(sizes) + sum([len(names[device]) * count for device, count in counts.items()]) + ROW_OVERHEAD_BYTES * len(frames)
+    return Group(frames, devices, [row.number for row in rows], counts, names, size)
+
+
+def _refuse(rows: Sequence[SpoolRow]) -> NoReturn:
+    bad = next(r for r in rows if not 0 < len(r.frame) <= MAX_FRAME_BYTES or not 0 < len(r.device.encode()) <= MAX_DEVICE_BYTES)
+    raise ValueError(f"row of device {bad.device!r} with {len(bad.frame)} bytes: give 1..{MAX_FRAME_BYTES} bytes and a device name")
 
 
 @dataclass(slots=True)
@@ -56,9 +78,9 @@ class RecentDevices:
 
     def __init__(self) -> None:
         self._first = 0
-        self._devices: list[bytes] = []
+        self._devices: list[str] = []
 
-    def add(self, first: int, devices: list[bytes]) -> None:
+    def add(self, first: int, devices: list[str]) -> None:
         """Rows from `first` on are of `devices`; a jump in the numbers forgets what was before."""
         if first != self._first + len(self._devices):
             self._devices.clear()
@@ -73,8 +95,7 @@ class RecentDevices:
         start = max(first, self._first)
         if last >= self._first + len(self._devices) or start > last:
             return last + 1, {}
-        counted = Counter(self._devices[start - self._first : last + 1 - self._first])
-        return start, {device.decode(): rows for device, rows in counted.items()}
+        return start, Counter(self._devices[start - self._first : last + 1 - self._first])
 
 
 class RecentFrames:

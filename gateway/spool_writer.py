@@ -94,7 +94,7 @@ class Writer:
         """Queue rows for the next commit."""
         with self._wake:
             self._appends.append(append)
-            self.waiting_rows += len(append.group.rows)
+            self.waiting_rows += len(append.group.frames)
             if self._idle or self.waiting_rows >= self._settings.max_group_rows:
                 self._wake.notify()
 
@@ -104,9 +104,10 @@ class Writer:
             self._settle.gone.extend(gone)
             self._settle.damaged.extend(damaged)
             self._settle_rows += sum(last - first + 1 for first, last, _ in gone) + len(damaged)
-            if self._settle_due_s is None:
+            first = self._settle_due_s is None  # later ones leave with it: nothing to wake up for
+            if first:
                 self._settle_due_s = time.monotonic() + self._settings.free_after_s
-            if self._idle or self._settle_rows >= self._settings.free_after_rows:
+            if (first and self._idle) or self._settle_rows >= self._settings.free_after_rows:
                 self._wake.notify()
 
     def flush(self, on_flushed: Callable[[], None]) -> None:
@@ -173,7 +174,7 @@ class Writer:
         rows = size = 0
         for append in self._appends:
             group = append.group
-            rows_after, size_after = rows + len(group.rows), size + group.size
+            rows_after, size_after = rows + len(group.frames), size + group.size
             if work.appends and (rows_after > self._settings.max_group_rows or size_after > self._file.group_limit_bytes):
                 break
             work.appends.append(append)
@@ -268,7 +269,7 @@ class Writer:
     def _fail(self, work: _Work, error: StoreError) -> None:
         self._set_alarm(error.message)
         if work.appends:
-            self._file.ledger.rejected += sum(len(append.group.rows) for append in work.appends)
+            self._file.ledger.rejected += sum(len(append.group.frames) for append in work.appends)
             self._report(_failed(work.appends, error))
         with self._wake:
             if work.settle:

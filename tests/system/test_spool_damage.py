@@ -81,7 +81,7 @@ async def check(path: Path, frames: list[bytes], intact: set[int], epoch: int | 
 
 def intact_rows(image: bytes, frames: list[bytes]) -> set[int]:
     """Rows whose bytes still stand somewhere in the files."""
-    return {n for n, record in encode_records(1, [(DEVICE, frame) for frame in frames]) if record in image}
+    return {n for n, record in enumerate(encode_records(1, [DEVICE] * len(frames), frames), 1) if record in image}
 
 
 async def test_database_cut_at_every_byte_of_its_last_record(tmp_path):
@@ -89,7 +89,7 @@ async def test_database_cut_at_every_byte_of_its_last_record(tmp_path):
     path = tmp_path / "spool.db"
     epoch = await write(path, frames)
     whole = path.read_bytes()
-    [(_, record)] = encode_records(len(frames), [(DEVICE, frames[-1])])
+    [record] = encode_records(len(frames), [DEVICE], frames[-1:])
     at = whole.rindex(record)
     for cut in range(at, at + len(record) + 1):
         folder = tmp_path / f"cut-{cut}"
@@ -117,7 +117,7 @@ async def test_wal_cut_at_every_byte_of_its_last_record(tmp_path):
     frames = frames_of(3, 12, (100, 140))
     epoch = await write_unclosed(tmp_path / "spool.db", tmp_path / "torn", frames, group=3)
     base, wal = (tmp_path / "torn" / "spool.db").read_bytes(), (tmp_path / "torn" / "spool.db-wal").read_bytes()
-    [(_, record)] = encode_records(len(frames), [(DEVICE, frames[-1])])
+    [record] = encode_records(len(frames), [DEVICE], frames[-1:])
     at = wal.rindex(record)
     for cut in range(at, at + len(record) + 1):
         folder = tmp_path / f"cut-{cut}"

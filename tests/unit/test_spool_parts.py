@@ -13,8 +13,8 @@ from gateway.ranges import RangeSet
 from gateway.spool_disk import split_cap
 from gateway.spool_ledger import Ledger, carve_epoch, carve_ledgers, decode_ledger, encode_identity, encode_ledger
 from gateway.spool_pace import FillRate, Pace
-from gateway.spool_row import SpoolRow, carve, check_rows, decode_record, encode_records
-from gateway.spool_work import RecentDevices, RecentFrames, Settlement
+from gateway.spool_row import SpoolRow, carve, decode_record, encode_records
+from gateway.spool_work import RecentDevices, RecentFrames, Settlement, group_of
 
 SPANS = st.lists(st.tuples(st.booleans(), st.integers(0, 60), st.integers(0, 12)), max_size=40)
 
@@ -50,18 +50,27 @@ ROWS = st.lists(st.tuples(st.text(min_size=1, max_size=20), st.binary(min_size=1
 
 @given(st.integers(0, (1 << 48) - 20), ROWS, st.binary(max_size=50))
 def test_records_round_trip_and_are_carved_out_of_anything(first, rows, noise):
-    pairs = check_rows([SpoolRow(frame, device) for device, frame in rows])
-    records = encode_records(first, pairs)
-    for (n, record), (device, frame) in zip(records, rows, strict=True):
+    group = group_of([SpoolRow(frame, device) for device, frame in rows])
+    records = group.records(first)
+    assert group.size == sum(map(len, records)) + 10 * len(records)
+    for n, record, (device, frame) in zip(range(first, first + len(rows)), records, rows, strict=True):
         row = decode_record(record)
         assert row is not None
         assert (row.n, row.device, row.frame) == (n, device, frame)
-    image = noise.join([b"", *(record for _, record in records), b""])
-    assert [n for _, n in sorted((row.n, row.n) for row, _ in carve(image))] == [n for n, _ in records]
+    image = noise.join([b"", *records, b""])
+    assert [n for _, n in sorted((row.n, row.n) for row, _ in carve(image))] == [*range(first, first + len(rows))]
+
+
+def test_numbers_that_pass_four_billion_in_the_middle_of_a_group():
+    first = (1 << 32) * 3 - 2
+    records = encode_records(first, [b"a", b"b", b"c", b"d"], [b"0", b"1", b"2", b"3"])
+    rows = [row for row in map(decode_record, records) if row is not None]
+    assert [(row.n, row.device, row.frame) for row in rows] == [(first + i, "abcd"[i], b"%d" % i) for i in range(4)]
+    assert [int.from_bytes(record[8:14], "little") for record in records] == [*range(first, first + 4)]
 
 
 def test_any_flipped_bit_of_a_record_is_noticed():
-    [(_, record)] = encode_records(77, [(b"strap-1", bytes(range(40)))])
+    [record] = encode_records(77, [b"strap-1"], [bytes(range(40))])
     for bit in range(len(record) * 8):
         damaged = bytearray(record)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -71,7 +80,7 @@ def test_any_flipped_bit_of_a_record_is_noticed():
 @pytest.mark.parametrize(("frame", "device"), [(b"", "a"), (b"x" * 1025, "a"), (b"x", ""), (b"x", "d" * 256)])
 def test_rows_that_cannot_be_stored_are_refused(frame, device):
     with pytest.raises(ValueError, match="1024 bytes"):
-        check_rows([SpoolRow(frame, device)])
+        group_of([SpoolRow(b"good", "a"), SpoolRow(frame, device)])
 
 
 def test_ledger_round_trips_and_survives_carving():
@@ -117,15 +126,15 @@ def test_fill_rate_is_that_of_the_last_minutes():
 
 def test_recent_devices_know_what_they_do_not_know():
     recent = RecentDevices()
-    recent.add(10, [b"a", b"b", b"a"])
+    recent.add(10, ["a", "b", "a"])
     assert recent.split(10, 12) == (10, {"a": 2, "b": 1})
     assert recent.split(5, 11) == (10, {"a": 1, "b": 1})
     assert recent.split(1, 4) == (5, {})
     assert recent.split(11, 40) == (41, {})
-    recent.add(100, [b"c"])
+    recent.add(100, ["c"])
     assert recent.split(10, 12)[1] == {}
     for first in range(101, 60_000, 100):
-        recent.add(first, [b"d"] * 100)
+        recent.add(first, ["d"] * 100)
     assert recent.split(59_901, 60_000) == (59_901, {"d": 100})
 
 

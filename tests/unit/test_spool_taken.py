@@ -24,7 +24,7 @@ def row(device: str, boot: int, seq: int, flags: int = SELF_NUMBERED) -> SpoolRo
 
 
 def add(taken: Taken, n: int, *numbers: tuple[str, int, int]) -> None:
-    taken.add(n, group_of([(device.encode(), b"x") for device, _, _ in numbers], [number[1:] for number in numbers]))
+    taken.add(n, group_of([SpoolRow(b"x", device, (boot, seq)) for device, boot, seq in numbers]))
 
 
 NUMBERS = st.tuples(st.sampled_from(("a", "b")), st.sampled_from((0, 7, 2**64 - 1)), st.integers(0, 40))
