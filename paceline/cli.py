@@ -25,6 +25,8 @@ _COMMANDS: Final = {
     "openapi": "paceline.commands.openapi:openapi",
     "simulate": "paceline.commands.simulate:simulate",
     "replay": "paceline.commands.replay:replay",
+    "segments": "paceline.commands.segments:segments",
+    "athletes": "paceline.commands.athletes:athletes",
     "upload": "paceline.commands.upload:upload",
     "tap": "paceline.commands.tap:tap",
     "node": "paceline.commands.node:node",

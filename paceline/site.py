@@ -207,3 +207,8 @@ def running_site(settings: Settings) -> Site:
     token = _read_secrets(settings.data / "secrets" / "secrets.json").get("api:token", "")
     api = found.api.model_copy(update={"token": SecretStr(token)})
     return Site(found.model_copy(update={"data": settings.data, "api": api}))
+
+
+def site_here(settings: Settings) -> Site:
+    """The site of this data folder as it runs or last ran; where none ever did, the one these settings would make."""
+    return running_site(settings) if (settings.data / "site.json").exists() else Site(settings)
