@@ -45,6 +45,7 @@ def finish_activity(
     """Finish `activity` of `subject` from all canonical tracks around it. `uploads` tell sport and laps of uploaded files among them.
 
     When what counts falls into several runs, the one that shares most time with the activity is it. The id comes from the anchor.
+    Laps are those the files marked, when they marked any, else by distance.
     """
     within = {layout: cut(track, activity.start_us, activity.end_us) for layout, track in tracks.items()}
     counted = preferred(within)
@@ -52,7 +53,8 @@ def finish_activity(
     row = _longest(run_tracks(counted, hr_max), activity, hr_max)
     start_us, end_us = int(row[k.START]), int(row[k.LAST_T])
     trace = trace_of(counted, start_us, end_us, hr_max)
-    files = [upload for upload in uploads if upload.origin in trace.counted_origins and not upload.removed]
+    said = {upload.origin: upload for upload in uploads if not upload.removed}
+    files = [said[origin] for origin in trace.counted_origins if origin in said]
     sport = _sport(trace, files)
     trace = _smoothed(trace, sport)
     laps = _laps(trace, sport, files, start_us, end_us)
