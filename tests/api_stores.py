@@ -22,8 +22,9 @@ from processors import results_db
 from processors.api import ApiOptions, Services, create_app
 from processors.api.app import close_app
 from processors.api.opening import open_services
+from processors.live_state import Matching
 from processors.log import SqliteLog
-from processors.matcher import Attempts, Fixes, advance
+from processors.matcher import Fixes, advance
 from processors.results import Effort, FinalTrack, Lap, Phase, Summary, activity_id, effort_id
 from processors.segments import SegmentIndex
 from processors.state_db import StateDb
@@ -61,10 +62,10 @@ def live_row(subject: str, distance_m: float, hr_bpm: int = 150) -> tuple[str, s
 def under_way(ref: SegmentRef) -> bytes:
     """The matcher state of somebody 300 m up the hill after 100 s."""
     index = SegmentIndex.build([ref])
-    state = Attempts()
+    state = Matching(NOW_US - HOUR_US)
     t_us = [NOW_US - 110_000_000 + i * 1_000_000 for i in range(110)]
     lat = [480000000 - 3000 + i * 270 for i in range(110)]
-    advance(state, index, Fixes(t_us, lat, [110000000] * 110, [300] * 110))
+    advance(state.attempts, index, Fixes(t_us, lat, [110000000] * 110, [300] * 110))
     return state.encode()
 
 
