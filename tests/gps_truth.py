@@ -157,12 +157,15 @@ def units_of(east: np.ndarray, north: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def frames_of_rows(
     rows: list[tuple[float, dict[str, float | None]]], *, origin: str = "gym/watch", boot: int = 1, layout: str = "motion.1"
 ) -> list[TakenFrame]:
-    """Frames of 30 samples, none with a gap of a minute in it, from (seconds since `START_US`, SI values)."""
+    """Frames of up to 30 samples and a minute from (seconds since `START_US`, SI values)."""
     made: list[TakenFrame] = []
     of = layout_named(layout)
     device = origin.rpartition("/")[2]
-    cuts = [0, *(i for i in range(1, len(rows)) if rows[i][0] - rows[i - 1][0] > 60), len(rows)]
-    blocks = [rows[at : min(at + 30, end)] for first, end in pairwise(cuts) for at in range(first, end, 30)]
+    blocks: list[list[tuple[float, dict[str, float | None]]]] = []
+    for row in rows:
+        if not blocks or len(blocks[-1]) == 30 or row[0] - blocks[-1][0][0] > 60:
+            blocks.append([])
+        blocks[-1].append(row)
     for seq, block in enumerate(blocks):
         t0_us = round(block[0][0] * 1e6)
         records = b"".join(of.pack({"tick_ms": round((t * 1e6 - t0_us) / 1000), **values}) for t, values in block)
