@@ -148,7 +148,8 @@ def _print_summary(result: DemoResult) -> None:
         f"{figures['duplicated']} counted twice, {figures['refused']} refused, {figures['dead_letters']} dead letters"
     )
     click.echo(
-        f"{figures['samples']} samples, {figures['activities']} activities, {figures['board_changes']} board changes; "
+        f"{figures['samples']} samples, {figures['activities']} activities, {figures['efforts']} efforts, "
+        f"{figures['board_changes']} board changes, {figures['events']} events; "
         f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms, p99 {latency['p99']:.0f} ms"
     )
     for name, times in result.restarts.items():
