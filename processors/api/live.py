@@ -152,6 +152,7 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 else:
                     self._hang_up(scope.get("client"))
+                    await asyncio.wait({gone}, timeout=1.0)
         finally:
             gone.cancel()
 
