@@ -22,7 +22,9 @@ function dialog(title, body, from) {
   const box = $("dialog");
   box.replaceChildren(el("h2", { id: "dialog-title" }, title), body);
   box.onclose = () => from.isConnected && from.focus();
-  box.onclick = (event) => event.target === box && box.close();
+  box.onclick = (event) => {
+    if (event.target === box) box.close(); // a handler that returns false would keep buttons from doing what they are for
+  };
   box.showModal();
   return box;
 }

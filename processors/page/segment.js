@@ -82,7 +82,9 @@ async function history(line, segment, box, from) {
   box.replaceChildren(el("h2", { id: "dialog-title" }, label(line)), note, el("table", {}, el("caption", { class: "quietly" }, "Own efforts on this segment"), body), el("div", { class: "buttons" }, close));
   close.addEventListener("click", () => box.close());
   box.onclose = () => from.isConnected && from.focus();
-  box.onclick = (event) => event.target === box && box.close();
+  box.onclick = (event) => {
+    if (event.target === box) box.close(); // a handler that returns false would keep buttons from doing what they are for
+  };
   box.showModal();
   try {
     const { efforts } = await get(`athletes/${encodeURIComponent(line.athlete)}/efforts`, { segment });
