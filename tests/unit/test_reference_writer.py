@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +14,13 @@ from hypothesis import strategies as st
 from broker.logrecord import Kind
 from broker.nodeconfig import Binding, NodeConfig, parse_node_config
 from broker.reference import BindingRef, SegmentRef, decode_reference
-from processors.api import ApiOptions
+from processors.api import ApiOptions, create_app
+from processors.api.app import close_app
 from processors.api.models import PREFIX
+from processors.api.opening import open_services
 from processors.log import SqliteLog
 from processors.reference_writer import ReferenceWriter, timeline
+from processors.runner import Runner
 from tests.api_stores import HOUR_US, NOW_US, Stores, apply_references, client_of, stores
 
 
@@ -143,3 +148,20 @@ async def test_wrong_bindings_are_refused_with_the_field(body: dict[str, object]
         assert answer.json()["detail"]
         assert answer.json()["cure"]
         assert got.log.end() == 0
+
+
+async def test_a_write_shows_once_the_runner_has_it(tmp_path: Path) -> None:
+    with SqliteLog.open(tmp_path / "log.db") as log:
+        runner = Runner(log, tmp_path / "state.db")
+        running = asyncio.create_task(runner.run())
+        try:
+            with open_services(log, tmp_path / "state.db", tmp_path / "nodes", "gym", nodes=dict, latency=dict) as services:
+                app = create_app(services, ApiOptions("gym"))
+                async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+                    written = await http.put(f"{PREFIX}/athletes/ann", json={"name": "Ann"})
+                    assert written.json() == {"id": "ann", "position": 1, "applied": True}
+                    assert (await http.get(f"{PREFIX}/athletes/ann")).json()["name"] == "Ann"
+                close_app(app)
+        finally:
+            await runner.finish(running, 5.0)
+            runner.close()
