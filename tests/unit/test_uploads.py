@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 from broker.errors import BadInputError, StoreError
 from broker.frames import SELF_NUMBERED, Clock, Frame, decode_frame
 from broker.ids import is_id
-from broker.logrecord import Kind, LogRecord
+from broker.logrecord import Kind, decode_records, encode_records
 from broker.recorded import Identity, frames_of, identity_of, span_of
 from broker.reference import MAX_LAPS, UploadRef, decode_reference, encode_reference
 from device_profiles.files import Point, Recording, decode_recording
 from device_profiles.files.fit_writing import encode_fit
 from device_profiles.files.gpx import encode_gpx
 from device_profiles.files.tcx import encode_tcx
-from processors import uploads
+from processors import upload_file, uploads
 from processors.log import SqliteLog
 from processors.runner import Runner
-from processors.uploads import Upload, Uploads, read_upload, records_of, shown_name, upload_id
+from processors.upload_file import EARLIEST_US, Upload, read_upload, records_of, shown_name, upload_id
+from processors.uploads import Uploads
 from tests.unit.test_files_fuzz import FILES as WRITTEN
 from tests.unit.test_files_fuzz import RIDE, mutated
 from tests.unit.test_gateway_replay import FILES, check_same
@@ -194,7 +195,7 @@ ROUTE = b'<gpx version="1.1"><rte><rtept lat="1" lon="2"/></rte></gpx>'
         (encode_gpx(ride_at(NOW_US + 400_000_000)), "in the future", "clock of the device"),
         (encode_gpx(ride_at(NOW_US - 5_000_000, 600)), "in the future", "clock of the device"),
         (encode_gpx(ride_at(5_000_000)), "dated 1970-01-01 00:00 UTC: the clock of the device was not set", "correct the times"),
-        (encode_gpx(ride_at(uploads.EARLIEST_US - 1_000_000)), "dated 1989-12-31", "correct the times"),
+        (encode_gpx(ride_at(EARLIEST_US - 1_000_000)), "dated 1989-12-31", "correct the times"),
     ],
 )
 def test_what_is_no_activity_is_refused_by_name_reason_and_cure(log: SqliteLog, raw: bytes, reason: str, cure: str) -> None:
@@ -213,7 +214,7 @@ def test_a_platform_whose_clock_was_never_set_proves_no_file_wrong() -> None:
     ("limit", "value", "says"), [("MAX_FILE_BYTES", 100, "bytes, at most 100"), ("MAX_SAMPLES", 9, "10 samples, at most 9")]
 )
 def test_a_file_beyond_a_limit_is_refused(monkeypatch: pytest.MonkeyPatch, limit: str, value: int, says: str) -> None:
-    monkeypatch.setattr(uploads, limit, value)
+    monkeypatch.setattr(upload_file, limit, value)
     with pytest.raises(BadInputError, match=says) as caught:
         read(encode_gpx(ride_at(NOW_US - YEAR_US)))
     assert "split" in caught.value.cure
@@ -303,40 +304,26 @@ async def test_an_event_loop_reads_one_file_at_a_time_and_refuses_what_would_wai
     taken.close()
 
 
-class CountingLog:
-    """Only counts: what a fuzzed file would have appended was encoded and checked already."""
-
-    def __init__(self) -> None:
-        self.records: list[LogRecord] = []
-
-    def append(self, records, dead=()):
-        self.records += records
-        return 1
-
-
 def fuzz(rounds: int, seed: int) -> tuple[int, int]:
     """Files taken and refused of `rounds` mutated ones of each format."""
     rng = random.Random(seed)
-    log = CountingLog()
-    taken = Uploads(log, clock_us=lambda: NOW_US)  # pyright: ignore[reportArgumentType]
     accepted = refused = 0
     for raw in WRITTEN.values():
         for _ in range(rounds):
-            log.records.clear()
-            result = outcome(lambda: taken.accept("gym", "ann", "fuzzed", mutated(raw, rng)))  # noqa: B023 - called at once
-            if isinstance(result, BadInputError):
-                assert result.message.startswith("fuzzed: ")
-                assert result.cure
-                assert not log.records
+            upload = outcome(lambda: read(mutated(raw, rng), "fuzzed"))  # noqa: B023 - called at once
+            if isinstance(upload, BadInputError):
+                assert upload.message.startswith("fuzzed: ")
+                assert upload.cure
                 refused += 1
                 continue
             accepted += 1
-            assert result.known or len(log.records) == result.frames + 1
-            assert uploads.EARLIEST_US <= result.first_us <= result.last_us <= NOW_US + 300_000_000
-            for record in log.records[1:]:
+            assert EARLIEST_US <= upload.ref.first_us <= upload.ref.last_us <= NOW_US + 300_000_000
+            records = decode_records(encode_records(records_of(upload, NOW_US)))
+            assert decode_reference(records[0].body) == upload.ref
+            for record in records[1:]:
                 frame = decode_frame(record.body)
                 assert isinstance(frame, Frame)
-                assert (frame.device, frame.dated) == (result.id, True)
+                assert (frame.device, frame.dated) == (upload.ref.id, True)
     return accepted, refused
 
 
