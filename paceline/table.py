@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -55,9 +56,9 @@ def live_table(seconds: float, snapshot: Mapping[str, Any], url: str, rows: int)
 
 def segment_table(board: Mapping[str, Any], rows: int) -> Table:
     """The board of a segment, at most `rows` lines: times, and how far behind the leader. `~`: may still change."""
-    table = Table(expand=True, box=None, pad_edge=False, header_style="bold", title=str(board["segment_name"]), title_justify="left")
-    for title in ("#", "athlete", "time", "gap"):
-        table.add_column(title, justify="left" if title == "athlete" else "right", no_wrap=True)
+    table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
+    for title in ("#", str(board["segment_name"]), "time", "gap"):
+        table.add_column(escape(title), justify="right" if title in {"#", "time", "gap"} else "left", no_wrap=True)
     for line in board["lines"][:rows]:
         time = ("" if line["phase"] == "final" else "~") + _clock(line["elapsed_ms"])
         gap = f"+{_clock(line['gap_ms'])}" if line["gap_ms"] else ""

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,11 @@ import pytest
 
 from device_profiles.files import read_recording
 from gateway.replay_book import read_pages
-from paceline.verify import read_stored
+from paceline.verify import pending, read_stored
+from processors.log import SqliteLog
+from processors.results_db import finals
+from processors.runner import Runner, replay
+from processors.stores import ReadStore, fingerprint, results_fingerprint
 
 KEYS = [
     "seconds", "frames_sent", "frames_stored", "lost", "duplicated", "refused", "samples", "activities", "efforts", "board_changes", "events",
@@ -105,8 +110,8 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
     own, other = (line.strip() for line in demo.wait_for(r"(paceline node send .*)\nor.*:\n(.*)\n").groups())
 
     page = get(url).decode()
-    assert "<title>Paceline live</title>" in page
-    assert b"EventSource" in get(url + "app.js")
+    assert "<title>Paceline</title>" in page
+    assert b"import" in get(url + "app.js")
     assert b"http://" not in get(url + "style.css") + get(url + "app.js") + page.encode()
     assert json.loads(get(url + "api/health"))["status"] == "ok"
 
@@ -129,7 +134,7 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
     assert figures["frames_sent"] == figures["frames_stored"] >= 6 * 10
     assert figures["samples"] >= figures["frames_stored"]
     assert figures["board_changes"] > 0
-    assert figures["activities"] >= 8  # six members, the rider and the guest
+    assert figures["activities"] == 6 + 3  # six members, the rider, the guest and the strap that nobody owns
 
 
 def test_box_killed_in_the_middle_of_the_ride_stores_exactly_the_file(start: Callable[..., Program], tmp_path: Path) -> None:
@@ -152,6 +157,57 @@ def test_box_killed_in_the_middle_of_the_ride_stores_exactly_the_file(start: Cal
     again = start("demo", "--seconds", "5", "--port", "0", "--data", str(data))
     assert again.process.wait(60) == 2
     assert "holds an earlier run" in again.text()
+
+
+def test_platform_killed_twice_in_the_middle_ends_like_a_replay_of_its_log(start: Callable[..., Program], tmp_path: Path) -> None:
+    data, summary = tmp_path / "data", tmp_path / "summary.json"
+    demo = start("demo", "--seconds", "22", "--athletes", "16", "--port", "0", "--json", str(summary), "--data", str(data))
+    url = demo.wait_for(r"page: (\S+)").group(1)
+    until(lambda: live(url).get("efforts", 0) >= 1, 40, "an effort")
+    os.kill(children(demo.process.pid)["process"], signal.SIGKILL)
+    until(lambda: not live(url)["athletes"], 10, "the platform gone")
+    until(lambda: live(url)["athletes"], 40, "the platform back")
+    os.kill(children(demo.process.pid)["process"], signal.SIGKILL)
+    assert demo.process.wait(120) == 0, demo.text()
+    assert "platform died and was started again 2 times" in demo.text()
+
+    figures = json.loads(summary.read_text())
+    assert (figures["lost"], figures["duplicated"], figures["refused"], figures["dead_letters"]) == (0, 0, 0, 0)
+    assert figures["frames_sent"] == figures["frames_stored"] >= 16 * 20
+    assert figures["activities"] == 16 + 2  # the rider of the file, and the strap that nobody owns
+    assert figures["efforts"] > 0
+    assert figures["events"] > figures["efforts"]
+    assert figures["board_changes"] > figures["efforts"]
+
+    lived, made = data / "platform", tmp_path / "made"
+    made.mkdir()
+    shutil.copy(lived / "log.db", made / "log.db")  # the platform has ended: no -wal beside it
+    with SqliteLog.open(made / "log.db") as log:
+        replay(log, made / "state.db", max_records=97).close()
+    assert pending(lived / "state.db") == 0
+    assert fingerprint(made / "state.db", versions=True) == fingerprint(lived / "state.db", versions=True)
+    assert results_fingerprint(made / "state.db") == results_fingerprint(lived / "state.db")
+    stored = read_stored(made / "state.db")
+    assert stored.efforts == figures["efforts"]  # what the events fold to is in the fingerprint; how many tell it depends on the cut
+
+    ends = [an_hour_later(folder) for folder in (lived, made)]
+    assert ends[0] == ends[1]
+    assert "demo/@strap-1" in stored.samples
+    assert ends[0][1] == figures["activities"]
+
+
+def an_hour_later(folder: Path) -> tuple[str, int]:
+    """Everything closed and finished: the fingerprint of the results and the number of finished activities."""
+    with SqliteLog.open(folder / "log.db") as log:
+        runner = Runner(log, folder / "state.db", clock_us=lambda: time.time_ns() // 1000 + 3_600_000_000)
+        runner.drain()
+        while runner.fire_wakes():
+            runner.drain()
+        runner.close()
+    store = ReadStore(folder / "state.db")
+    count = len(finals(store.db))
+    store.close()
+    return results_fingerprint(folder / "state.db"), count
 
 
 def test_ctrl_c_ends_the_demo_with_its_summary_and_leaves_no_process(start: Callable[..., Program]) -> None:
