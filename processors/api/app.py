@@ -23,8 +23,10 @@ from broker.errors import LinkError, PacelineError
 from processors.api import activity_routes, athlete_routes, class_routes, device_routes, segment_routes
 from processors.api.access import Guard, is_loopback
 from processors.api.board_reads import BoardReads
+from processors.api.kinds import PREFIX
 from processors.api.live import EventStream
-from processors.api.models import PREFIX, Health, LiveState, Problem
+from processors.api.live_models import LiveState
+from processors.api.models import Health, Problem
 from processors.api.problems import KIND, RefusedError, body_of, install, refusal_of
 from processors.api.services import ApiOptions, Feeds, Parts, PartsOf, Reader, Services
 from processors.api.tokens import Access, Tokens

@@ -36,7 +36,7 @@ class LiveView(Protocol):
     """The read side of the stores."""
 
     def snapshot(self, tenant: str) -> dict[str, Any]:
-        """`processors.api.models.LiveState` of a tenant as staff may see it, JSON-ready. Called in a thread."""
+        """`processors.api.live_models.LiveState` of a tenant as staff may see it, JSON-ready. Called in a thread."""
         ...
 
 

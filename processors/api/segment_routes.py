@@ -16,7 +16,7 @@ from broker.ids import check_id
 from broker.reference import SegmentRef
 from device_profiles.errors import FileError
 from device_profiles.files.routes import decode_routes
-from processors.api import models
+from processors.api import kinds, live_models, models
 from processors.api.access import Viewer
 from processors.api.activity_routes import whole_body
 from processors.api.board_reads import DEFAULT_LINES, asked_for, board_around, segment_of
@@ -128,9 +128,9 @@ async def get_around(
     ident: str,
     athlete: str,
     k: Annotated[int, Query(ge=0, le=500)] = 2,
-    sex: models.Sex | None = None,
+    sex: kinds.Sex | None = None,
     age: str | None = None,
-    period: models.Period = "all",
+    period: kinds.Period = "all",
     zone: str | None = None,
 ) -> models.BoardPage:
     """The line of an athlete with `k` above and below it; no lines when he or she is not on that view."""
@@ -151,7 +151,7 @@ async def get_segment_live(parts: PartsOf, viewer: Viewing, ident: str) -> model
         return found if viewer.staff else masked_attempts(found, viewer.known)
 
     found = await parts.reads.run(read)
-    return models.SegmentLive(segment=ident, t_us=now_us, attempts=[models.LiveAttempt(**one) for one in found])
+    return models.SegmentLive(segment=ident, t_us=now_us, attempts=[live_models.LiveAttempt(**one) for one in found])
 
 
 @router.post("/segments/import", status_code=201)
@@ -160,7 +160,7 @@ async def import_segments(
     viewer: Staff,
     request: Request,
     name: Annotated[str, Query(max_length=80)] = "",
-    sport: models.Sport = "any",
+    sport: kinds.Sport = "any",
 ) -> models.SegmentsImported:
     """Make a segment of each line in a GPX, GeoJSON, FIT or TCX file or a text of encoded polylines (the body as it is): all or none.
 

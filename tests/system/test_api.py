@@ -18,7 +18,8 @@ import pytest
 
 from benchmarks.machine import rss_mb_of
 from processors import results_db
-from processors.api.models import PREFIX, LiveState
+from processors.api.kinds import PREFIX
+from processors.api.live_models import LiveState
 from processors.api.tokens import add_token, revoke_token
 from processors.state_db import StateDb
 from tests.api_stores import an_effort, fill, live_row

@@ -11,7 +11,7 @@ import pytest
 from broker.errors import LinkError
 from paceline.supervise import free_port
 from processors.api import ApiOptions, create_app, is_loopback, serve_api
-from processors.api.models import LiveState
+from processors.api.live_models import LiveState
 from tests.api_stores import client_of, stores
 
 PAGE = Path(__file__).parents[2] / "processors" / "page"

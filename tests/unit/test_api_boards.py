@@ -15,7 +15,8 @@ from processors import results_db
 from processors.api import ApiOptions, create_app
 from processors.api.app import Front, close_app
 from processors.api.board_reads import matches
-from processors.api.models import PREFIX, BoardPage
+from processors.api.kinds import PREFIX
+from processors.api.models import BoardPage
 from tests.api_stores import HOUR_US, NOW_US, Stores, an_effort, client_of, segment, stores
 
 BOARD = f"{PREFIX}/segments/hill/board"
@@ -79,7 +80,7 @@ async def test_board_follows_corrections_and_removals(got: Stores) -> None:
 
         change(got, replace(slower, removed=True, version=61))
         assert order(await http.get(BOARD)) == [(1, "ann"), (2, "nicolas")]
-        change(got, an_effort("gym", "nicolas", 200_000, ordinal=3, version=62))
+        change(got, an_effort("gym", "nicolas", 200_000, ordinal=3, version=62, start_us=NOW_US))
         assert order(await http.get(BOARD)) == [(1, "ann"), (1, "nicolas")]
 
 

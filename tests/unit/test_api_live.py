@@ -12,7 +12,7 @@ import pytest
 from broker.errors import StoreError
 from processors.api import live
 from processors.api.live import EventStream, Latest
-from processors.api.models import LiveState
+from processors.api.live_models import LiveState
 from processors.board_moves import KEPT, BoardMoves
 from processors.directory import alias_of
 from processors.results_db import put_events

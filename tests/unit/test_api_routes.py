@@ -13,7 +13,8 @@ from broker.reference import SegmentRef, decode_reference
 from processors import results_db
 from processors.api import ApiOptions
 from processors.api.activity_routes import columns
-from processors.api.models import PREFIX, ActivityDetail, ActivityPage, SegmentDetail, TrackColumns
+from processors.api.kinds import PREFIX
+from processors.api.models import ActivityDetail, ActivityPage, SegmentDetail, TrackColumns
 from processors.live_kernel import NO_POS
 from processors.results import FinalTrack
 from tests.api_stores import HOUR_US, LINE, NOW_US, Stores, add_activity, apply_references, client_of, stores

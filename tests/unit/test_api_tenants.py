@@ -12,7 +12,7 @@ from fastapi import APIRouter
 
 from processors.api import ApiOptions, create_app
 from processors.api.app import close_app
-from processors.api.models import PREFIX
+from processors.api.kinds import PREFIX
 from processors.api.tokens import add_token
 from processors.directory import alias_of
 from processors.results import activity_id

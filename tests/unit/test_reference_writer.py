@@ -16,7 +16,7 @@ from broker.nodeconfig import Binding, NodeConfig, parse_node_config
 from broker.reference import BindingRef, SegmentRef, decode_reference
 from processors.api import ApiOptions, create_app
 from processors.api.app import close_app
-from processors.api.models import PREFIX
+from processors.api.kinds import PREFIX
 from processors.api.opening import open_services
 from processors.log import SqliteLog
 from processors.reference_writer import ReferenceWriter, timeline
