@@ -271,7 +271,7 @@ class LiveStage:
             self._publish(key, run, version, appended_us, outputs, closed=not (current and is_open))
             if current and is_open:
                 ask(row, key, CLOSE, int(row[k.APPENDED]) + CLOSE_AFTER_US, outputs)
-                if int(run[k.START]) not in old:
+                if int(run[k.ANCHOR]) not in {a.anchor_us for a in old.values()}:
                     outputs.begun.append(_begun(key, run, version, appended_us))
         self._take_back(key, old, runs, version, appended_us, outputs)
         if covers_current and runs:
@@ -283,12 +283,13 @@ class LiveStage:
     def _take_back(
         self, key: str, old: dict[int, Activity], runs: list[I64], version: int, appended_us: int, outputs: Outputs
     ) -> None:  # fmt: skip
-        """Activities that are none any more: their frames count for another one, or for somebody else."""
+        """Activities that are none any more: their frames count for another one, or for somebody else. So are ids whose anchor moved."""
         ids = {activity_id(key, int(run[k.ANCHOR])) for run in runs}
-        for start_us in old.keys() - {int(run[k.START]) for run in runs}:
-            gone = old[start_us]
-            outputs.removed.append(gone)
-            outputs.mutations.append(Mutation(live_board(key), key, start_us, version, 0, 0, removed=True))
+        starts = {int(run[k.START]) for run in runs}
+        for start_us, gone in old.items():
+            if start_us not in starts:
+                outputs.removed.append(gone)
+                outputs.mutations.append(Mutation(live_board(key), key, start_us, version, 0, 0, removed=True))
             gone_id = activity_id(key, gone.anchor_us)
             if gone_id not in ids:
                 heirs = [run for run in runs if run[k.START] <= gone.end_us and run[k.LAST_T] >= start_us]

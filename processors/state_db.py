@@ -16,7 +16,7 @@ import numpy as np
 
 from broker.errors import StoreError
 from broker.reference import SegmentRef, decode_reference
-from processors.live_kernel import COLUMNS, GAP_US
+from processors.live_kernel import COLUMNS, GAP_US, HOLD_US
 from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
 from processors.ranges import RangeSet
 from processors.reference_data import ReferenceData
@@ -149,6 +149,7 @@ class StateDb:
             activities = [activity_from(row) for row in found]
             new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
             if (new_lo, new_hi) == (lo, hi):
+                hi += HOLD_US  # samples passed over while another source counted may count once late ones change that
                 tracks = read_tracks(self.db, window.key, lo, hi, reference)
                 return Inputs(tracks, activities, self._raw_count(window.key, lo, hi), uploads=uploads_in(self.db, tracks))
             lo, hi = new_lo, new_hi

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.pairs import PAIRS, replay_pair, segments_of
 from broker.events.envelope import decode_structured
+from broker.frames import encode_frame
 from broker.logrecord import Kind, LogRecord
 from broker.recorded import frames_of, identity_of, span_of
 from broker.reference import SegmentRef, encode_reference
@@ -18,10 +21,14 @@ from gateway.settings import FileReplay
 from paceline.ride import write_ride
 from processors.log import SqliteLog
 from processors.results_db import efforts_of_segment, events, finals
+from processors.runner import Runner
 from processors.state_db import connect
+from processors.stores import fingerprint, results_fingerprint
+from processors.upload_file import read_upload, records_of
 from processors.uploads import Uploads
 from tests.system.stack import TENANT, Stack
 
+LATER_US = 1_800_000_000_000_000
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairs"
 
 
@@ -107,3 +114,47 @@ async def test_a_pair_replayed_through_the_gateway_and_then_uploaded(tmp_path: P
         assert told["paceline.promo.distance.credited.v1"] == 2
     finally:
         db.close()
+
+
+def shuffled(a: Path, b: Path, folder: Path, rng: random.Random | None) -> str:
+    """What results come to when the frames of both recordings and of the upload come in any order, cut and repetition (None: as they were)."""
+    segments = segments_of(a)
+    records: list[LogRecord] = []
+    for name, path in (("a", a), ("b", b)):
+        recording = read_recording(path)
+        subject = f"{TENANT}/{name}"
+        frames = frames_of(recording, identity_of(path.read_bytes()), samples=10, subject=subject, utc_offset_us=span_of(recording)[0])
+        records += [LogRecord(Kind.FRAME, subject, TENANT, "box", 0, encode_frame(f)) for f in frames if f.seq % 10]
+        records += records_of(read_upload(TENANT, name, path.name, path.read_bytes(), LATER_US), 0)
+    if rng is not None:
+        records = [*records, *rng.sample([r for r in records if r.kind == Kind.FRAME], 50)]
+        rng.shuffle(records)
+    now_us = LATER_US
+    folder.mkdir()
+    with SqliteLog.open(folder / "log.db") as log:
+        runner = Runner(log, folder / "state.db", clock_us=lambda: now_us, max_records=rng.choice([7, 100, 4096]) if rng else 4096)
+        refs = [SegmentRef.model_validate({**s.model_dump(), "tenant": TENANT}) for s in segments]
+        log.append([LogRecord(Kind.REFERENCE, TENANT, TENANT, "", now_us, encode_reference(ref)) for ref in refs])
+        at = 0
+        while at < len(records):
+            n = rng.randint(1, 200) if rng else len(records)
+            log.append([replace(r, appended_us=now_us) for r in records[at : at + n]])
+            at += n
+            now_us += rng.choice([0, 0, 4, 700]) * 1_000_000 if rng else 0
+            runner.drain()
+            while runner.fire_wakes():
+                runner.drain()
+        for _ in range(3):
+            now_us += 700_000_000
+            while runner.fire_wakes():
+                runner.drain()
+        runner.close()
+    return results_fingerprint(folder / "state.db") + fingerprint(folder / "state.db")
+
+
+@pytest.mark.parametrize("seeds", [2, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(1200)])])
+def test_any_order_of_recorded_runs_ends_in_the_same_bits(tmp_path: Path, seeds: int) -> None:
+    for number, (a, b) in enumerate([made_pair(tmp_path), *real_pairs()[:1]]):
+        want = shuffled(a, b, tmp_path / f"plain{number}", None)
+        for seed in range(seeds):
+            assert shuffled(a, b, tmp_path / f"{number}-{seed}", random.Random(seed)) == want, (a.name, seed)
