@@ -35,13 +35,16 @@ class SnapshotView:
         nodes: Callable[[], dict[tuple[str, str], NodeState]],
         latency: Callable[[], dict[str, float]],
         dead_letters: Callable[[str], int],
+        site_tenant: str,
     ) -> None:
+        """`site_tenant` runs the site: its board changes are all of them, those of others the changes of their segment boards."""
         self._reads = reads
         self._store = ReadStore(reads.state)
         self._lock = threading.Lock()
         self._nodes = nodes
         self._latency = latency
         self._dead_letters = dead_letters
+        self._site_tenant = site_tenant
         self._moves: dict[str, BoardMoves] = {}
         self._counted: dict[str, tuple[float, dict[str, int]]] = {}
 
@@ -84,7 +87,7 @@ class SnapshotView:
             "frames_sent": sum(sent_of(d) for d in devices),
             "frames_stored": sum(d["stored"] for d in devices),
             "dead_letters": self._dead_letters(tenant),
-            "board_changes": moves.changes,
+            "board_changes": self._store.counters().get("board_changes", 0) if tenant == self._site_tenant else moves.changes,
             "events": moves.events,
             **self._counts(tenant),
             "latency_ms": self._latency(),
