@@ -24,7 +24,7 @@ Nodes = Callable[[], dict[tuple[str, str], NodeState]]
 def open_services(
     log: SqliteLog, state: Path, node_configs: Path, tenant: str, *, nodes: Nodes, latency: Callable[[], dict[str, float]]
 ) -> Generator[Services]:
-    """`tenant` is the site's: what was refused or changed of nobody's in particular is shown to it. StoreError when there is no state file yet."""
+    """`tenant` is the site's: it is shown all that was refused and changed here. StoreError when there is no state file yet."""
     reads = Reads(state)
     store = ReadStore(state)  # of the threads that write, one at a time
     view = SnapshotView(reads, nodes=nodes, latency=latency, dead_letters=lambda of: dead_letters_of(log, of, tenant), site_tenant=tenant)
