@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.errors import StoreError
+from broker.faultpoints import hit
 from broker.reference import UploadRef
 from processors.log import Log
 from processors.upload_file import shown_name
@@ -103,7 +104,9 @@ class Uploads:
             upload = read_apart(tenant, athlete, name, raw, now_us, self._limits)
             known = self._knows(upload.ref)
             if not known:
+                hit("upload.before_append")
                 self._log.append(upload.records)
+                hit("upload.after_append")
                 self._remember(upload.ref)
         finally:
             self._reading.release()

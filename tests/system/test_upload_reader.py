@@ -116,8 +116,8 @@ def test_a_file_beyond_a_limit_of_its_reader_is_refused_by_name(limits: ReaderLi
 
 
 def test_a_file_of_mere_bytes_within_no_memory_is_refused() -> None:
-    with pytest.raises(BadInputError, match=r"my ride\.fit: reading it takes more than 63 MB of memory"):
-        apart(bytes(60_000_000), ReaderLimits(memory_bytes=60 << 20))()
+    with pytest.raises(BadInputError, match=r"my ride\.fit: reading it takes more than 105 MB of memory"):
+        apart(bytes(60_000_000), ReaderLimits(memory_bytes=100 << 20))()
 
 
 def test_a_reader_ends_with_its_parent(long_file: bytes, tmp_path: Path) -> None:
