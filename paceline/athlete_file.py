@@ -180,7 +180,7 @@ def _time_us(value: object) -> int | None:
         if not re.fullmatch(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", value):
             return None
         try:
-            value = datetime.fromisoformat(value)
+            value = datetime.fromisoformat(value.upper())
         except ValueError:
             return None
     if not isinstance(value, datetime) or value.tzinfo is None:
