@@ -167,9 +167,9 @@ class World:
             self._serving = None
 
 
-def athlete_ref(name: str, **more: object) -> AthleteRef:
+def athlete_ref(ident: str, **more: object) -> AthleteRef:
     """Who an athlete is: the id with a capital, unless said otherwise."""
-    return AthleteRef.model_validate({"tenant": TENANT, "id": name, "name": name.capitalize(), **more})
+    return AthleteRef.model_validate({"tenant": TENANT, "id": ident, "name": ident.capitalize(), **more})
 
 
 @contextlib.asynccontextmanager

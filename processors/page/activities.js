@@ -19,8 +19,8 @@ function row(a) {
   return el(
     "tr",
     {},
-    el("th", { scope: "row" }, el("a", { href: link("activity", a.id) }, label(a)), el("small", { class: "state" }, SPORTS[a.sport])),
-    el("td", {}, when(a.start_us)),
+    el("th", { scope: "row" }, el("a", { href: link("activity", a.id) }, label(a)), el("small", { class: "state plain" }, SPORTS[a.sport], el("span", { class: "narrow" }, ` · ${when(a.start_us)}`))),
+    el("td", { class: "wide" }, when(a.start_us)),
     el("td", { class: "n strong" }, distance(a.distance_m)),
     el("td", { class: "n" }, duration(a.moving_ms)),
     el("td", { class: "n wide" }, speedOf(a)),
@@ -32,7 +32,7 @@ function row(a) {
 export function open(main, { query }) {
   const athlete = query.get("athlete") || "";
   const body = el("tbody");
-  const heads = [["Athlete"], ["Start"], ["Distance", "n"], ["Moving", "n"], ["Speed", "n wide"], ["Gain", "n wide"], ["bpm", "n wide"]];
+  const heads = [["Athlete"], ["Start", "wide"], ["Distance", "n"], ["Moving", "n"], ["Speed", "n wide"], ["Gain", "n wide"], ["bpm", "n wide"]];
   const table = el("table", {}, el("caption", { class: "quietly" }, "Activities"), el("thead", {}, el("tr", {}, ...heads.map(([head, of]) => el("th", { scope: "col", class: of }, head)))), body);
   const note = el("p", { class: "empty", role: "status" }, "Looking …");
   const more = el("button", { type: "button", class: "more", hidden: true }, "Show older");

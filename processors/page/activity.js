@@ -12,7 +12,7 @@ export const name = "activity";
 export const title = "Activity";
 
 const POINTS = 1200;
-const PHASES = { provisional: "provisional", settled: "live", final: "" };
+const PHASES = { provisional: "not final", settled: "not final", final: "" };
 
 function figure(caption, value) {
   return el("div", {}, el("dt", {}, caption), el("dd", {}, value));

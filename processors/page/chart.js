@@ -29,7 +29,7 @@ export class Chart {
     this.cursor = svg("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, x1: -9, x2: -9 });
     this.point = svg("circle", { class: "point", r: 5, cx: -9, cy: -9 });
     this.node = svg("svg", { class: `chart ${kind}`, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
-    for (const y of steps(y0, y1, 3)) this.node.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: py(y), y2: py(y) }), svg("text", { class: "tick end", x: LEFT - 7, y: py(y) + 4 }, String(y)));
+    for (const y of steps(y0, y1, 4)) this.node.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: py(y), y2: py(y) }), svg("text", { class: "tick end", x: LEFT - 7, y: py(y) + 4 }, String(y)));
     for (const x of steps(x0, x1, 6)) this.node.append(svg("text", { class: "tick", x: px(x), y: HEIGHT - 6 }, axis(x)));
     for (const piece of this.pieces()) {
       const line = piece.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join("L");

@@ -116,11 +116,13 @@ export class CourseMap {
     g.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     g.clearRect(0, 0, this.width, this.height);
     g.lineJoin = g.lineCap = "round";
-    this.names = [];
     for (const line of this.lines) if (line.kind === "track") this.stroke(g, line.xy, c.track, 3);
     for (const dot of this.dots.values()) this.stroke(g, dot.trail, c.track, 3);
     for (const line of this.lines) if (line.kind === "segment") this.stroke(g, line.xy, c.segment, 5);
-    for (const line of this.lines) if (line.kind === "segment" && line.xy.length > 1) this.gates(g, line, c);
+    const segments = this.lines.filter((line) => line.kind === "segment" && line.xy.length > 1);
+    this.names = [];
+    for (const line of segments) this.gates(g, line, c);
+    for (const line of segments) this.nameStart(g, line, c);
     this.bar(g, c);
     this.moved = true;
   }
@@ -133,8 +135,8 @@ export class CourseMap {
     g.stroke();
   }
 
-  // Start as a ring, finish as a chequered square, the name along the start.
-  gates(g, { xy, name }, c) {
+  // Start as a ring, finish as a chequered square.
+  gates(g, { xy }, c) {
     const [[sx, sy], [ex, ey]] = [xy[0], xy.at(-1)].map(([x, y]) => [this.px(x), this.py(y)]);
     g.lineWidth = 3;
     g.fillStyle = c.panel;
@@ -149,26 +151,42 @@ export class CourseMap {
       g.fillRect(ex - 8 + 4 * i, ey - 8 + 4 * k, 4, 4);
     }
     g.strokeRect(ex - 8, ey - 8, 16, 16);
-    this.write(g, name, sx, Math.max(sy - 12, 16), c, "center");
-    const half = g.measureText(name).width / 2;
-    this.names.push([sx - half, sy - 28, sx + half, sy - 8], [ex - 9, ey - 9, ex + 9, ey + 9]);
+    this.names.push([sx - 8, sy - 8, sx + 8, sy + 8], [ex - 9, ey - 9, ex + 9, ey + 9]);
+  }
+
+  // The name of a segment near its start, where it covers the least.
+  nameStart(g, { xy, name }, c) {
+    this.type(g);
+    const [wide, high] = [g.measureText(name).width, 18];
+    const [sx, sy] = [this.px(xy[0][0]), this.py(xy[0][1])];
+    const spots = [[-wide / 2, -30], [-wide / 2, 12], [14, -9], [-wide - 14, -9], [10, -28], [10, 10], [-wide - 10, -28], [-wide - 10, 10]];
+    const points = this.lines.flatMap((line) => line.xy).map(([x, y]) => [this.px(x), this.py(y)]);
+    let [best, least] = [null, Infinity];
+    for (const [dx, dy] of spots) {
+      const box = [sx + dx, sy + dy, sx + dx + wide, sy + dy + high];
+      const out = box[0] < 4 || box[2] > this.width - 4 || box[1] < 4 || box[3] > this.height - 4;
+      const hit = this.names.filter((t) => box[0] < t[2] && t[0] < box[2] && box[1] < t[3] && t[1] < box[3]).length;
+      const covered = points.filter(([x, y]) => x > box[0] - 6 && x < box[2] + 6 && y > box[1] - 6 && y < box[3] + 6).length;
+      const cost = (out ? 1e6 : 0) + 1000 * hit + covered;
+      if (cost < least) [best, least] = [box, cost];
+    }
+    this.names.push(best);
+    this.write(g, name, best[0], best[3] - 4, c);
   }
 
   type(g) {
     g.font = `600 ${this.width > 1300 ? 17 : 13}px system-ui, sans-serif`;
   }
 
-  write(g, what, x, y, c, align = "left") {
+  write(g, what, x, y, c) {
     this.type(g);
-    g.textAlign = align;
-    const half = g.measureText(what).width / 2;
-    const at = align === "center" ? Math.min(Math.max(x, half + 6), this.width - half - 6) : x;
+    g.textAlign = "left";
     g.lineJoin = "round";
     g.lineWidth = 4;
     g.strokeStyle = c.panel;
     g.fillStyle = c.text;
-    g.strokeText(what, at, y);
-    g.fillText(what, at, y);
+    g.strokeText(what, x, y);
+    g.fillText(what, x, y);
   }
 
   bar(g, c) {

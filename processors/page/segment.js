@@ -15,7 +15,7 @@ const BOARD_EVERY_MS = 1500;
 const SEXES = [["", "Everybody"], ["f", "Women"], ["m", "Men"], ["x", "Other"]];
 const AGES = ["", "U20", "20-24", "25-34", "35-44", "45-54", "55-64", "65-69", "70-74", "75+"];
 const PERIODS = [["all", "All time"], ["week", "This week"], ["today", "Today"]];
-const PHASES = { provisional: "just now", settled: "live", final: "" };
+const PHASES = { provisional: "just now", settled: "", final: "" };
 
 function makeRow(line, pick) {
   const t = { rank: text(), name: text(), phase: text(), time: text(), leader: text(), next: text(), hr: text(), power: text(), day: text() };

@@ -53,7 +53,7 @@ function fillTile(part, a) {
   put(part.t.name, label(a));
   put(part.t.hr, number(a.hr_bpm));
   put(part.t.zone, zone ? `Zone ${zone}` : a.hr_bpm ? "" : "no heart rate");
-  put(part.t.state, quiet ? "no signal" : a.status === "paused" ? "paused" : "");
+  put(part.t.state, quiet ? "no signal" : a.status === "paused" ? "paused" : a.show === "no" && a.name ? "private" : ""); // private: screens do not name him or her
   mark(part.button, "data-zone", zone);
   mark(part.button, "data-quiet", quiet);
   if (part.unknown) return;
