@@ -66,6 +66,12 @@ def get(url: str, **headers: str) -> bytes:
         return response.read()
 
 
+def post(url: str, body: object) -> dict[str, Any]:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
 def live(url: str) -> dict[str, Any]:
     try:
         return json.loads(get(url + "api/live"))
@@ -105,7 +111,7 @@ def children(pid: int) -> dict[str, int]:
 
 def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..., Program], tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
-    demo = start("demo", "--seconds", "14", "--athletes", "6", "--port", "0", "--json", str(summary), "--data", str(tmp_path / "data"))
+    demo = start("demo", "--seconds", "17", "--athletes", "6", "--port", "0", "--json", str(summary), "--data", str(tmp_path / "data"))
     url = demo.wait_for(r"page: (\S+)").group(1)
     own, other = (line.strip() for line in demo.wait_for(r"(paceline node send .*)\nor.*:\n(.*)\n").groups())
 
@@ -123,7 +129,13 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
         subprocess.run(["bash", "-c", other], check=True, timeout=30)
         until(lambda: next(d["stored"] for d in live(url)["devices"] if d["device"] == "you") > before, 15, "the guest's second frame")
 
+    # the strap that nobody owns gets a name and its samples, and is free again after a while
+    until(lambda: any(a["unknown"] and a["device"] == "strap-1" for a in live(url)["athletes"]), 15, "the grey tile")
+    bound = post(url + "api/v1/bindings", {"device": "strap-1", "athlete": "cleo", "name": "Cleo"})
     os.kill(children(demo.process.pid)["gateway"], signal.SIGKILL)
+    until(lambda: "Cleo" in {a["name"] for a in live(url)["athletes"]}, 15, "the strap under its new name")
+    post(f"{url}api/v1/bindings/{bound['id']}/end", None)
+
     assert demo.process.wait(120) == 0, demo.text()
     assert "gateway died and was started again 1 times" in demo.text()
 
@@ -134,7 +146,8 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
     assert figures["frames_sent"] == figures["frames_stored"] >= 6 * 10
     assert figures["samples"] >= figures["frames_stored"]
     assert figures["board_changes"] > 0
-    assert figures["activities"] == 6 + 3  # six members, the rider, the guest and the strap that nobody owns
+    after_her = "demo/@strap-1" in read_stored(tmp_path / "data" / "platform" / "state.db").samples
+    assert figures["activities"] == 6 + 3 + after_her  # six members, the rider, the guest and Cleo; the strap once she has left it
 
 
 def test_box_killed_in_the_middle_of_the_ride_stores_exactly_the_file(start: Callable[..., Program], tmp_path: Path) -> None:
