@@ -142,6 +142,15 @@ def test_a_reader_ends_with_its_parent(long_file: bytes, tmp_path: Path) -> None
         time.sleep(0.05)
 
 
+def test_the_watch_over_the_parent_ends_before_the_interpreter() -> None:
+    """Its alarm has no handler while Python finalises: it must not go off then."""
+    script = "from processors import upload_reader as r\nr._PARENT_S = 0.0005; r.main(1 << 30, 30)"
+    asked = encode_message({"tenant": "gym", "athlete": "ann", "name": "x", "now_us": NOW_US}, FILES["gpx"])
+    done = subprocess.run([sys.executable, "-c", script], input=asked, capture_output=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert found_in(done.stdout, "x", ReaderLimits()).samples > 0
+
+
 def test_a_reader_lets_sigterm_and_ctrl_c_pass(long_file: bytes) -> None:
     done: list[int] = []
     job = threading.Thread(target=lambda: done.append(read_apart("gym", "ann", "x", long_file, NOW_US).samples))
