@@ -55,22 +55,46 @@ class ReadUpload:
     damage: str | None
 
 
-def read_apart(tenant: str, athlete: str, name: str, raw: bytes, now_us: int, limits: ReaderLimits | None = None) -> ReadUpload:
+class Underway:
+    """The reader at work, for another thread that wants it to end."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self.ended = False
+
+    def started(self, child: subprocess.Popen[bytes]) -> None:
+        """A reader was started; it ends at once when `end` came before it."""
+        self._child = child
+        if self.ended:
+            child.kill()
+
+    def end(self) -> None:
+        """End the reader, and those to come."""
+        self.ended = True
+        if self._child is not None:
+            self._child.kill()
+
+
+def read_apart(
+    tenant: str, athlete: str, name: str, raw: bytes, now_us: int, limits: ReaderLimits | None = None, underway: Underway | None = None
+) -> ReadUpload:
     """As `read_upload`, in a child process. Blocks; for one thread at a time, or each of them has a child.
 
     BadInputError refuses the file by name: also when the reader dies of it twice, or needs too much memory or CPU time.
-    StoreError: no reader could be started, or the machine was too busy.
+    StoreError: no reader could be started, the machine was too busy, or `underway` was ended.
     """
-    limits = limits or ReaderLimits()
+    limits, underway = limits or ReaderLimits(), underway or Underway()
     shown = shown_name(name)
     check_size(shown, raw)
     cpu_s = limits.cpu_of(len(raw))
     asked = encode_message({"tenant": tenant, "athlete": athlete, "name": shown, "now_us": now_us}, raw)
     code = 0
     for _ in range(_TRIES):
-        code, answer = _run([str(limits.memory_bytes), str(cpu_s)], asked, cpu_s * limits.wall_share, shown)
+        code, answer = _run([str(limits.memory_bytes), str(cpu_s)], asked, cpu_s * limits.wall_share, shown, underway)
         if code == 0:
             return found_in(answer, shown, limits)
+        if underway.ended:
+            raise StoreError(f"{shown}: not taken, the platform stops", cure="send it again when it runs")
         if code == -signal.SIGXCPU:
             raise BadInputError(f"{shown}: reading it takes more than {cpu_s} CPU-seconds", cure=_SPLIT)
         if code > 0:
@@ -79,7 +103,7 @@ def read_apart(tenant: str, athlete: str, name: str, raw: bytes, now_us: int, li
     raise BadInputError(f"{shown}: reading it ended the reader {_TRIES} times (signal {-code})", cure=_SPLIT)
 
 
-def _run(arguments: list[str], asked: bytes, wall_s: float, shown: str) -> tuple[int, bytes]:
+def _run(arguments: list[str], asked: bytes, wall_s: float, shown: str, underway: Underway) -> tuple[int, bytes]:
     """(exit code, what it said) of a child that was sent `asked`. A timer that kills the child bounds every wait."""
     try:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -96,6 +120,7 @@ def _run(arguments: list[str], asked: bytes, wall_s: float, shown: str) -> tuple
     timer = threading.Timer(wall_s, end)
     timer.daemon = True
     timer.start()
+    underway.started(child)
     try:
         assert child.stdin is not None
         assert child.stdout is not None

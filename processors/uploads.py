@@ -20,7 +20,7 @@ from broker.faultpoints import hit
 from broker.reference import UploadRef
 from processors.log import Log
 from processors.upload_file import shown_name
-from processors.upload_process import ReaderLimits, read_apart
+from processors.upload_process import ReaderLimits, Underway, read_apart
 
 BUSY_S: Final = 120.0
 MAX_WAITING: Final = 4  # files of up to 64 MB in memory
@@ -64,6 +64,7 @@ class Uploads:
         self._find = find
         self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
         self._limits = limits or ReaderLimits()
+        self._underway = Underway()
         self._reading = threading.Lock()
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
@@ -89,7 +90,8 @@ class Uploads:
             job.exception()  # the asker may have gone: its refusal is nobody's news
 
     def close(self) -> None:
-        """Take no more; the file under way is finished."""
+        """Take no more. A file that is still being read is not taken (StoreError); one that is being appended is."""
+        self._underway.end()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def accept(self, tenant: str, athlete: str, name: str, raw: bytes) -> UploadResult:
@@ -101,7 +103,7 @@ class Uploads:
             raise StoreError(f"{shown_name(name)}: not taken, other files are being read", cure="send it again in a few minutes")
         try:
             now_us = self._clock_us()
-            upload = read_apart(tenant, athlete, name, raw, now_us, self._limits)
+            upload = read_apart(tenant, athlete, name, raw, now_us, self._limits, self._underway)
             known = self._knows(upload.ref)
             if not known:
                 hit("upload.before_append")

@@ -98,6 +98,22 @@ def test_a_file_that_kills_its_readers_is_refused_and_the_next_one_is_taken(long
         taken.close()
 
 
+def test_a_platform_that_stops_does_not_wait_for_a_file(long_file: bytes, tmp_path: Path) -> None:
+    with SqliteLog.open(tmp_path / "log.db") as log, ThreadPoolExecutor(1) as pool:
+        taken = Uploads(log, clock_us=lambda: NOW_US)
+        job = pool.submit(taken.accept, "gym", "ann", "my ride.fit", long_file)
+        deadline = time.monotonic() + 30
+        while not readers_of(os.getpid()):
+            assert time.monotonic() < deadline, "no reader was started"
+            time.sleep(0.01)
+        taken.close()
+        with pytest.raises(StoreError, match=r"^my ride\.fit: not taken, the platform stops"):
+            job.result(10)
+        with pytest.raises(StoreError, match="the platform stops"):
+            taken.accept("gym", "ann", "next.fit", long_file)
+        assert log.end() == 0
+
+
 @pytest.mark.parametrize(
     ("limits", "kind", "says"),
     [
