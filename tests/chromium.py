@@ -39,6 +39,7 @@ class Page:
         self.session = session
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self.events = 0  # server-sent ones
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         return await self._browser.call(method, params, self.session)
@@ -69,6 +70,8 @@ class Page:
             self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
+        elif method == "Network.eventSourceMessageReceived":
+            self.events += 1
 
     async def go(self, url: str) -> None:
         await self.call("Page.navigate", url=url)
