@@ -1,7 +1,7 @@
 """The live page in a headless Chromium with 200 athletes who send once a second: the share of one core all its processes take, by view.
 
 The page gets at most four states a second; how many it got stands beside each figure. Chromium draws in software here, so a machine with a
-graphics card needs less. Baseline: the same browser on the health page, which only reads the stream. Aim: below 30 % of a core in every view.
+graphics card needs less. Baseline: the same browser on the health page, which only reads the stream. Aim: below 30 % of a core.
 
     python -m benchmarks.page [ATHLETES] [SECONDS]
 """
