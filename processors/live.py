@@ -23,7 +23,7 @@ from processors import live_kernel as k
 from processors.anchors import anchors_us, uploads_end_us
 from processors.live_changes import concerned_by, take_change, wants_of_change
 from processors.live_kernel import I64
-from processors.live_matching import match_again, match_live, settle_waiting
+from processors.live_matching import first_frames, match_again, match_live, settle_waiting
 from processors.live_state import LiveStates, Numbering
 from processors.live_wakes import (
     CLOSE,
@@ -31,6 +31,8 @@ from processors.live_wakes import (
     REBUILD,
     SETTLE,
     SETTLE_AFTER_US,
+    again_span,
+    again_wake,
     ask,
     awake,
     finish_wake,
@@ -42,7 +44,7 @@ from processors.live_wakes import (
 from processors.reference_data import ReferenceData
 from processors.results import UPLOAD_NODE, activity_id
 from processors.run_kernel import run_frames, run_tracks_with_fixes
-from processors.samples import TakenFrame, samples_of
+from processors.samples import Samples, TakenFrame, samples_of
 from processors.stage import Activity, Batch, Begun, Inputs, Mutation, Numbered, Outputs, TrackWindow, Wants
 
 FOLD_FRAMES: Final = 500  # a rebuild that read this many frames folds them into blobs, so that the next one reads fast
@@ -80,8 +82,11 @@ class LiveStage:
     def wants(self, states: LiveStates, batch: Batch) -> Wants:
         record = batch.records[0]
         if record.kind == Kind.REFERENCE:
-            return wants_of_change(record)
+            return wants_of_change(record, self._reference)
         if record.kind == Kind.WAKE:
+            span = again_span(record.body.decode())
+            if span is not None:
+                return Wants([record.key], window=TrackWindow(record.key, *span))
             row = states.peek(record.key)
             if record.body.decode() == REBUILD and row is not None and is_late(row) and record.appended_us >= rebuild_due(row):
                 return Wants([record.key], window=TrackWindow(record.key, int(row[k.LATE_FROM]), int(row[k.LATE_TO])))
@@ -113,7 +118,7 @@ class LiveStage:
     def _frames(self, states: LiveStates, batch: Batch, outputs: Outputs) -> None:
         kernel_slots: list[int] = []
         kernel_frames: list[TakenFrame] = []
-        positions: list[int] = []
+        at: list[tuple[int, int]] = []
         touched: dict[str, _Touched] = {}
         for position, (record, frame, of) in enumerate(zip(batch.records, batch.frames, batch.numbered, strict=True), batch.first):
             if isinstance(frame, Rejected) or of is None:
@@ -130,10 +135,10 @@ class LiveStage:
                 outputs.unknown_layouts += 1
             if whole and (frame.utc_offset_us is not None or numbering.date_seq is not None):
                 kernel_slots.append(slot)
-                positions.append(position)
+                at.append((position, record.appended_us))
                 kernel_frames.append(taken)
         if kernel_frames:
-            self._run(states, kernel_slots, kernel_frames, positions, touched, outputs)
+            self._run(states, kernel_slots, kernel_frames, at, touched, outputs)
         for key, seen in touched.items():
             self._after(states, key, seen, outputs)
 
@@ -155,8 +160,7 @@ class LiveStage:
         from_us, to_us = frame.t0_us + offset_us, taken.end_us
         subjects = [of.key]
         if bound and numbering.date_seq is not None:
-            counts_for = self._reference.counts_for
-            subjects = list(dict.fromkeys(counts_for(of.key, of.origin, at_us) for at_us in (from_us, to_us)))
+            subjects = self._reference.counting_for(of.key, of.origin, from_us, to_us)
         for subject in subjects:
             self._touch(states, subject, position, record.appended_us, touched)
         for subject in dict.fromkeys([*subjects, of.key, *(b.subject for b in self._reference.bindings(of.origin))]) if spans else ():
@@ -173,15 +177,13 @@ class LiveStage:
         seen = touched.get(key)
         if seen is None:
             slot = states.slot(key)
-            athlete = self._reference.athlete(key)
-            if athlete is not None:
-                states.rows[slot, k.HR_REF] = athlete.hr_max_bpm
+            states.rows[slot, k.HR_REF] = self._reference.hr_max_bpm(key)
             touched[key] = _Touched(slot, position, appended_us, int(states.rows[slot, k.START]))
         else:
             seen.position, seen.appended_us = position, appended_us
 
     def _run(
-        self, states: LiveStates, slots: list[int], frames: list[TakenFrame], positions: list[int], touched: dict[str, _Touched],
+        self, states: LiveStates, slots: list[int], frames: list[TakenFrame], at: list[tuple[int, int]], touched: dict[str, _Touched],
         outputs: Outputs,
     ) -> None:  # fmt: skip
         """The kernel and the matcher over frames in order; publishes what ended on the way."""
@@ -192,20 +194,28 @@ class LiveStage:
         for row in ran.closed:
             key = states.key_of(int(row[k.COLUMNS - 1]))
             seen = touched[key]
-            position = positions[int(row[k.COLUMNS - 2])]
-            if row[k.START] != seen.start_us:
-                outputs.begun.append(_begun(key, row, position, seen.appended_us))
+            position, appended_us = at[int(row[k.COLUMNS - 2])]
+            self._begins(states, samples, slots, {seen.slot: row}, at, touched, outputs)
             seen.start_us = int(row[k.START])
-            self._publish(key, row, position, seen.appended_us, outputs, closed=True)
-        seen_at = {seen.slot: (seen.position, seen.appended_us) for seen in touched.values()}
-        match_live(self._reference, states, slots, samples, ran, seen_at, outputs)
+            self._publish(key, row, position, appended_us, outputs, closed=True)
+        self._begins(states, samples, slots, {slot: states.rows[slot] for slot in set(slots)}, at, touched, outputs)
+        match_live(self._reference, states, slots, samples, ran, at, outputs)
+
+    def _begins(
+        self, states: LiveStates, samples: Samples, slots: list[int], rows: dict[int, I64], at: list[tuple[int, int]],
+        touched: dict[str, _Touched], outputs: Outputs,
+    ) -> None:  # fmt: skip
+        """Tell of activities that were not there before, at the records that began them."""
+        begun = {
+            slot: int(row[k.START]) for slot, row in rows.items() if row[k.START] not in (k.NEVER, touched[states.key_of(slot)].start_us)
+        }
+        for slot, frame in first_frames(samples, slots, begun).items():
+            outputs.begun.append(_begun(states.key_of(slot), rows[slot], *at[frame]))
 
     def _after(self, states: LiveStates, key: str, seen: _Touched, outputs: Outputs) -> None:
         """Publish what a batch made of a subject, and ask for the wakes it needs."""
         row = states.rows[seen.slot]
         if row[k.START] != k.NEVER and row[k.APPENDED] == seen.appended_us:
-            if row[k.START] != seen.start_us:
-                outputs.begun.append(_begun(key, row, seen.position, seen.appended_us))
             self._publish(key, row, seen.position, seen.appended_us, outputs, closed=False)
             ask(row, key, CLOSE, seen.appended_us + CLOSE_AFTER_US, outputs)
             matching = states.matchings.get(key)
@@ -226,16 +236,21 @@ class LiveStage:
 
     def _wake(self, states: LiveStates, batch: Batch, inputs: Inputs, outputs: Outputs) -> None:
         record = batch.records[0]
+        name = record.body.decode()
         row = states.peek(record.key)
+        if row is None and again_span(name) is not None:
+            row = states.rows[states.slot(record.key)]
         if row is None:
             return
-        name = record.body.decode()
         awake(row, name)
-        if name == REBUILD and is_late(row):
+        if again_span(name) is not None:
+            self._rebuild(states, row, batch, inputs, outputs)
+        elif name == REBUILD and is_late(row):
             due = rebuild_due(row)
             if record.appended_us < due:
                 ask(row, record.key, REBUILD, due, outputs)
             else:
+                row[k.LATE_FROM], row[k.LATE_TO] = -k.NEVER, k.NEVER
                 self._rebuild(states, row, batch, inputs, outputs)
         elif name == CLOSE and row[k.START] != k.NEVER:
             due = int(row[k.APPENDED]) + CLOSE_AFTER_US
@@ -251,7 +266,7 @@ class LiveStage:
     def _rebuild(self, states: LiveStates, row: I64, batch: Batch, inputs: Inputs, outputs: Outputs) -> None:
         """Run the touched activities again from their whole tracks; the current one continues from the result."""
         key, appended_us, version = batch.records[0].key, batch.records[0].appended_us, batch.first
-        row[k.LATE_FROM], row[k.LATE_TO] = -k.NEVER, k.NEVER
+        row[k.HR_REF] = self._reference.hr_max_bpm(key)
         if inputs.raw_frames >= FOLD_FRAMES:
             outputs.compact.append(key)
         runs, samples, fixes = run_tracks_with_fixes(inputs.tracks, int(row[k.HR_REF]))
@@ -262,6 +277,10 @@ class LiveStage:
         covers_current = was_current == k.NEVER or was_current in old or (bool(runs) and runs[-1][k.LAST_T] >= row[k.LAST_T])
         is_open = False
         if covers_current:
+            if was_current not in (k.NEVER, *old):  # a later one takes its place
+                self._publish(key, row, version, appended_us, outputs, closed=True)
+            if not runs and inputs.before is not None:
+                outputs.wakes.append(again_wake(key, inputs.before.start_us, inputs.before.end_us, appended_us))
             now = runs[-1] if runs else k.fresh_row()
             row[: k.LATE_FROM] = now[: k.LATE_FROM]
             over = bool(runs) and uploads_end_us(inputs.tracks) >= now[k.LAST_T] - FILE_ENDS_US

@@ -6,7 +6,8 @@ tenants without segments cost one look-up a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,26 +25,47 @@ from processors.stage import LiveEfforts, Outputs
 
 
 def match_live(
-    reference: ReferenceData, states: LiveStates, slots: list[int], samples: Samples, ran: Ran, seen: Mapping[int, tuple[int, int]],
+    reference: ReferenceData, states: LiveStates, slots: list[int], samples: Samples, ran: Ran, at: Sequence[tuple[int, int]],
     outputs: Outputs,
 ) -> None:  # fmt: skip
-    """Advance the matchers of everyone who moved. `seen`: (position, append time) of the last record of a slot in this batch."""
+    """Advance the matchers of everyone who moved, frame by frame. `at`: (position, append time) of the record of each frame.
+
+    So an effort belongs to the record that brought it, whatever else is in the batch, and boards take efforts in the order of the log.
+    """
+    indexes = {slot: _index_of(reference, states.key_of(slot)) for slot in set(slots)}
+    if not any(indexes.values()):
+        return
     found = np.flatnonzero(ran.fixes != k.NEVER)
     if not len(found):
         return
-    slot_of = np.repeat(np.asarray(slots, np.int64), samples.ends - samples.first)[found]
-    order = np.argsort(slot_of, kind="stable")
-    found, slot_of = found[order], slot_of[order]
-    cuts = np.flatnonzero(np.concatenate([[True], (slot_of[1:] != slot_of[:-1]) | (ran.fixes[found[1:]] != ran.fixes[found[:-1]])]))
-    for lo, hi in zip(cuts.tolist(), [*cuts[1:].tolist(), len(found)], strict=True):
-        slot, start_us = int(slot_of[lo]), int(ran.fixes[found[lo]])
-        key = states.key_of(slot)
-        index = _index_of(reference, key)
+    frame_of = np.repeat(np.arange(len(slots)), samples.ends - samples.first)[found]
+    starts = ran.fixes[found]
+    cuts = np.flatnonzero(np.concatenate([[True], (frame_of[1:] != frame_of[:-1]) | (starts[1:] != starts[:-1])]))
+    t_us, lat, lon, accuracy = (c[found].tolist() for c in (samples.t_us, samples.lat, samples.lon, samples.accuracy_cm))
+    bounds: list[int] = [*cuts.tolist(), len(found)]
+    for lo, hi in pairwise(bounds):
+        frame, start_us = int(frame_of[lo]), int(starts[lo])
+        slot = slots[frame]
+        index = indexes[slot]
         if index is None:
             continue
-        timed = advance(states.matching(key, start_us).attempts, index, _fixes(samples, found[lo:hi]))
-        position, appended_us = seen[slot]
-        _say(key, _anchor(states, ran, slot, start_us), timed, position, appended_us, outputs)
+        key = states.key_of(slot)
+        timed = advance(states.matching(key, start_us).attempts, index, Fixes(t_us[lo:hi], lat[lo:hi], lon[lo:hi], accuracy[lo:hi]))
+        if timed:
+            position, appended_us = at[frame]
+            _say(key, _anchor(states, ran, slot, start_us), timed, position, appended_us, outputs)
+
+
+def first_frames(samples: Samples, slots: Sequence[int], begun: Mapping[int, int]) -> dict[int, int]:
+    """The frame in which the activity of each slot (slot -> its start) begins, for those that begin here."""
+    found: dict[int, int] = {}
+    for frame, slot in enumerate(slots):
+        start_us = begun.get(slot)
+        if start_us is not None and slot not in found:
+            times = samples.t_us[samples.first[frame] : samples.ends[frame]]
+            if (times == start_us).any():
+                found[slot] = frame
+    return found
 
 
 def settle_waiting(

@@ -20,8 +20,8 @@ from processors.log import SqliteLog
 from processors.results import Effort, Phase, Summary, activity_id
 from processors.results_db import efforts_of_segment, events, finals
 from processors.runner import Runner, replay
-from processors.stores import fingerprint, results_fingerprint
 from processors.state_db import connect
+from processors.stores import fingerprint, results_fingerprint
 
 US = 1_000_000
 T0_US = 1_790_000_000 * US
@@ -272,11 +272,20 @@ def test_a_segment_added_later_is_matched_in_what_was_ridden_and_removed_again(p
     assert len(platform.efforts("long")) == 1
 
 
-def test_a_replay_of_the_log_gives_the_same_events_with_the_same_ids(platform: Platform, tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_records", [1, 50, 4096])
+def test_a_replay_of_the_log_gives_the_same_events_with_the_same_ids(platform: Platform, tmp_path: Path, max_records: int) -> None:
     platform.refer(*SEGMENTS)
-    for f, node in everything():
-        platform.take([f], node)
+    frames = everything()
+    frames.sort(key=lambda f: f[0].t0_us)
+    for at in range(0, len(frames), 13):
+        for node in ("box", "upload"):
+            platform.take([f for f, of in frames[at : at + 13] if of == node], node)
+        platform.settle(3)
     platform.settle(700)
-    again = replay(platform.log, tmp_path / "again.db", max_records=50)
+    again = replay(platform.log, tmp_path / "again.db", max_records=max_records)
     again.close()
     assert results_fingerprint(tmp_path / "again.db") == platform.fingerprint()
+    db = connect(tmp_path / "again.db", write=False)
+    told = sorted((row.id, row.body) for row in events(db, limit=100_000))
+    db.close()
+    assert told == sorted((e.id, e.body) for e in platform.events())
