@@ -14,13 +14,13 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from processors import run_kernel, trace
 from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
 from processors.bulk_client import BulkSettings
 from processors.control import Control
 from processors.ingest import IngestService
 from processors.log import SqliteLog
-from processors.run_kernel import warm_up
 from processors.runner import Runner
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
     ingest = IngestService(BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value()), log)
     control = Control(settings.node_configs, settings.host, settings.port, settings.control_password)
     page_stop = asyncio.Event()
-    await asyncio.to_thread(warm_up)  # before anything is accepted: the first frame must not wait for a compiler
+    await asyncio.to_thread(run_kernel.warm_up)  # before anything is accepted: the first frame must not wait for a compiler
+    await asyncio.to_thread(trace.warm_up)
     tasks = {
         "ingest": asyncio.create_task(ingest.run()),
         "control": asyncio.create_task(control.run()),

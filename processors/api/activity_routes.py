@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import Annotated, Any, Final
 
@@ -195,8 +194,10 @@ async def upload(parts: PartsOf, viewer: Staff, request: Request, athlete: str, 
     uploads = parts.services.uploads
     if uploads is None:
         raise RefusedError(503, "this API only reads", "ask the one of the platform (`paceline run`)")
+    if uploads.busy:
+        raise RefusedError(503, "other files are being read", "send it again in a minute")
     raw = await whole_body(request, MAX_UPLOAD_BYTES)
-    got = await asyncio.to_thread(uploads.accept, viewer.tenant, local(viewer.subject_of(athlete)), name, raw)
+    got = await uploads.take(viewer.tenant, local(viewer.subject_of(athlete)), name, raw)
     return models.UploadAccepted.model_validate(
         {
             "id": got.id, "athlete": athlete, "format": got.format, "sport": got.sport, "first_us": got.first_us, "last_us": got.last_us,

@@ -33,10 +33,12 @@ def open_services(
         said = {node for (one, node), state in nodes().items() if one == of and any(d.device == device for d in state.devices)}
         return said | {node for node, heard, _ in store.counted(of) if heard == device}
 
+    uploads = Uploads(log, find=lambda of, ident: upload_of(reads.state, of, ident))
     try:
         writer = ReferenceWriter(log, node_configs, standing=lambda of: reads.directory.of(of).bindings.values(), hearing=hearing)
-        yield Services(view, reads, writer, Uploads(log, find=lambda of, ident: upload_of(reads.state, of, ident)), nodes)
+        yield Services(view, reads, writer, uploads, nodes)
     finally:
+        uploads.close()
         reads.close()
         view.close()
         store.close()
