@@ -1,7 +1,7 @@
 """A real Chromium for tests, driven over its DevTools pipe: JSON messages ended by a zero byte on file descriptors 3 and 4, no port, no library.
 
 `open_chromium()` starts one, `browser.page(...)` opens a tab of a size; a page evaluates JavaScript, presses keys, clicks, takes pictures and
-collects what the page complained of (exceptions, console errors, refused requests). It fails with the cure when no Chromium is installed.
+collects what the page complained of (exceptions, console errors, refused requests). One that is not installed is fetched: chromium_package.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from tests.chromium_package import Chromium, find_or_install_chromium
+
 FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-default-browser-check", "--hide-scrollbars",
@@ -208,11 +209,9 @@ class Browser:
 
 
 @contextlib.asynccontextmanager
-async def open_chromium() -> AsyncIterator[Browser]:
-    """A headless Chromium with a profile of its own that is gone afterwards."""
-    binary = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if binary is None:
-        raise FileNotFoundError("no Chromium on this machine: apt-get install chromium")
+async def open_chromium(chromium: Chromium | None = None) -> AsyncIterator[Browser]:
+    """A headless Chromium (the one of `find_or_install_chromium`) with a profile of its own that is gone afterwards."""
+    chosen = chromium or await asyncio.to_thread(find_or_install_chromium)
     profile = tempfile.mkdtemp(prefix="paceline-chromium-")
     in_read, in_write = os.pipe()
     out_read, out_write = os.pipe()
@@ -223,8 +222,8 @@ async def open_chromium() -> AsyncIterator[Browser]:
         os.dup2(high[1], 4)
 
     process = await asyncio.create_subprocess_exec(
-        binary, *FLAGS, f"--user-data-dir={profile}", "about:blank", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL, preexec_fn=pipes, close_fds=False, env={**os.environ, "HOME": profile},
+        chosen.binary, *FLAGS, f"--user-data-dir={profile}", "about:blank", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL, preexec_fn=pipes, close_fds=False, env={**chosen.environment, "HOME": profile},
     )  # fmt: skip
     os.close(in_read)
     os.close(out_write)

@@ -13,6 +13,8 @@ import pytest
 from tests.chromium import Page, open_chromium
 from tests.page_world import US, Athlete, World, athlete_ref, open_world, segment
 
+pytestmark = pytest.mark.timeout(900)  # the first one may have to fetch Chromium
+
 ROWS = "[...document.querySelectorAll('.ranked tbody tr')]"
 BOARD = f"{ROWS}.map((r) => r.querySelector('th button').textContent + ' ' + r.cells[2].textContent)"
 BACK_S = 560  # how long they have been running when the page opens
