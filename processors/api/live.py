@@ -107,6 +107,8 @@ class Latest:
                         await self._take()
             except PacelineError as error:
                 _log.warning("live view of %s: %s", self._tenant, error)
+            except Exception:  # one bad state must not end the streams of a hall
+                _log.exception("live view of %s", self._tenant)
             if self._version != before:
                 self._news.set()
                 self._news = asyncio.Event()

@@ -26,11 +26,11 @@ class Counting:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.broken = False
+        self.broken: Exception | None = None
 
     def snapshot(self, tenant: str) -> dict[str, Any]:
         if self.broken:
-            raise StoreError("gone", cure="wait")
+            raise self.broken
         self.asked += 1
         return {"tenant": tenant, "asked": self.asked, "t_us": 1}
 
@@ -145,15 +145,16 @@ async def test_stream_ends_with_its_token(monkeypatch: pytest.MonkeyPatch) -> No
     assert reader.ended
 
 
-async def test_stream_outlives_a_store_that_fails_for_a_moment() -> None:
+@pytest.mark.parametrize("broken", [StoreError("gone", cure="wait"), KeyError("athletes"), ZeroDivisionError()], ids=repr)
+async def test_stream_outlives_whatever_fails_for_a_moment(broken: Exception, caplog: pytest.LogCaptureFixture) -> None:
     view = Counting()
     latest = Latest(view, "gym", masked)
     reader = Connection()
     task = streaming(latest, reader, [])
     await until(lambda: reader.events)
-    view.broken = True
-    await asyncio.sleep(0.6)
-    view.broken = False
+    view.broken = broken
+    await until(lambda: "live view of gym" in caplog.text)
+    view.broken = None
     had = len(reader.events)
     await until(lambda: len(reader.events) > had)
     latest.close()
