@@ -78,9 +78,10 @@ def _late(st: Any, t: int) -> None:
 
 
 def _accepts(st: Any, t: int, org: int, c_org: int, c_run: int, c_t: int) -> int:
-    """1: the channel takes this sample; 0: another source counts; -1: late. Opens a new run when the source changes.
+    """1: the channel takes this sample; 0: another source counts; -1: late.
 
-    At the very instant a run began the canonical order decides whose it is, so another source's sample there counts as late.
+    A new run begins when the source changes or was silent for long: what another source measured before it may have taken over, so that is
+    late. At the very instant a run began the canonical order decides whose it is, so another source's sample there counts as late too.
     """
     last = st[c_t]
     if last == NEVER:
@@ -88,6 +89,8 @@ def _accepts(st: Any, t: int, org: int, c_org: int, c_run: int, c_t: int) -> int
         st[c_run] = t
         return 1
     if org == st[c_org]:
+        if t - last > HOLD_US:
+            st[c_run] = t
         return 1 if t > last else -1
     if t > last:
         if t - last <= HOLD_US:
@@ -164,11 +167,11 @@ def _fix(st: Any, t: int, lat: int, lon: int, acc: int, cos: Any) -> int:
     return 1
 
 
-def _apply_motion(st: Any, t: int, boot: int, lat: int, lon: int, acc: int, speed: int, dist: int, cos: Any) -> int:
-    """Take a motion sample; 1 when its position is believed."""
+def _apply_motion(st: Any, t: int, same_org: bool, boot: int, lat: int, lon: int, acc: int, speed: int, dist: int, cos: Any) -> int:
+    """Take a motion sample (`same_org`: of the same source as the last one); 1 when its position is believed."""
     fixed = 0
     last_t = st[MV_T]
-    same = last_t != NEVER and boot == st[MV_BOOT] and st[MV_RUN] != t
+    same = last_t != NEVER and boot == st[MV_BOOT] and same_org
     dt = t - last_t if same else 0
     gained = ABSENT
     if same and dist >= 0 and st[DEV_DIST] >= 0:
@@ -225,11 +228,12 @@ def _sample(st: Any, t: int, org: int, boot: int, lat: int, lon: int, acc: int, 
             _apply_hr(st, t, hr)
             took = True
     if speed >= 0 or dist >= 0 or (lat != NO_POS and lon != NO_POS):
+        same_org = st[MV_ORG] == org
         verdict = _accepts(st, t, org, MV_ORG, MV_RUN, MV_T)
         if verdict < 0:
             _late(st, t)
         elif verdict > 0:
-            fixed = _apply_motion(st, t, boot, lat, lon, acc, speed, dist, cos)
+            fixed = _apply_motion(st, t, same_org, boot, lat, lon, acc, speed, dist, cos)
             took = True
     if took:
         if st[START] == NEVER:
