@@ -1,83 +1,91 @@
-"""What a change of reference data does to live states: whose activities are to be run or finished again."""
+"""What a change of reference data does to live states: whose activities are to be run or finished again.
+
+Each stretch of samples that a change touches gets a wake of its own, so no step works on more than one activity, however far back it goes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from broker.logrecord import LogRecord
-from broker.reference import AthleteRef, BindingRef, SegmentRef, decode_reference
+from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef, UploadRef, decode_reference
 from processors import live_kernel as k
 from processors.live_state import LiveStates
-from processors.live_wakes import finish_wake, rebuild_now
-from processors.reference_data import ReferenceData
+from processors.live_wakes import again_wake, finish_wake
+from processors.reference_data import UNKNOWN_HR_MAX_BPM, ReferenceData
 from processors.stage import Inputs, Outputs, Wants
+from processors.summary import DEFAULT_ZONES_BPM
 
 
-def wants_of_change(record: LogRecord) -> Wants:
+def wants_of_change(record: LogRecord, reference: ReferenceData) -> Wants:
     """What must be looked up before a change is taken."""
     value = decode_reference(record.body)
     if isinstance(value, AthleteRef):
-        return Wants([f"{value.tenant}/{value.id}"])
+        subject = f"{value.tenant}/{value.id}"
+        return Wants([subject], history=subject)
     if isinstance(value, SegmentRef):
         return Wants(segment=(value.tenant, value.id))
-    return Wants(origin=value.origin) if isinstance(value, BindingRef) else Wants()
+    if isinstance(value, UploadRef):
+        return Wants(origins=[value.origin])
+    before = reference.binding(value.tenant, value.id)
+    return Wants(origins=sorted({value.origin, value.origin if before is None else before.origin}))
 
 
 def concerned_by(record: LogRecord, inputs: Inputs, reference: ReferenceData) -> list[str]:
     """Whom a change touches, once it is known what it found."""
     value = decode_reference(record.body)
-    if isinstance(value, BindingRef):
-        others = {b.subject for b in reference.bindings(value.origin)}
-        return sorted({key for key, _, _ in inputs.held} | others | {value.subject})
-    return sorted({subject for subject, _ in inputs.touched})
+    if isinstance(value, BindingRef | UploadRef):
+        bound = {b.subject for held in inputs.held for b in reference.bindings(held.origin)}
+        return sorted({held.key for held in inputs.held} | bound | ({value.subject} if inputs.held else set()))
+    return []
 
 
 def take_change(reference: ReferenceData, states: LiveStates, record: LogRecord, inputs: Inputs, outputs: Outputs) -> None:
     """Take a change into `reference` and have what it touches computed again."""
     value = decode_reference(record.body)
     before = reference.apply(value)
+    at_us = record.appended_us
     if isinstance(value, AthleteRef):
-        _athlete(states, value, record.appended_us, outputs)
+        if _counted(before) != _counted(value):
+            outputs.wakes += [again_wake(a.subject, a.start_us, a.end_us, at_us) for a in inputs.activities]
+    elif isinstance(value, SegmentRef):
+        if not isinstance(before, SegmentRef) or _shape(before) != _shape(value):
+            for subject, start_us, closed in inputs.touched:
+                outputs.wakes.append(finish_wake(subject, start_us, at_us) if closed else again_wake(subject, start_us, start_us, at_us))
     elif isinstance(value, BindingRef):
-        _binding(reference, states, [b for b in (before, value) if isinstance(b, BindingRef)], record, inputs, outputs)
-    elif isinstance(value, SegmentRef) and (not isinstance(before, SegmentRef) or _shape(before) != _shape(value)):
-        for subject, start_us in inputs.touched:
-            row = states.peek(subject)
-            if row is not None and row[k.START] == start_us:
-                rebuild_now(row, subject, start_us, int(row[k.LAST_T]), record.appended_us, outputs)
-                states.mark(subject)
-            outputs.wakes.append(finish_wake(subject, start_us, record.appended_us))
+        _binding(reference, states, [b for b in (before, value) if isinstance(b, BindingRef)], at_us, inputs, outputs)
+    else:
+        for key, origin, first_us, last_us in inputs.held:
+            for subject in reference.counting_for(key, origin, first_us, last_us):
+                outputs.wakes.append(again_wake(subject, first_us, last_us, at_us))
 
 
 def _shape(segment: SegmentRef) -> tuple[object, ...]:
     return segment.points, segment.sport, segment.removed
 
 
-def _athlete(states: LiveStates, athlete: AthleteRef, appended_us: int, outputs: Outputs) -> None:
-    """Effort points depend on the highest heart rate: the activity under way is counted again with a new one."""
-    key = f"{athlete.tenant}/{athlete.id}"
-    row = states.peek(key)
-    if row is not None and row[k.HR_REF] != athlete.hr_max_bpm:
-        row[k.HR_REF] = athlete.hr_max_bpm
-        if row[k.START] != k.NEVER:
-            rebuild_now(row, key, int(row[k.START]), int(row[k.LAST_T]), appended_us, outputs)
-        states.mark(key)
+def _counted(athlete: Reference | None) -> tuple[object, ...]:
+    """What effort points and zones depend on."""
+    if not isinstance(athlete, AthleteRef) or athlete.removed:
+        return UNKNOWN_HR_MAX_BPM, DEFAULT_ZONES_BPM
+    return athlete.hr_max_bpm, athlete.zones_bpm
 
 
 def _binding(
-    reference: ReferenceData, states: LiveStates, changed: Sequence[BindingRef], record: LogRecord, inputs: Inputs, outputs: Outputs
+    reference: ReferenceData, states: LiveStates, changed: Sequence[BindingRef], at_us: int, inputs: Inputs, outputs: Outputs
 ) -> None:  # fmt: skip
     """Samples of the device between the old and new bounds count for somebody else now: everyone concerned is run again."""
-    from_us = min(k.NEVER if b.from_us is None else b.from_us for b in changed)
-    to_us = max(-k.NEVER if b.to_us is None else b.to_us for b in changed)
-    spans = [(max(lo, from_us), min(hi, to_us)) for _, lo, hi in inputs.held if lo <= to_us and hi >= from_us]
-    if not spans:
-        return
-    concerned = {key for key, _, _ in inputs.held} | {b.subject for b in (*changed, *reference.bindings(changed[0].origin))}
-    rows = [row for row in map(states.peek, sorted(concerned)) if row is not None]
-    heard_us = max((int(row[k.APPENDED]) for row in rows), default=0)
-    for key in sorted(concerned):
-        row = states.rows[states.slot(key)]
-        row[k.APPENDED] = max(int(row[k.APPENDED]), heard_us)
-        rebuild_now(row, key, min(lo for lo, _ in spans), max(hi for _, hi in spans), record.appended_us, outputs)
-        states.mark(key)
+    for key, origin, first_us, last_us in inputs.held:
+        mine = [b for b in changed if b.origin == origin]
+        lo = max(first_us, min(k.NEVER if b.from_us is None else b.from_us for b in mine))
+        hi = min(last_us, max(-k.NEVER if b.to_us is None else b.to_us for b in mine))
+        if lo > hi:
+            continue
+        concerned = sorted({key, *(b.subject for b in mine), *reference.counting_for(key, origin, lo, hi)})
+        rows = [row for row in map(states.peek, concerned) if row is not None]
+        heard_us = max((int(row[k.APPENDED]) for row in rows), default=0)
+        for subject in concerned:
+            row = states.rows[states.slot(subject)]
+            row[k.APPENDED] = max(int(row[k.APPENDED]), heard_us)
+            states.mark(subject)
+            outputs.wakes.append(again_wake(subject, lo, hi, at_us))

@@ -11,6 +11,7 @@ from processors.stage import Outputs, Wake
 REBUILD: Final = "rebuild"
 CLOSE: Final = "close"
 SETTLE: Final = "settle"
+AGAIN: Final = "rebuild:"  # followed by a span of time: whose activities in it are to be run again
 FINISH: Final = "finish:"  # followed by the start of the activity; for the finish stage
 REBUILD_AFTER_US: Final = 3_000_000  # late frames come in runs: one rebuild when no more have come for this long ...
 REBUILD_WITHIN_US: Final = 60_000_000  # ... but no later than this after the first
@@ -36,6 +37,19 @@ def finish_wake(subject: str, start_us: int, appended_us: int) -> Wake:
     return Wake(subject, f"{FINISH}{start_us}", appended_us)
 
 
+def again_wake(subject: str, from_us: int, to_us: int, appended_us: int) -> Wake:
+    """Have the activities of a subject between two times run again."""
+    return Wake(subject, f"{AGAIN}{from_us}:{to_us}", appended_us)
+
+
+def again_span(name: str) -> tuple[int, int] | None:
+    """The span in the name of such a wake, None for any other."""
+    if not name.startswith(AGAIN):
+        return None
+    from_us, to_us = name.removeprefix(AGAIN).split(":")
+    return int(from_us), int(to_us)
+
+
 def is_late(row: I64) -> bool:
     """Whether late samples wait to be worked in."""
     return bool(row[k.LATE_TO] != k.NEVER)
@@ -59,11 +73,3 @@ def late_came(row: I64, key: str, appended_us: int, outputs: Outputs) -> None:
 def rebuild_due(row: I64) -> int:
     """When the late frames of a subject are to be worked in: once they pause, but within a minute."""
     return min(int(row[k.LATE_AT]) + REBUILD_AFTER_US, int(row[k.LATE_SINCE]) + REBUILD_WITHIN_US)
-
-
-def rebuild_now(row: I64, key: str, from_us: int, to_us: int, appended_us: int, outputs: Outputs) -> None:
-    """Have a subject's activities between two times run again as soon as can be."""
-    late(row, from_us, to_us)
-    row[k.LATE_AT] = row[k.LATE_SINCE] = appended_us - REBUILD_AFTER_US
-    row[k.WAKES] |= _BITS[REBUILD]
-    outputs.wakes.append(Wake(key, REBUILD, appended_us))

@@ -86,7 +86,8 @@ class Wants:
     keys: Sequence[str] = ()
     numbered: Sequence[Numbered] = ()
     window: TrackWindow | None = None
-    origin: str = ""  # an origin whose binding changed: where are samples of it?
+    origins: Sequence[str] = ()  # whose binding changed: where are samples of them?
+    history: str = ""  # a subject: all its activities
     segment: tuple[str, str] | None = None  # (tenant, segment) that changed: whose activities does it touch?
 
 
@@ -109,16 +110,26 @@ class Activity:
     version: int
 
 
+class Held(NamedTuple):
+    """Samples of an origin that are stored under a key; between two of them are never more than a few minutes."""
+
+    key: str
+    origin: str
+    first_us: int
+    last_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What `wants` asked for: canonical tracks by layout, the activities they cover, and how many of the frames are not in blobs yet;
-    (key, first_us, last_us) of stored samples of an origin; (subject, start_us) of activities a segment touches, and who is live."""
+    """What `wants` asked for: canonical tracks by layout, the activities they cover, the last one before them, and how many of the frames
+    are not in blobs yet; where samples of origins are; (subject, start_us, closed) of activities that a segment may touch."""
 
     tracks: dict[int, Track] = field(default_factory=dict[int, Track])
     activities: Sequence[Activity] = ()
     raw_frames: int = 0
-    held: Sequence[tuple[str, int, int]] = ()
-    touched: Sequence[tuple[str, int]] = ()
+    before: Activity | None = None
+    held: Sequence[Held] = ()
+    touched: Sequence[tuple[str, int, bool]] = ()
     uploads: Sequence[UploadRef] = ()  # of the uploaded files in `tracks`
 
 

@@ -24,10 +24,11 @@ from processors.results_db import SCHEMA as RESULTS_SCHEMA
 from processors.results_db import attempts_of, put_attempts, touched_by_segment
 from processors.samples import TakenFrame
 from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Wants
-from processors.track_db import decode_layout, pack, raw_frames, read_tracks, uploads_in
+from processors.track_db import decode_layout, held_of, pack, raw_frames, read_tracks, uploads_in
 from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_of
 
 SCHEMA_VERSION: Final = 2
+NEAR_US: Final = GAP_US + HOLD_US  # activities this near to one another are worked on together: samples between them may join them
 NEAR: Final = 20_000  # in 1e-7 degrees, about 200 m: activities this near to a changed segment are matched again
 MOST_MISSING: Final = 1 << 48  # a jump of seq can leave a gap beyond SQLite's integers
 _SCHEMA: Final = """
@@ -38,6 +39,7 @@ CREATE TABLE numbering (
     subject TEXT, origin TEXT, boot TEXT, node TEXT, device TEXT, frames INTEGER, missing INTEGER, ranges BLOB,
     date_seq TEXT, date_offset_us INTEGER, undated_from_us INTEGER, undated_to_us INTEGER,
     PRIMARY KEY (subject, origin, boot)) WITHOUT ROWID;
+CREATE INDEX numbering_by_origin ON numbering (origin, subject);
 CREATE TABLE raw (id INTEGER PRIMARY KEY, subject TEXT, node TEXT, first_us INTEGER, last_us INTEGER, frames INTEGER, body BLOB);
 CREATE INDEX raw_by_time ON raw (subject, first_us);
 CREATE TABLE undated (id INTEGER PRIMARY KEY, subject TEXT, node TEXT, body BLOB);
@@ -133,8 +135,10 @@ class StateDb:
 
     def inputs(self, wants: Wants, reference: ReferenceData) -> Inputs:
         """What a stage must look up: tracks and activities of a window (it grows to whole activities), whom a change touches."""
-        if wants.origin:
-            return Inputs(held=self._held(wants.origin))
+        if wants.origins:
+            return Inputs(held=[held for origin in wants.origins for held in held_of(self.db, origin)])
+        if wants.history:
+            return Inputs(activities=self.activities(wants.history))
         if wants.segment is not None:
             return Inputs(touched=self._touched(*wants.segment))
         if wants.window is None:
@@ -144,38 +148,34 @@ class StateDb:
         while True:
             found = self.db.execute(
                 f"SELECT {ACTIVITY_COLUMNS} FROM activity WHERE subject=? AND start_us<=? AND end_us>=? ORDER BY start_us",
-                (window.key, hi + GAP_US, lo - GAP_US),
+                (window.key, hi + NEAR_US, lo - NEAR_US),
             ).fetchall()
             activities = [activity_from(row) for row in found]
             new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
             if (new_lo, new_hi) == (lo, hi):
                 hi += HOLD_US  # samples passed over while another source counted may count once late ones change that
                 tracks = read_tracks(self.db, window.key, lo, hi, reference)
-                return Inputs(tracks, activities, self._raw_count(window.key, lo, hi), uploads=uploads_in(self.db, tracks))
+                before = self._before(window.key, lo)
+                return Inputs(tracks, activities, self._raw_count(window.key, lo, hi), before, uploads=uploads_in(self.db, tracks))
             lo, hi = new_lo, new_hi
 
-    def _held(self, origin: str) -> list[tuple[str, int, int]]:
-        """Where samples of an origin may be stored: (key, first_us, last_us)."""
-        found: list[tuple[str, int, int]] = []
-        for (key,) in self.db.execute("SELECT DISTINCT subject FROM numbering WHERE origin=? ORDER BY subject", (origin,)).fetchall():
-            query = "SELECT min(first_us), max(last_us) FROM (SELECT first_us, last_us FROM raw WHERE subject=? UNION ALL "
-            query += "SELECT first_us, last_us FROM track WHERE subject=?)"
-            first_us, last_us = self.db.execute(query, (key, key)).fetchone()
-            if first_us is not None:
-                found.append((key, first_us, last_us))
-        return found
+    def _before(self, subject: str, t_us: int) -> Activity | None:
+        """The last activity of a subject that began before a time."""
+        query = f"SELECT {ACTIVITY_COLUMNS} FROM activity WHERE subject=? AND start_us<? ORDER BY start_us DESC LIMIT 1"
+        row = self.db.execute(query, (subject, t_us)).fetchone()
+        return activity_from(row) if row else None
 
-    def _touched(self, tenant: str, segment: str) -> list[tuple[str, int]]:
-        """(subject, start) of finished activities that a segment may touch, and of all that are under way."""
+    def _touched(self, tenant: str, segment: str) -> list[tuple[str, int, bool]]:
+        """(subject, start, closed) of finished activities that a segment may touch, and of all that are under way."""
         row = self.db.execute("SELECT body FROM reference WHERE entity='segment' AND tenant=? AND id=?", (tenant, segment)).fetchone()
         value = decode_reference(row[0]) if row else None
         box = None
         if isinstance(value, SegmentRef) and value.points and not value.removed:
             lats, lons = [lat for lat, _ in value.points], [lon for _, lon in value.points]
             box = (min(lats) - NEAR, min(lons) - 4 * NEAR, max(lats) + NEAR, max(lons) + 4 * NEAR)
-        found = set(touched_by_segment(self.db, tenant, segment, box))
+        found = {(subject, start_us, True) for subject, start_us in touched_by_segment(self.db, tenant, segment, box)}
         under_way = "SELECT subject, start_us FROM activity WHERE closed=0 AND subject >= ? AND subject < ?"
-        found.update(self.db.execute(under_way, (f"{tenant}/", f"{tenant}0")))
+        found.update((subject, start_us, False) for subject, start_us in self.db.execute(under_way, (f"{tenant}/", f"{tenant}0")))
         return sorted(found)
 
     def _raw_count(self, subject: str, lo: int, hi: int) -> int:

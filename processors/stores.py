@@ -96,7 +96,8 @@ class ReadStore:
 
     def pending(self) -> int:
         """Wakes asked for by late frames and by activities to be finished, and not yet handled."""
-        return self._db.execute("SELECT count(*) FROM wake WHERE name='rebuild' OR name LIKE 'finish:%'").fetchone()[0]
+        query = "SELECT count(*) FROM wake WHERE name='rebuild' OR name LIKE 'rebuild:%' OR name LIKE 'finish:%'"
+        return self._db.execute(query).fetchone()[0]
 
     def frames(self) -> Iterator[tuple[str, int, int, str, bytes]]:
         """Every counted frame that is still kept as a frame: (origin, boot, seq, subject, records). For exact comparisons with a truth."""

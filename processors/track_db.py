@@ -9,19 +9,26 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
+
+import numpy as np
 
 from broker.errors import Rejected, StoreError
 from broker.frames import read_frame
 from broker.ids import origin_of
 from broker.reference import UploadRef
+from processors.live_kernel import GAP_US, I64
 from processors.preference import is_upload
 from processors.reference_data import ReferenceData, attributed
 from processors.results_db import references, upload
 from processors.samples import TakenFrame
+from processors.stage import Held
 from processors.tracks import Track, cut, decode_track, merge, tracks_of, without_repeats
 
 _LEN: Final = struct.Struct("<H")
+FOREVER_US: Final = 1 << 62
+HELD_GAP_US: Final = GAP_US
 
 
 def pack(frames: Sequence[TakenFrame]) -> bytes:
@@ -94,6 +101,39 @@ def _stored_tracks(db: sqlite3.Connection, key: str, from_us: int, to_us: int) -
     return {layout: track for layout, track in found.items() if len(track)}
 
 
+def held_of(db: sqlite3.Connection, origin: str) -> list[Held]:
+    """Where samples of an origin are stored, dated ones: each stretch of them without a long gap by itself."""
+    keys = db.execute("SELECT DISTINCT subject FROM numbering WHERE origin=? ORDER BY subject", (origin,)).fetchall()
+    found: list[Held] = []
+    for (key,) in keys:
+        spans: list[tuple[int, int]] = []
+        for (body,) in db.execute("SELECT blob FROM track WHERE subject=?", (key,)):
+            track = decode_track(body, f"track of {key}")
+            mine = track.t_us[np.isin(track.source, [n for n, (name, _) in enumerate(track.sources) if name == origin])]
+            spans += _stretches(mine)
+        frames = [*raw_frames(db, key, -FOREVER_US, FOREVER_US), *_undated_frames(db, key)]
+        spans += [(f.frame.t0_us + f.offset_us, f.end_us) for f in frames if f.origin == origin]
+        found += [Held(key, origin, lo, hi) for lo, hi in _joined(spans)]
+    return found
+
+
+def _stretches(t_us: I64) -> list[tuple[int, int]]:
+    """First and last time of each stretch of sorted times."""
+    cuts: list[int] = (np.flatnonzero(np.diff(t_us) > HELD_GAP_US) + 1).tolist()
+    bounds = [0, *cuts, len(t_us)]
+    return [(int(t_us[lo]), int(t_us[hi - 1])) for lo, hi in pairwise(bounds) if lo < hi]
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    made: list[tuple[int, int]] = []
+    for lo, hi in sorted(spans):
+        if made and lo - made[-1][1] <= HELD_GAP_US:
+            made[-1] = made[-1][0], max(made[-1][1], hi)
+        else:
+            made.append((lo, hi))
+    return made
+
+
 def uploads_in(db: sqlite3.Connection, tracks: Mapping[int, Track]) -> list[UploadRef]:
     """What the uploaded files in tracks say of themselves, by id."""
     origins = {origin for track in tracks.values() for origin, _ in track.sources if is_upload(origin)}
@@ -119,6 +159,6 @@ def stored_under(db: sqlite3.Connection, subject: str, reference: ReferenceData)
 
 def read_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
     """Every frame of a subject that is still kept as a frame: dated ones not yet folded into a blob, and all undated ones."""
-    yield from raw_frames(db, subject, -(1 << 62), 1 << 62)
+    yield from raw_frames(db, subject, -FOREVER_US, FOREVER_US)
     for node, body in db.execute("SELECT node, body FROM undated WHERE subject=? ORDER BY id", (subject,)):
         yield from _unpack(subject, node, body)
