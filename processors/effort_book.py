@@ -63,6 +63,8 @@ class EffortBook:
 
     def _begun(self, begun: Begun) -> None:
         if _nobody(begun.subject):
+            if begun.over:
+                drop_final(self._db, begun.activity)
             return
         if not begun.over:
             ordinal = self._ordinal(begun.version)
