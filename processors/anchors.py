@@ -22,10 +22,11 @@ def anchors_us(tracks: Mapping[int, Track], runs: Sequence[I64]) -> list[int]:
     if not has_uploads(tracks):
         return [int(run[k.START]) for run in runs]
     alone = run_tracks(live_part(tracks), int(k.fresh_row()[k.HR_REF]))
-    return [
-        next((int(live[k.START]) for live in alone if live[k.START] <= run[k.LAST_T] and live[k.LAST_T] >= run[k.START]), int(run[k.START]))
-        for run in runs
-    ]
+    found: list[int] = []
+    for run in runs:  # what the file divides is one live run: its first part keeps the anchor
+        over = (int(live[k.START]) for live in alone if live[k.START] <= run[k.LAST_T] and live[k.LAST_T] >= run[k.START])
+        found.append(next((at_us for at_us in over if at_us not in found), int(run[k.START])))
+    return found
 
 
 def uploads_end_us(tracks: Mapping[int, Track]) -> int:
