@@ -43,6 +43,7 @@ def concerned_by(record: LogRecord, inputs: Inputs, reference: ReferenceData) ->
 def take_change(reference: ReferenceData, states: LiveStates, record: LogRecord, inputs: Inputs, outputs: Outputs) -> None:
     """Take a change into `reference` and have what it touches computed again."""
     value = decode_reference(record.body)
+    counted_for = [reference.counting_for(*held) for held in inputs.held]
     before = reference.apply(value)
     at_us = record.appended_us
     if isinstance(value, AthleteRef):
@@ -53,7 +54,7 @@ def take_change(reference: ReferenceData, states: LiveStates, record: LogRecord,
             for subject, start_us, closed in inputs.touched:
                 outputs.wakes.append(finish_wake(subject, start_us, at_us) if closed else again_wake(subject, start_us, start_us, at_us))
     elif isinstance(value, BindingRef):
-        _binding(reference, states, [b for b in (before, value) if isinstance(b, BindingRef)], at_us, inputs, outputs)
+        _binding(reference, states, [b for b in (before, value) if isinstance(b, BindingRef)], at_us, inputs, counted_for, outputs)
     else:
         for key, origin, first_us, last_us in inputs.held:
             for subject in reference.counting_for(key, origin, first_us, last_us):
@@ -72,16 +73,17 @@ def _counted(athlete: Reference | None) -> tuple[object, ...]:
 
 
 def _binding(
-    reference: ReferenceData, states: LiveStates, changed: Sequence[BindingRef], at_us: int, inputs: Inputs, outputs: Outputs
+    reference: ReferenceData, states: LiveStates, changed: Sequence[BindingRef], at_us: int, inputs: Inputs,
+    counted_for: Sequence[Sequence[str]], outputs: Outputs,
 ) -> None:  # fmt: skip
-    """Samples of the device between the old and new bounds count for somebody else now: everyone concerned is run again."""
-    for key, origin, first_us, last_us in inputs.held:
+    """Samples of the device between the old and new bounds count for somebody else now: everyone they counted or count for is run again."""
+    for (key, origin, first_us, last_us), losing in zip(inputs.held, counted_for, strict=True):
         mine = [b for b in changed if b.origin == origin]
         lo = max(first_us, min(k.NEVER if b.from_us is None else b.from_us for b in mine))
         hi = min(last_us, max(-k.NEVER if b.to_us is None else b.to_us for b in mine))
         if lo > hi:
             continue
-        concerned = sorted({key, *(b.subject for b in mine), *reference.counting_for(key, origin, lo, hi)})
+        concerned = sorted({*losing, *reference.counting_for(key, origin, lo, hi)})
         rows = [row for row in map(states.peek, concerned) if row is not None]
         heard_us = max((int(row[k.APPENDED]) for row in rows), default=0)
         for subject in concerned:
