@@ -120,6 +120,11 @@ class Demo:
         api = self.site.settings.api
         return f"http://{api.host}:{api.port}/"
 
+    @property
+    def screen_url(self) -> str:
+        """The live page as everybody may see it: for a TV."""
+        return f"{self.url}?as=screen"
+
     async def open(self) -> None:
         """Start the parts and let the gym in. PacelineError when one does not come up."""
         with open_book(self.site, TENANT) as book:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -160,11 +162,41 @@ def stores(folder: Path, *tenants: str) -> Generator[Stores]:
     state.close()
 
 
+class _Transport(httpx.ASGITransport):
+    """An event stream is answered with its first events; then the reader leaves."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/live/stream"):
+            return await super().handle_async_request(request)
+        status, body, gone, asked = 0, b"", asyncio.Event(), iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive() -> dict[str, Any]:
+            for message in asked:
+                return message
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            nonlocal status, body
+            status = message.get("status", status)
+            body += message.get("body", b"")
+            if b"data: " in body:
+                gone.set()
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": request.method, "scheme": "http", "path": request.url.path,
+            "raw_path": request.url.raw_path, "query_string": request.url.query, "root_path": "", "client": ("127.0.0.1", 9),
+            "server": (request.url.host, request.url.port), "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        }  # fmt: skip
+        await asyncio.wait_for(self.app(scope, receive, send), 30)
+        return httpx.Response(status, content=body)
+
+
 @contextmanager
 def client_of(got: Stores, options: ApiOptions, asked_as: str = "127.0.0.1:8800") -> Generator[httpx.AsyncClient]:
     app = create_app(got.services, options)
     try:
-        yield httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{asked_as}")
+        yield httpx.AsyncClient(transport=_Transport(app), base_url=f"http://{asked_as}")
     finally:
         close_app(app)
 

@@ -137,7 +137,8 @@ def _invitation(running: Demo) -> str:
     from paceline.demo import publish_line
 
     own, other = publish_line(running)
-    return f"page: {running.url}\n\nOne more athlete appears with this line:\n  {own}\nor, with mosquitto's tools:\n  {other}\n"
+    addresses = f"page: {running.url}\nscreen for everybody (a TV; hides who does not want to be named): {running.screen_url}"
+    return f"{addresses}\n\nOne more athlete appears with this line:\n  {own}\nor, with mosquitto's tools:\n  {other}\n"
 
 
 def _print_summary(result: DemoResult) -> None:

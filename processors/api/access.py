@@ -1,7 +1,8 @@
 """Who asks: the token of a request, or this machine itself.
 
 A loopback listener asked by a loopback name without a token is staff of the site's tenant; a page of another site that makes a browser on
-this machine write is refused by its `Origin`. A token that is given must be right, also on loopback.
+this machine write is refused by its `Origin`. A token that is given must be right, also on loopback. Whoever they are, readers may ask
+`?as=screen`: they then see and may do what a screen may, no more.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ class Guard:
         self._tokens = tokens
 
     def access(self, scope: Any) -> Access:
-        """RefusedError (401) for nobody we know; (403) for a write that another site's page asks for."""
+        """RefusedError: 401 for nobody we know, 403 for a write that another site's page asks for, 400 for a role nobody can ask for."""
+        found = self._found(scope)
+        return Access(found.tenant, "screen") if _as_screen(scope["query_string"]) else found
+
+    def _found(self, scope: Any) -> Access:
         authorization = host = origin = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -76,6 +81,15 @@ def _token(authorization: bytes, query: bytes) -> str:
     if b"token=" in query:
         return parse_qs(query.decode("latin-1")).get("token", [""])[0]
     return ""
+
+
+def _as_screen(query: bytes) -> bool:
+    if b"as=" not in query:
+        return False
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("as", [])
+    if any(role != "screen" for role in asked):
+        raise RefusedError(400, f"nobody can ask as={asked[0]!r}", "ask as=screen, or leave it out")
+    return bool(asked)
 
 
 @dataclass(frozen=True, slots=True)

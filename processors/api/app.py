@@ -39,6 +39,10 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+_ABOUT: Final = (
+    "Live rankings, boards, activities and reference data of one tenant: that of the token."
+    " Any reader may add `as=screen` to see what a screen may see."
+)
 _BOARD: Final = re.compile(rf"{PREFIX}/segments/([^/]+)/board", re.ASCII)
 
 live = APIRouter(tags=["live"])
@@ -78,7 +82,7 @@ def create_app(services: Services, options: ApiOptions) -> FastAPI:
     app = FastAPI(
         title="Paceline",
         version="1",
-        description="Live rankings, boards, activities and reference data of one tenant: that of the token.",
+        description=_ABOUT,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

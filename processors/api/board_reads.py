@@ -30,7 +30,7 @@ from processors.stores import ReadStore
 
 MAX_BODIES: Final = 2_048
 DEFAULT_LINES: Final = 50
-KNOWN: Final = ("sex", "age", "period", "zone", "limit", "cursor", "token")
+KNOWN: Final = ("sex", "age", "period", "zone", "limit", "cursor", "as", "token")  # the last two say who asks
 _JSON: Final = (b"content-type", b"application/json")
 _REVALIDATE: Final = (b"cache-control", b"private, no-cache")
 _PROCESS: Final = alias_of("")  # aliases are of this process: so are the bodies that hold them
@@ -80,8 +80,8 @@ class BoardReads:
 
     async def answer(self, access: Access, segment: str, query: bytes, if_none_match: bytes) -> Answer:
         """Status, headers and body. RefusedError (404) without such a segment, BadInputError for what cannot be asked."""
-        if b"token=" in query:
-            query = b"&".join(part for part in query.split(b"&") if not part.startswith(b"token="))
+        if b"token=" in query or b"as=" in query:
+            query = b"&".join(part for part in query.split(b"&") if not part.startswith((b"token=", b"as=")))
         name = (access.tenant, access.role, segment, query)
         held = self._bodies.get(name)
         if held is None or not self._holds(held, name):
@@ -151,7 +151,7 @@ def asked_for(query: bytes, now_us: int, zone: str) -> Asked:
     given: dict[str, str] = {}
     for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if key not in KNOWN:
-            raise BadInputError(f"a board cannot be asked for {key!r}", cure=f"use {', '.join(KNOWN[:-1])}")
+            raise BadInputError(f"a board cannot be asked for {key!r}", cure=f"use {', '.join(KNOWN[:-2])}")
         if value:
             given[key] = value
     try:

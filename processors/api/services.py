@@ -41,6 +41,11 @@ class ApiOptions:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/" + ("" if is_loopback(self.host) else f"?token={self.token}")
 
+    @property
+    def screen_url(self) -> str:
+        """The page as everybody may see it, without names that are not to be shown; empty when a screen needs a token of its own."""
+        return f"{self.url}?as=screen" if is_loopback(self.host) else ""
+
 
 @dataclass(slots=True)
 class Services:

@@ -1,7 +1,10 @@
-// Requests to the API this page came from. The token, when the page was opened with one, goes along.
+// Requests to the API this page came from. The token goes along when the page was opened with one, and `as=screen`: then nobody is named here
+// who does not want to be, whoever asks.
 
 export const BASE = "api/v1/";
-const token = new URLSearchParams(location.search).get("token");
+const opened = new URLSearchParams(location.search);
+const token = opened.get("token");
+const as = opened.get("as");
 
 export class ApiError extends Error {
   constructor(status, message) {
@@ -12,9 +15,16 @@ export class ApiError extends Error {
 
 export function address(path, params = {}) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) if (value !== null && value !== undefined && value !== "") query.set(name, value);
+  for (const [name, value] of Object.entries({ ...params, as })) if (value !== null && value !== undefined && value !== "") query.set(name, value);
   const rest = query.toString();
   return BASE + path + (rest ? `?${rest}` : "");
+}
+
+// This page, in the same view, as everybody may see it.
+export function screenAddress() {
+  const query = new URLSearchParams(location.search);
+  query.set("as", "screen");
+  return `?${query}${location.hash}`;
 }
 
 // EventSource cannot send a header: the token is part of its address.

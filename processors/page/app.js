@@ -2,7 +2,7 @@
 
 import * as activities from "./activities.js";
 import * as activity from "./activity.js";
-import { get, streamAddress } from "./api.js";
+import { get, screenAddress, streamAddress } from "./api.js";
 import * as course from "./course.js";
 import { mark, put } from "./dom.js";
 import * as health from "./health.js";
@@ -50,7 +50,9 @@ function showLink(live) {
   $("stale").hidden = !stale && !away;
   document.body.classList.toggle("is-stale", stale);
   put(textOf("stale"), stale ? "No connection to the server. This is the last that was heard; it goes on by itself." : away ? reason : "");
-  if (live.state) put(textOf("tenant"), live.state.tenant);
+  if (!live.state) return;
+  put(textOf("tenant"), live.state.tenant);
+  $("public").hidden = live.state.role !== "staff"; // no way back on the page itself: anybody may stand in front of it
 }
 
 const router = new Router($("main"), { "": wall, wall, ranking, course, segments, segment, activities, activity, health }, shown);
@@ -61,6 +63,7 @@ live.listen((now) => {
 });
 router.onopen = () => router.update(live);
 startTheme($("theme"));
+$("public").addEventListener("click", () => location.assign(screenAddress()));
 $("skip").addEventListener("click", () => $("main").focus());
 router.start();
 live.start();

@@ -115,7 +115,11 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
     url = demo.wait_for(r"page: (\S+)").group(1)
     own, other = (line.strip() for line in demo.wait_for(r"(paceline node send .*)\nor.*:\n(.*)\n").groups())
 
+    screen = demo.wait_for(r"screen for everybody .*: (\S+)").group(1)
+    assert screen == f"{url}?as=screen"
+    assert json.loads(get(f"{url}api/v1/live?as=screen"))["role"] == "screen"
     page = get(url).decode()
+    assert page == get(screen).decode()
     assert "<title>Paceline</title>" in page
     assert b"import" in get(url + "app.js")
     assert b"http://" not in get(url + "style.css") + get(url + "app.js") + page.encode()
@@ -250,6 +254,7 @@ def test_run_heals_keeps_its_secrets_and_dies_whole(start: Callable[..., Program
     data = tmp_path / "site"
     run = start("run", "--data", str(data), "--port", "0")
     url = run.wait_for(r"page: (\S+)").group(1)
+    assert run.wait_for(r"screen for everybody: (\S+)").group(1) == f"{url}?as=screen"
     assert (data / "secrets").stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (data / "secrets").iterdir()} == {0o600}
     until(lambda: any(node["online"] for node in live(url)["nodes"]), 30, "the box online")
@@ -296,6 +301,7 @@ def test_api_beyond_loopback_asks_for_the_token(start: Callable[..., Program], t
     url = run.wait_for(r"page: http://0\.0\.0\.0:(\d+)/\?token=(\S+)")
     port, token = url.groups()
     base = f"http://127.0.0.1:{port}/"
+    run.wait_for(rf"screen for everybody: with a token of .* token add gym --role screen --data {re.escape(str(data))}\n")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         get(base + "api/live")
     assert json.loads(get(f"{base}api/live?token={token}"))["tenant"] == "gym"

@@ -80,6 +80,51 @@ async def test_wall_shows_zones_and_an_unknown_device_is_named_and_taken_back(wo
         assert await page.js("fetch('api/v1/bindings').then((r) => r.json()).then((b) => b.bindings.length)") == 0
 
 
+HIDDEN = ("Shy", "shy", "Zoë", "zoe", "watch-s", "watch-z")  # words that tell who somebody is
+
+
+async def test_public_screen_names_nobody_who_does_not_want_it(world: World, page: Page) -> None:
+    world.refer(athlete_ref("zoe", name="Zoë", show="nickname", nickname="Quick Z"))
+    world.add(Athlete("watch-z", "zoe", 3.6, 133))
+    world.run(["watch-z"], time.time_ns() // 1000 - BACK_S * US, BACK_S - 150)
+    whole = "document.documentElement.outerHTML + [...document.querySelectorAll('input, option')].map((e) => e.value)"
+    async with running(world, *world.athletes):
+        await page.go(world.url)
+        assert await page.until(
+            "document.querySelectorAll('.tile').length === 6 && document.querySelector('main').textContent.includes('Shy')"
+        )
+        assert "Zoë" in await page.js(whole)  # staff sees it
+        await page.click("#public")
+        assert await page.until("location.search === '?as=screen' && document.querySelectorAll('.tile').length === 6")
+        assert await page.js("document.querySelector('#public').hidden")
+        assert await page.until("document.querySelector('main').textContent.includes('Quick Z')")
+        await page.js("[...document.querySelectorAll('.tile')].find((t) => t.textContent.includes('Athlete 1')).click()")
+        assert not await page.js("document.querySelector('#dialog').open")  # nobody is bound from a screen
+        shows = {
+            "": "document.querySelectorAll('.tile').length === 6", "ranking": f"{ROWS}.length === 6",
+            "course": "document.querySelectorAll('.where li').length === 6", "segments": "document.querySelector('main').textContent.includes('The Bend')",
+            "segment/bend": f"{ROWS}.length === 5", "activities": "document.querySelector('main .soft, main .empty, main tbody') !== null",
+            "health": "document.querySelector('main').textContent.includes('A screen sees the sums only.')",
+        }  # fmt: skip
+        for route, shown in shows.items():
+            await page.js(f"location.hash = '#/{route}'")
+            assert await page.until(shown), route
+            said = await page.js(whole)
+            assert [word for word in HIDDEN if word in said] == [], route
+            if route in {"", "ranking", "course", "segment/bend"}:
+                assert "Quick Z" in said, route
+                assert "Athlete 1" in said, route
+        await page.js("location.hash = '#/segment/bend'")
+        await page.until(f"{BOARD}.length === 5")
+        await page.js(f"{ROWS}.find((r) => r.textContent.includes('Athlete 1')).querySelector('button').click()")  # her own history
+        assert await page.until("document.querySelectorAll('#dialog tbody tr').length >= 1")
+        assert [word for word in HIDDEN if word in await page.js(whole)] == []
+        asked = [url for url in page.requests if "/api/" in url]
+        first = next(i for i, url in enumerate(asked) if "as=screen" in url)
+        assert all("as=screen" in url for url in asked[first:])
+        assert any("/live/stream" in url for url in asked[first:])
+
+
 async def test_an_athlete_a_device_is_bound_to_again_is_found_by_name(world: World, page: Page) -> None:
     await page.go(world.url)
     await page.until("document.querySelector('.tile.unknown') !== null")
@@ -202,7 +247,7 @@ async def test_keys_reach_everything_and_focus_shows(world: World, page: Page) -
     await page.go(world.url)
     await page.until("document.querySelectorAll('.tile').length === 5")
     reached = []
-    for _ in range(14):  # one more and the focus leaves the page
+    for _ in range(15):  # one more and the focus leaves the page
         await page.key("Tab")
         reached.append(await page.js("document.activeElement.textContent.trim() || document.activeElement.ariaLabel"))
         assert await page.js("getComputedStyle(document.activeElement).outlineStyle") == "solid", reached

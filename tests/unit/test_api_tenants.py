@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import pytest
 from fastapi import APIRouter
 
 from processors.api import ApiOptions, create_app
-from processors.api.app import close_app
+from processors.api.app import Front, close_app
 from processors.api.kinds import PREFIX
 from processors.api.tokens import add_token
 from processors.directory import alias_of
@@ -41,7 +42,7 @@ def activity(tenant: str, athlete: str = "ann") -> str:
 CASES: dict[tuple[str, str], Case] = {
     ("GET", "/health"): Case("GET", "/health"),
     ("GET", "/live"): Case("GET", "/live"),
-    ("GET", "/live/stream"): Case("GET", "/live/stream"),  # read in test_api_live.py and in tests/system/test_api.py
+    ("GET", "/live/stream"): Case("GET", "/live/stream"),  # its first events
     ("GET", "/activities"): Case("GET", "/activities"),
     ("GET", "/activities/{ident}"): Case("GET", "/activities/ACTIVITY"),
     ("GET", "/activities/{ident}/track"): Case("GET", "/activities/ACTIVITY/track"),
@@ -93,8 +94,9 @@ def routes_of(got: Stores) -> set[tuple[str, str]]:
     return found
 
 
-async def ask(http: httpx.AsyncClient, case: Case, tenant: str, token: str) -> httpx.Response:
+async def ask(http: httpx.AsyncClient, case: Case, tenant: str, token: str, query: str = "") -> httpx.Response:
     path = PREFIX + case.path.replace("ACTIVITY", activity(tenant))
+    path += ("&" if "?" in path else "?") + query if query else ""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if isinstance(case.body, bytes):
         return await http.request(case.method, path, content=case.body, headers=headers)
@@ -114,8 +116,6 @@ def test_a_route_without_a_case_is_found(got: Stores, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("named", sorted(CASES), ids=lambda c: f"{c[0]} {c[1]}")
 async def test_a_tenant_is_alone(named: tuple[str, str], got: Stores, tmp_path: Path) -> None:
-    if named == ("GET", "/live/stream"):
-        return
     case = CASES[named]
     tokens = tmp_path / "tokens.json"
     token = {(tenant, role): add_token(tokens, tenant, role) for tenant in (OURS, THEIRS) for role in ("staff", "screen")}
@@ -129,10 +129,20 @@ async def test_a_tenant_is_alone(named: tuple[str, str], got: Stores, tmp_path: 
             assert screen.status_code == case.screen, screen.text
             assert other not in screen.text
             assert not any(word in screen.text for word in HIDDEN)
+            as_screen = await ask(http, case, tenant, token[tenant, "staff"], "as=screen")
+            assert as_screen.status_code == case.screen, as_screen.text
+            assert not any(word in as_screen.text for word in HIDDEN)
+            assert (await ask(http, case, tenant, token[tenant, "screen"], "as=staff")).status_code == (
+                200 if named[1] == "/health" else 400
+            )
             assert got.log.end() == before
             staff = await ask(http, case, tenant, token[tenant, "staff"])
             assert staff.status_code == case.staff, staff.text
             assert other not in staff.text
+            if named == ("GET", "/live/stream"):
+                roles = [json.loads(one.text.split("data: ")[1].split("\n")[0])["role"] for one in (screen, as_screen, staff)]
+                assert roles == ["screen", "screen", "staff"]
+                assert "Secret" in staff.text
             if "ACTIVITY" in case.path:  # an id of the other tenant is no id
                 crossed = await ask(http, case, other, token[tenant, "staff"])
                 assert crossed.status_code == 404
@@ -141,6 +151,25 @@ async def test_a_tenant_is_alone(named: tuple[str, str], got: Stores, tmp_path: 
                 _, written = got.log.read(before, 100)
                 assert written
                 assert {record.tenant for record in written} == {tenant}
+
+
+async def test_this_machine_sees_what_a_screen_sees_when_it_asks_for_that(got: Stores) -> None:
+    app = create_app(got.services, ApiOptions(OURS))
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(Front(app)), base_url="http://127.0.0.1:8800") as http:
+            for path in ("live", "segments/hill/board", "boards/live", "athletes"):
+                assert "Secret" in (await http.get(f"{PREFIX}/{path}")).text
+                for query in ("as=screen", "as=screen&as=screen", "limit=9&as=screen"):
+                    answer = await http.get(f"{PREFIX}/{path}?{query}")
+                    assert answer.status_code == 200
+                    assert "Nick-gym" in answer.text
+                    assert not any(word in answer.text for word in HIDDEN)
+                for query in ("as=Screen", "as=", "as=staff", "as=screen&as=staff"):
+                    refused = await http.get(f"{PREFIX}/{path}?{query}")
+                    assert (refused.status_code, refused.json()["cure"]) == (400, "ask as=screen, or leave it out")
+            assert (await http.put(f"{PREFIX}/athletes/ann?as=screen", json={"name": "Ann"})).status_code == 403
+    finally:
+        close_app(app)
 
 
 async def test_what_is_another_tenants_cannot_be_changed(got: Stores, tmp_path: Path) -> None:
