@@ -449,7 +449,7 @@ def test_what_an_unbound_device_did_is_not_kept_once_it_is_somebody_s(tmp_path: 
 
 def test_the_words_of_a_file_may_come_after_its_samples(tmp_path: Path) -> None:
     frames = [replace(motion(t_s, t_s, "f-1"), flags=0, clock=4) for t_s in range(0, 60, 5)]
-    said = UploadRef(tenant="gym", id="f-1", athlete="anna", name="a.fit", format="fit", sport="running", first_us=0, last_us=1)
+    said = UploadRef(tenant="gym", id="f-1", athlete="anna", name="a.fit", format="fit", sport="cycling", first_us=0, last_us=1)
     found: list[dict[str, str]] = []
     for name, first in (("before", True), ("after", False)):
         course = Course(tmp_path / name, 10)
