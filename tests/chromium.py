@@ -25,7 +25,7 @@ FLAGS = (
     "--force-device-scale-factor=1", "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
     "--disable-backgrounding-occluded-windows",
 )  # fmt: skip
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class PageError(AssertionError):
@@ -205,7 +205,7 @@ class Browser:
         except TimeoutError:
             self.process.kill()
             await self.process.wait()
-        await asyncio.wait_for(self._reading, 5)
+        await asyncio.wait_for(self._reading, 20)
 
 
 @contextlib.asynccontextmanager
