@@ -44,8 +44,8 @@ NEVER: Final = -(1 << 62)
 (
     START, LAST_T, HR_ORG, HR_RUN, HR_T, HR, MV_ORG, MV_RUN, MV_T, MV_BOOT, SPEED, DEV_DIST, LAT, LON, A_LAT, A_LON, A_T, JUMPS,
     DIST_UM, POINTS, MOVING_US, SAMPLES, HR_SUM, HR_N, HR_MAX, STILL_T, PAUSED, ANCHOR, FIX_LAT, FIX_LON, FIX_T, FIX_JUMPS,
-    LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES, LATE_SINCE, LATE_AT,
-) = range(41)  # fmt: skip
+    SOUTH, WEST, NORTH, EAST, LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES, LATE_SINCE, LATE_AT,
+) = range(45)  # fmt: skip
 COLUMNS: Final = 48  # room for later without a new state version
 
 METRE_PER_1E7_DEG: Final = 6371008.8 * math.pi / 180.0 * 1e-7  # IUGG mean Earth radius
@@ -69,6 +69,10 @@ for _column in (START, LAST_T, HR_T, HR_RUN, MV_T, MV_RUN, A_T, ANCHOR, FIX_T):
 for _column in (HR, SPEED, DEV_DIST, STILL_T):
     _FRESH[_column] = ABSENT
 for _column in (LAT, LON, A_LAT, A_LON, FIX_LAT, FIX_LON):
+    _FRESH[_column] = NO_POS
+for _column in (SOUTH, WEST):
+    _FRESH[_column] = -NO_POS
+for _column in (NORTH, EAST):
     _FRESH[_column] = NO_POS
 
 
@@ -192,6 +196,10 @@ def _apply_motion(st: Any, t: int, same_org: bool, boot: int, lat: int, lon: int
         if fixed == 1:
             st[LAT] = lat
             st[LON] = lon
+            st[SOUTH] = min(st[SOUTH], lat)
+            st[WEST] = min(st[WEST], lon)
+            st[NORTH] = max(st[NORTH], lat)
+            st[EAST] = max(st[EAST], lon)
     if speed >= 0:
         st[SPEED] = speed
     elif dist >= 0 and gained >= 0 and dt > 0:

@@ -59,6 +59,8 @@ def match_live(
 def first_frames(samples: Samples, slots: Sequence[int], begun: Mapping[int, int]) -> dict[int, int]:
     """The frame in which the activity of each slot (slot -> its start) begins, for those that begin here."""
     found: dict[int, int] = {}
+    if not begun:
+        return found
     for frame, slot in enumerate(slots):
         start_us = begun.get(slot)
         if start_us is not None and slot not in found:

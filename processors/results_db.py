@@ -44,6 +44,11 @@ _EFFORT: Final = (
 )
 
 
+_NEAR: Final = 20_000  # in 1e-7 degrees: activities this near to a changed segment are matched again
+_TURN: Final = 3_600_000_000
+Box = tuple[int, int, int, int]
+
+
 class FinalRow(NamedTuple):
     """A finished activity and what it was computed from. `live_start_us` names the live activity."""
 
@@ -224,7 +229,24 @@ def finals_of_tenant(db: sqlite3.Connection, tenant: str, *, before_us: int = 1 
     return [_final(row) for row in db.execute(query, (f"{tenant}/", f"{tenant}0", before_us, limit))]
 
 
-def touched_by_segment(db: sqlite3.Connection, tenant: str, segment: str, box: tuple[int, int, int, int] | None) -> list[tuple[str, int]]:
+def box_around(points: Sequence[tuple[int, int]]) -> Box:
+    """(south, west, north, east) of a line and about 200 m around it. Across the date line an edge is beyond 180 degrees."""
+    first = points[0][1]
+    lats = [lat for lat, _ in points]
+    lons = [(lon - first + _TURN // 2) % _TURN - _TURN // 2 + first for _, lon in points]
+    return min(lats) - _NEAR, min(lons) - 4 * _NEAR, max(lats) + _NEAR, max(lons) + 4 * _NEAR
+
+
+def boxes_meet(box: Box, other: Sequence[int]) -> bool:
+    """Whether two boxes have a place in common. The west of one that lies across the date line may be greater than its east."""
+    south, west, north, east = box
+    if other[0] > north or other[2] < south:
+        return False
+    far = other[3] + (_TURN if other[3] < other[1] else 0)
+    return any(other[1] + turn <= east and far + turn >= west for turn in (-_TURN, 0, _TURN))
+
+
+def touched_by_segment(db: sqlite3.Connection, tenant: str, segment: str, box: Box | None) -> list[tuple[str, int]]:
     """(subject, live start) of finished activities that have an effort on a segment, or whose bounds meet its box."""
     found: set[tuple[str, int]] = set(
         db.execute(
@@ -234,11 +256,12 @@ def touched_by_segment(db: sqlite3.Connection, tenant: str, segment: str, box: t
         )
     )
     if box is not None:
-        south, west, north, east = box
         query = (
-            "SELECT subject, live_start_us FROM final WHERE subject >= ? AND subject < ? AND south<=? AND north>=? AND west<=? AND east>=?"
+            "SELECT subject, live_start_us, south, west, north, east FROM final "
+            "WHERE subject >= ? AND subject < ? AND south<=? AND north>=?"
         )
-        found.update(db.execute(query, (f"{tenant}/", f"{tenant}0", north, south, east, west)))
+        near = db.execute(query, (f"{tenant}/", f"{tenant}0", box[2], box[0]))
+        found.update((subject, start_us) for subject, start_us, *other in near if boxes_meet(box, other))
     return sorted(found)
 
 

@@ -177,6 +177,7 @@ class Runner:
             return Outputs(unreadable=1)
         store.save_numberings(states)
         put_reference(store.db, value, batch.first)
+        store.save_rows(stage.name, states)
         wants = stage.wants(states, batch)
         inputs = store.inputs(wants, self._reference)
         store.load(stage.name, states, Wants([*wants.keys, *stage.also_wants(batch, inputs)]))

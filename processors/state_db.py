@@ -16,12 +16,12 @@ import numpy as np
 
 from broker.errors import StoreError
 from broker.reference import SegmentRef, decode_reference
-from processors.live_kernel import COLUMNS, GAP_US, HOLD_US
+from processors.live_kernel import COLUMNS, EAST, GAP_US, HOLD_US, SOUTH, START
 from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
 from processors.ranges import RangeSet
 from processors.reference_data import ReferenceData
 from processors.results_db import SCHEMA as RESULTS_SCHEMA
-from processors.results_db import attempts_of, put_attempts, touched_by_segment
+from processors.results_db import attempts_of, box_around, boxes_meet, put_attempts, touched_by_segment
 from processors.samples import TakenFrame
 from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Wants
 from processors.track_db import decode_layout, held_of, pack, raw_frames, read_tracks, uploads_in
@@ -29,7 +29,6 @@ from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_
 
 SCHEMA_VERSION: Final = 2
 NEAR_US: Final = GAP_US + HOLD_US  # activities this near to one another are worked on together: samples between them may join them
-NEAR: Final = 20_000  # in 1e-7 degrees, about 200 m: activities this near to a changed segment are matched again
 MOST_MISSING: Final = 1 << 48  # a jump of seq can leave a gap beyond SQLite's integers
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -166,17 +165,30 @@ class StateDb:
         return activity_from(row) if row else None
 
     def _touched(self, tenant: str, segment: str) -> list[tuple[str, int, bool]]:
-        """(subject, start, closed) of finished activities that a segment may touch, and of all that are under way."""
+        """(subject, start, closed) of activities that have an effort on a segment or that its box meets, finished or under way."""
         row = self.db.execute("SELECT body FROM reference WHERE entity='segment' AND tenant=? AND id=?", (tenant, segment)).fetchone()
         value = decode_reference(row[0]) if row else None
         box = None
         if isinstance(value, SegmentRef) and value.points and not value.removed:
-            lats, lons = [lat for lat, _ in value.points], [lon for _, lon in value.points]
-            box = (min(lats) - NEAR, min(lons) - 4 * NEAR, max(lats) + NEAR, max(lons) + 4 * NEAR)
+            box = box_around(value.points)
         found = {(subject, start_us, True) for subject, start_us in touched_by_segment(self.db, tenant, segment, box)}
-        under_way = "SELECT subject, start_us FROM activity WHERE closed=0 AND subject >= ? AND subject < ?"
-        found.update((subject, start_us, False) for subject, start_us in self.db.execute(under_way, (f"{tenant}/", f"{tenant}0")))
+        found.update((subject, start_us, False) for subject, start_us in self._under_way(tenant, segment, box))
         return sorted(found)
+
+    def _under_way(self, tenant: str, segment: str, box: tuple[int, int, int, int] | None) -> list[tuple[str, int]]:
+        """The same of activities under way."""
+        query = "SELECT DISTINCT subject FROM effort WHERE tenant=? AND segment=? AND removed=0"
+        timed = {subject for (subject,) in self.db.execute(query, (tenant, segment))}
+        found: list[tuple[str, int]] = []
+        query = (
+            "SELECT a.subject, a.start_us, s.row FROM activity a JOIN state s ON s.stage='live' AND s.key=a.subject "
+            "WHERE a.closed=0 AND a.subject >= ? AND a.subject < ?"
+        )
+        for subject, start_us, raw in self.db.execute(query, (f"{tenant}/", f"{tenant}0")):
+            row = np.frombuffer(raw, np.int64)
+            if subject in timed or (box is not None and row[START] == start_us and boxes_meet(box, row[SOUTH : EAST + 1].tolist())):
+                found.append((subject, start_us))
+        return found
 
     def _raw_count(self, subject: str, lo: int, hi: int) -> int:
         query = "SELECT coalesce(sum(frames), 0) FROM raw WHERE subject=? AND first_us<=? AND last_us>=?"
@@ -251,18 +263,23 @@ class StateDb:
 
     def save(self, stage: str, states: LiveStates, position: int, counts: Iterable[tuple[str, int]]) -> None:
         """Write changed state, the position and counters (inside the runner's transaction)."""
-        rows: list[tuple[str, str, bytes]] = []
-        for key in states.changed:
-            row = states.peek(key)
-            if row is not None:
-                rows.append((stage, key, row.tobytes()))
-        self.db.executemany(_upsert("state", 2, "stage, key, row"), rows)
+        self.save_rows(stage, states)
         put_attempts(self.db, ((key, states.matchings[key].encode()) for key in sorted(states.matched)))
         self.save_numberings(states)
         self.db.execute("INSERT OR REPLACE INTO position VALUES (?,?)", (stage, position))
         self.db.executemany(
             "INSERT INTO counter VALUES (?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value", [c for c in counts if c[1]]
         )
+
+    def save_rows(self, stage: str, states: LiveStates) -> None:
+        """Write changed rows: whom a change of a segment touches is looked up in them, so also before that."""
+        rows: list[tuple[str, str, bytes]] = []
+        for key in states.changed:
+            row = states.peek(key)
+            if row is not None:
+                rows.append((stage, key, row.tobytes()))
+        self.db.executemany(_upsert("state", 2, "stage, key, row"), rows)
+        states.changed.clear()
 
     def save_numberings(self, states: LiveStates) -> None:
         """Write changed numberings: reading undated frames needs their dates, so also before a window is read."""
