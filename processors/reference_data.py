@@ -24,6 +24,7 @@ class ReferenceData:
         self._athletes: dict[str, AthleteRef] = {}
         self._segments: dict[str, dict[str, SegmentRef]] = {}
         self._indexes: dict[str, SegmentIndex] = {}
+        self._changed: dict[str, dict[str, SegmentRef]] = {}  # segments of a tenant that its index does not know yet
         self._bindings: dict[tuple[str, str], BindingRef] = {}
         self._standing: dict[str, tuple[BindingRef, ...]] = {}  # by origin, the greatest id first; empty once all were undone
         self._bound: dict[str, dict[str, None]] = {}  # subject: origins that stand or stood bound to it
@@ -38,7 +39,7 @@ class ReferenceData:
             held = self._segments.setdefault(value.tenant, {})
             before = held.get(value.id)
             held[value.id] = value
-            self._indexes.pop(value.tenant, None)
+            self._changed.setdefault(value.tenant, {})[value.id] = value
         elif isinstance(value, BindingRef):
             before = self.binding(value.tenant, value.id)
             self._bindings[value.tenant, value.id] = value
@@ -63,13 +64,11 @@ class ReferenceData:
 
     def index(self, tenant: str) -> SegmentIndex | None:
         """The segments of a tenant, None when it has none."""
-        found = self._indexes.get(tenant)
-        if found is None:
-            standing = [s for s in self._segments.get(tenant, {}).values() if not s.removed]
-            if not standing:
-                return None
-            found = self._indexes[tenant] = SegmentIndex.build(standing)
-        return found
+        found, changed = self._indexes.get(tenant), self._changed.pop(tenant, None)
+        if changed is not None:
+            found = SegmentIndex.build(changed.values()) if found is None else found.changed(changed.values())
+            self._indexes[tenant] = found
+        return found if found is not None and found.segments else None
 
     def has_segments(self, tenant: str) -> bool:
         """Whether a tenant has a segment."""

@@ -166,6 +166,28 @@ class SegmentIndex:
             raise ValueError(f"one index holds one tenant, not {sorted(tenants)}")
         return cls._of(Segment.of(last[key]) for key in sorted(last) if not last[key].removed and len(set(last[key].points)) > 1)
 
+    def changed(self, refs: Iterable[SegmentRef]) -> SegmentIndex:
+        """The same as building anew with these changes, for the price of a copy: only what changed is compiled."""
+        made: dict[str, Segment | None] = {}
+        for ref in refs:
+            made[ref.id] = None if ref.removed or len(set(ref.points)) < 2 else Segment.of(ref)
+        return self.with_compiled(made)
+
+    def with_compiled(self, changes: dict[str, Segment | None]) -> SegmentIndex:
+        """The index with these segments added or replaced by id; None removes one."""
+        segments, cells = dict(self.segments), dict(self.cells)
+        for name, segment in changes.items():
+            before = segments.pop(name, None)
+            for cell in () if before is None else _gate_cells(before):
+                cells[cell] = tuple(s for s in cells[cell] if s.id != name)
+                if not cells[cell]:
+                    del cells[cell]
+            if segment is not None:
+                segments[name] = segment
+                for cell in _gate_cells(segment):
+                    cells[cell] = tuple(sorted((*cells.get(cell, ()), segment), key=lambda s: s.id))
+        return SegmentIndex(segments, cells, {sport: found.with_compiled(_for(sport, changes)) for sport, found in self._by_sport.items()})
+
     @classmethod
     def _of(cls, segments: Iterable[Segment]) -> Self:
         by_id = {segment.id: segment for segment in segments}
@@ -181,6 +203,11 @@ class SegmentIndex:
         if found is None:
             found = self._by_sport[sport] = SegmentIndex._of(s for s in self.segments.values() if s.sport in {"any", sport})
         return found
+
+
+def _for(sport: str, changes: dict[str, Segment | None]) -> dict[str, Segment | None]:
+    """The changes as an index of one sport sees them."""
+    return {name: segment if segment is not None and segment.sport in {"any", sport} else None for name, segment in changes.items()}
 
 
 def cell_of(lat: int, lon: int) -> int:

@@ -143,3 +143,17 @@ def test_an_index_for_a_sport_leaves_out_what_is_for_others():
     assert list(index.for_sport("run").segments) == ["all", "feet"]
     assert list(index.for_sport("other").segments) == ["all"]
     assert index.for_sport("ride") is index.for_sport("ride")
+
+
+def test_an_index_changed_step_by_step_is_the_one_built_at_once() -> None:
+    """Added, moved, removed and brought back, also as one sport sees them."""
+    first, moved = ref_of(LAP[:50], "a"), ref_of(LAP[20:70], "a", "run")
+    steps = [first, ref_of(LAP[:50], "b", "ride"), moved, first.model_copy(update={"removed": True, "points": ()}), moved]
+    index = SegmentIndex.build([])
+    for done, step in enumerate(steps, 1):
+        assert index.for_sport("run") is index.for_sport("run")  # kept, and changed with the whole
+        index = index.changed([step])
+        whole = SegmentIndex.build(steps[:done])
+        assert index == whole
+        for sport in ("run", "ride", "other"):
+            assert index.for_sport(sport) == whole.for_sport(sport)
