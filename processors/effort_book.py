@@ -43,7 +43,11 @@ class EffortBook:
         self._moves = 0
 
     def take(self, outputs: Outputs) -> None:
-        """Take all results of one step, in their order: what ended first, then what began, then efforts, then the finished."""
+        """Take all results of one step, in their order: what ended first, then what began, then efforts, then the finished.
+
+        A step has at most one word on an effort at a position of the log: of a frame the last one, of a wake the only one, and an activity
+        that is over is none of those it times. So each word is newer than the one before it.
+        """
         for begun in sorted(outputs.begun, key=lambda b: not b.over):
             self._begun(begun)
         for efforts in outputs.efforts:
@@ -123,8 +127,6 @@ class EffortBook:
         if before is not None and replace(before, version=now.version) == now:
             return
         board = self._board(now.tenant, now.segment)
-        if before is not None and before.version >= now.version:
-            board = self._forget_and_load(now, before)  # two words on one effort at one position: the later one counts
         change = board.apply(now)
         put_effort(self._db, now)
         ordinal = self._ordinal(now.version)
@@ -142,12 +144,6 @@ class EffortBook:
             board = self._boards[tenant, segment] = SegmentBoard(segment)
             board.load(efforts_of_segment(self._db, tenant, segment))
         return board
-
-    def _forget_and_load(self, now: Effort, before: Effort) -> SegmentBoard:
-        """The board as if `before` had been computed one position earlier."""
-        put_effort(self._db, replace(before, version=now.version - 1))
-        self._boards.pop((now.tenant, now.segment), None)
-        return self._board(now.tenant, now.segment)
 
     def _ordinal(self, version: int) -> int:
         ordinal = self._ordinals[version]
