@@ -146,9 +146,10 @@ class Browser:
             except (asyncio.IncompleteReadError, ConnectionError):
                 break
             message = json.loads(raw[:-1])
-            waiter = self._waiting.pop(message.get("id", -1), None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(message)
+            if "id" in message:
+                waiter = self._waiting.pop(message["id"])
+                if not waiter.done():  # who asked may have been cancelled
+                    waiter.set_result(message)
             elif message.get("sessionId") in self._pages:
                 self._pages[message["sessionId"]].heard(message["method"], message["params"])
         for waiter in self._waiting.values():
@@ -162,7 +163,8 @@ class Browser:
             message["sessionId"] = session
         waiter = self._waiting[self._next] = asyncio.get_running_loop().create_future()
         self._write(json.dumps(message).encode() + b"\0")
-        answer = await asyncio.wait_for(waiter, 60)
+        async with asyncio.timeout(60):  # wait_for of Python 3.11 can swallow a cancellation
+            answer = await waiter
         if "error" in answer:
             raise PageError(f"{method}: {answer['error']}")
         return answer["result"]

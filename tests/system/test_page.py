@@ -178,8 +178,7 @@ async def test_dots_move_along_the_course(world: World, page: Page) -> None:
         async with asyncio.timeout(60):
             while await glides():
                 pass
-        told = page.events
-        while page.events < told + 3:
+        for _ in range(5):
             before = page.events
             pictures = await page.js(drawn)
             assert pictures <= page.events - before + 2  # they step with the states: somebody asked for reduced motion
