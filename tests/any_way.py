@@ -88,18 +88,21 @@ def world_of(rng: random.Random) -> World:
     def add(frames: Sequence[Frame], node: str = "box") -> None:
         put.extend((f, node) for f in frames)
 
-    starts = [0.0, 30.0, 500.0, 640.0, 1400.0, 2500.0]
+    starts = [0.0, 30.0, 500.0, 690.0, 703.0, 1400.0, 2500.0]
     add(ride(rng, "watch", 1, 0, 100, subject="gym/anna"))
     if rng.random() < 0.7:  # another device of hers at the same time, or joining two activities into one
-        add(ride(rng, "phone", 2, rng.choice(starts), rng.choice([40, 150]), subject="gym/anna", undated=rng.choice([0, 0, 3])))
+        add(ride(rng, "phone", 2, rng.choice(starts), rng.choice([10, 40, 150]), subject="gym/anna", undated=rng.choice([0, 0, 3])))
     if rng.random() < 0.7:
         add(ride(rng, "watch", 3, rng.choice(starts[2:]), 100, subject="gym/anna"))
     live = rng.choice(starts)
     add(ride(rng, "band", 4, live, 100, subject="gym/bob", speed_mps=5))
     if rng.random() < 0.6:  # the file of it, and perhaps of something else
-        at = live + rng.choice([-20, -10, 0, 10, 700])
+        at = live + rng.choice([-20, -4, 0, 12, 90, 700])
         file = ride(rng, "f-1", 77, at, rng.choice([60, 130]), subject="gym/bob", own=False, recorded=True, speed_mps=5)
         add(file, "upload")
+        if rng.random() < 0.3:  # and another one of half of it
+            half = ride(rng, "f-2", 78, at + 30, 60, subject="gym/bob", own=False, recorded=True, speed_mps=5, layout="beats")
+            add(half, "upload")
         lap = (T0_US + int((at + 30) * US),) if rng.random() < 0.5 else ()
         sport = rng.choice(["running", "cycling", None])
         span = {"first_us": T0_US, "last_us": T0_US + 10 * US}
