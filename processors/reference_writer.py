@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ from broker.nodeconfig import Binding, NodeConfig, parse_node_config
 from broker.reference import BindingRef, Reference, encode_reference
 from processors.log import Log
 from processors.replace_file import replace_file
+from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ class ReferenceWriter:
     """Blocking: call it in a thread."""
 
     def __init__(
-        self, log: Log, node_configs: Path, *, standing: Standing, hearing: Hearing, clock_us: Callable[[], int] | None = None
+        self, log: Log, node_configs: Path, *, standing: Standing, hearing: Hearing, clock_us: Callable[[], int] = wall_us
     ) -> None:
         self._log = log
         self._folder = node_configs
         self._standing = standing
         self._hearing = hearing
-        self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
+        self._clock_us = clock_us
         self._lock = threading.Lock()
         self._written: dict[tuple[str, str], BindingRef] = {}  # the stores may not have them yet
         self._last_us = 0

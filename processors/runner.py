@@ -32,6 +32,7 @@ from processors.results_db import put_reference, references
 from processors.stage import Activity, Batch, Outputs, Wants, batches_of
 from processors.state_db import StateDb
 from processors.track_db import stored_under
+from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
 
@@ -70,13 +71,13 @@ class Latency:
 class Runner:
     """One runner over one log and one state file."""
 
-    def __init__(self, log: Log, state: Path, *, clock_us: Callable[[], int] | None = None, max_records: int = MAX_RECORDS) -> None:
+    def __init__(self, log: Log, state: Path, *, clock_us: Callable[[], int] = wall_us, max_records: int = MAX_RECORDS) -> None:
         self._log = log
         self._store = StateDb(state)
         self._states = LiveStates()
         self._boards: dict[str, Board] = {}
         self._look_up()
-        self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
+        self._clock_us = clock_us
         self._max_records = max_records
         self.position = self._store.position(LiveStage.name)
         self.latency = Latency()

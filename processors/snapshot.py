@@ -36,6 +36,7 @@ class SnapshotView:
         latency: Callable[[], dict[str, float]],
         dead_letters: Callable[[str], int],
         site_tenant: str,
+        clock_us: Callable[[], int],
     ) -> None:
         """`site_tenant` runs the site: its board changes are all of them, those of others the changes of their segment boards."""
         self._reads = reads
@@ -45,6 +46,7 @@ class SnapshotView:
         self._latency = latency
         self._dead_letters = dead_letters
         self._site_tenant = site_tenant
+        self._clock_us = clock_us
         self._moves: dict[str, BoardMoves] = {}
         self._counted: dict[str, tuple[float, dict[str, int]]] = {}
 
@@ -55,7 +57,7 @@ class SnapshotView:
     def snapshot(self, tenant: str) -> dict[str, Any]:
         """See `processors.api.LiveView`."""
         with self._lock:
-            return self._snapshot(tenant, time.time_ns() // 1000)
+            return self._snapshot(tenant, self._clock_us())
 
     def _snapshot(self, tenant: str, now_us: int) -> dict[str, Any]:
         known = self._reads.directory.of(tenant)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from broker.reference import UploadRef
 from processors.log import Log
 from processors.upload_file import shown_name
 from processors.upload_process import ReaderLimits, Underway, read_apart
+from processors.wall import wall_us
 
 BUSY_S: Final = 120.0
 MAX_WAITING: Final = 4  # files of up to 64 MB in memory
@@ -57,12 +57,12 @@ class Uploads:
     """
 
     def __init__(
-        self, log: Log, *, find: Find | None = None, clock_us: Callable[[], int] | None = None, limits: ReaderLimits | None = None
+        self, log: Log, *, find: Find | None = None, clock_us: Callable[[], int] = wall_us, limits: ReaderLimits | None = None
     ) -> None:
         """`find` looks up what the stores have of an upload; those of the last moments are known without it."""
         self._log = log
         self._find = find
-        self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
+        self._clock_us = clock_us
         self._limits = limits or ReaderLimits()
         self._underway = Underway()
         self._reading = threading.Lock()

@@ -88,7 +88,7 @@ def create_app(services: Services, options: ApiOptions) -> FastAPI:
         redoc_url=None,
         responses={code: {"model": Problem, "content": {KIND: {}}} for code in (400, 401, 403, 404, 422, 503)},
     )
-    app.state.parts = Parts(options, services, guard, Feeds(services), BoardReads(services.reads, options.zone))
+    app.state.parts = Parts(options, services, guard, Feeds(services), BoardReads(services.reads, options.zone, services.clock_us))
     install(app)
     for module in (activity_routes, segment_routes, athlete_routes, device_routes, class_routes):
         app.include_router(module.router, prefix=PREFIX)

@@ -7,8 +7,8 @@ Whether it still holds is two index look-ups after a commit, and a few us otherw
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from http import HTTPStatus
@@ -68,9 +68,10 @@ class _Held:
 class BoardReads:
     """Of one event loop."""
 
-    def __init__(self, reads: Reads, zone: str) -> None:
+    def __init__(self, reads: Reads, zone: str, clock_us: Callable[[], int]) -> None:
         self._reads = reads
         self._zone = zone
+        self._clock_us = clock_us
         self._watch = ReadStore(reads.state)
         self._bodies: OrderedDict[_Name, _Held] = OrderedDict()
         self._building: dict[_Name, asyncio.Task[_Held]] = {}
@@ -91,7 +92,7 @@ class BoardReads:
         return HTTPStatus.OK, held.headers, held.body
 
     def _holds(self, held: _Held, name: _Name) -> bool:
-        if time.time_ns() // 1000 >= held.until_us:
+        if self._clock_us() >= held.until_us:
             return False
         stamp = self._watch.stamp()
         if stamp != held.stamp:
@@ -124,7 +125,7 @@ class BoardReads:
 
     def _made(self, store: ReadStore, name: _Name, stamp: int) -> _Held:
         tenant, role, segment, query = name
-        asked = asked_for(query, time.time_ns() // 1000, self._zone)
+        asked = asked_for(query, self._clock_us(), self._zone)
         versions = versions_of(store, tenant, segment)  # before reading: what is built is at least as new
         viewer = Viewer(Access(tenant, role), self._reads.directory.of(tenant))
         page = board_page(self._reads, viewer, segment, asked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -22,11 +21,10 @@ router = APIRouter(tags=["live"])
 @router.get("/boards/live")
 async def get_class_board(parts: PartsOf, viewer: Viewing, by: Literal["distance", "points"] = "distance") -> models.ClassBoard:
     """The class in progress: everybody with an activity under way, by distance or effort points. Equal values share a rank."""
-    return await parts.reads.run(lambda store: _class_board(store, viewer, by))
+    return await parts.reads.run(lambda store: _class_board(store, viewer, by, parts.services.clock_us()))
 
 
-def _class_board(store: ReadStore, viewer: Viewer, by: Literal["distance", "points"]) -> models.ClassBoard:
-    now_us = time.time_ns() // 1000
+def _class_board(store: ReadStore, viewer: Viewer, by: Literal["distance", "points"], now_us: int) -> models.ClassBoard:
     column = DIST_UM if by == "distance" else POINTS
     live = [
         (subject, row.tolist())

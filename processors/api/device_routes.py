@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from fastapi import APIRouter
 from pydantic import ValidationError
@@ -27,7 +26,7 @@ _CURE = "GET /api/v1/bindings lists them"
 async def list_devices(parts: PartsOf, viewer: Staff) -> models.DeviceList:
     """Every device that was heard, with its frames and whom it counts for now."""
     nodes = parts.services.nodes()
-    now_us = time.time_ns() // 1000
+    now_us = parts.services.clock_us()
 
     def read(store: ReadStore) -> models.DeviceList:
         stamped = store.stamped(viewer.tenant)
@@ -67,7 +66,11 @@ def _binding(viewer: Viewer, b: BindingRef) -> models.BindingLine:
 async def bind(parts: PartsOf, viewer: Staff, body: models.BindingNew) -> models.Written:
     """Say whom a device counts for: from its activity under way (else from now) on, unless `from_us` says otherwise."""
     writer = writer_of(parts)
-    from_us = body.from_us if body.from_us is not None else await parts.reads.run(lambda store: _begun(store, viewer.tenant, body))
+    from_us = (
+        body.from_us
+        if body.from_us is not None
+        else await parts.reads.run(lambda store: _begun(store, viewer.tenant, body, parts.services.clock_us()))
+    )
     values: list[Reference] = []
     try:
         if body.name is not None and viewer.known.athlete(f"{viewer.tenant}/{body.athlete}") is None:
@@ -88,9 +91,8 @@ async def bind(parts: PartsOf, viewer: Staff, body: models.BindingNew) -> models
     return await _written(parts, [*values, made], made.id)
 
 
-def _begun(store: ReadStore, tenant: str, body: models.BindingNew) -> int:
+def _begun(store: ReadStore, tenant: str, body: models.BindingNew, now_us: int) -> int:
     """When the activity under way of a device nobody knows began, else now."""
-    now_us = time.time_ns() // 1000
     row = store.row(f"{tenant}/@{body.node}/{body.device}" if body.node else f"{tenant}/@{body.device}")
     under_way = row is not None and row[START] != NEVER and row[APPENDED] > now_us - CLOSE_AFTER_US
     return int(row[START]) if row is not None and under_way else now_us
@@ -100,7 +102,7 @@ def _begun(store: ReadStore, tenant: str, body: models.BindingNew) -> int:
 async def end(parts: PartsOf, viewer: Staff, ident: str, body: models.BindingEnd | None = None) -> models.Written:
     """From now (or `to_us`) on the device counts for nobody by this binding; what was before stays."""
     found = _standing(viewer, ident)
-    to_us = time.time_ns() // 1000 if body is None or body.to_us is None else body.to_us
+    to_us = parts.services.clock_us() if body is None or body.to_us is None else body.to_us
     if found.from_us is not None and to_us <= found.from_us:
         raise BadInputError(f"to_us {to_us} is not after the start of binding {ident}", cure="undo it with DELETE instead")
     return await _written(parts, [found.model_copy(update={"to_us": to_us})], ident)

@@ -16,27 +16,39 @@ from processors.reference_writer import ReferenceWriter
 from processors.snapshot import SnapshotView
 from processors.stores import ReadStore
 from processors.uploads import Uploads
+from processors.wall import wall_us
 
 Nodes = Callable[[], dict[tuple[str, str], NodeState]]
 
 
 @contextmanager
 def open_services(
-    log: SqliteLog, state: Path, node_configs: Path, tenant: str, *, nodes: Nodes, latency: Callable[[], dict[str, float]]
+    log: SqliteLog,
+    state: Path,
+    node_configs: Path,
+    tenant: str,
+    *,
+    nodes: Nodes,
+    latency: Callable[[], dict[str, float]],
+    clock_us: Callable[[], int] = wall_us,
 ) -> Generator[Services]:
     """`tenant` is the site's: it is shown all that was refused and changed here. StoreError when there is no state file yet."""
     reads = Reads(state)
     store = ReadStore(state)  # of the threads that write, one at a time
-    view = SnapshotView(reads, nodes=nodes, latency=latency, dead_letters=lambda of: dead_letters_of(log, of, tenant), site_tenant=tenant)
+    view = SnapshotView(
+        reads, nodes=nodes, latency=latency, dead_letters=lambda of: dead_letters_of(log, of, tenant), site_tenant=tenant, clock_us=clock_us
+    )
 
     def hearing(of: str, device: str) -> set[str]:
         said = {node for (one, node), state in nodes().items() if one == of and any(d.device == device for d in state.devices)}
         return said | {node for node, heard, _ in store.counted(of) if heard == device}
 
-    uploads = Uploads(log, find=lambda of, ident: upload_of(reads.state, of, ident))
+    uploads = Uploads(log, find=lambda of, ident: upload_of(reads.state, of, ident), clock_us=clock_us)
     try:
-        writer = ReferenceWriter(log, node_configs, standing=lambda of: reads.directory.of(of).bindings.values(), hearing=hearing)
-        yield Services(view, reads, writer, uploads, nodes)
+        writer = ReferenceWriter(
+            log, node_configs, standing=lambda of: reads.directory.of(of).bindings.values(), hearing=hearing, clock_us=clock_us
+        )
+        yield Services(view, reads, writer, uploads, nodes, clock_us)
     finally:
         uploads.close()
         reads.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 import unicodedata
 from typing import Annotated, Any, Final
 
@@ -136,7 +135,7 @@ async def get_around(
     """The line of an athlete with `k` above and below it; no lines when he or she is not on that view."""
     del sex, age, period, zone  # as for the board
     query = "&".join(part for part in request.url.query.split("&") if not part.startswith("k="))
-    asked = asked_for(query.encode(), time.time_ns() // 1000, parts.options.zone)
+    asked = asked_for(query.encode(), parts.services.clock_us(), parts.options.zone)
     return await parts.reads.run(lambda _store: board_around(parts.reads, viewer, ident, athlete, asked, k))
 
 
@@ -144,7 +143,7 @@ async def get_around(
 async def get_segment_live(parts: PartsOf, viewer: Viewing, ident: str) -> models.SegmentLive:
     """Who is on a segment now, the furthest first."""
     segment_of(viewer, ident)
-    now_us = time.time_ns() // 1000
+    now_us = parts.services.clock_us()
 
     def read(store: ReadStore) -> list[dict[str, Any]]:
         found = [attempt_json(viewer.known, r) for r in racing(store, viewer.known, parts.reads.boards, now_us, ident)]

@@ -20,6 +20,7 @@ from processors.reads import Reads
 from processors.reference_writer import ReferenceWriter
 from processors.snapshot import for_screens
 from processors.uploads import Uploads
+from processors.wall import wall_us
 
 MAX_TENANTS: Final = 1_000  # with a live view at once
 
@@ -56,6 +57,7 @@ class Services:
     writer: ReferenceWriter | None = None
     uploads: Uploads | None = None
     nodes: Callable[[], dict[tuple[str, str], NodeState]] = field(default_factory=lambda: dict)
+    clock_us: Callable[[], int] = wall_us
 
 
 class Feeds:

@@ -12,6 +12,7 @@ from paceline.supervise import free_port
 from processors.api import ApiOptions, live, serve_api
 from processors.api.opening import open_services
 from processors.log import SqliteLog
+from tests.api_stores import clock_from_now
 
 
 async def serve(folder: Path) -> None:
@@ -23,7 +24,13 @@ async def serve(folder: Path) -> None:
     with (
         SqliteLog.open(folder / "log.db") as log,
         open_services(
-            log, folder / "state.db", folder / "nodes", "gym", nodes=dict, latency=lambda: {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+            log,
+            folder / "state.db",
+            folder / "nodes",
+            "gym",
+            nodes=dict,
+            latency=lambda: {"p50": 0.0, "p95": 0.0, "p99": 0.0},
+            clock_us=clock_from_now(),
         ) as services,
     ):
         await serve_api(services, options, stop, lambda: print(port, flush=True))
