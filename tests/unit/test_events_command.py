@@ -65,7 +65,7 @@ def test_tail_follows_until_it_is_told_to_stop(data: Path) -> None:
             come = [json.loads(process.stdout.readline()) for _ in EXAMPLES[10:]]
             assert [line["event"]["id"] for line in come] == [event.id for event in EXAMPLES[10:]]
             process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=20)
+            rest, errors = process.communicate(timeout=60)
             assert (rest, errors, process.returncode) == ("", "", 0)
         finally:
             process.kill()
