@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,22 @@ class Rig:
         write_passwords(password_path(settings), dict.fromkeys(users, hashed))
         self._spawn("mosquitto", [binary, "-c", str(self.folder / "mosquitto.conf")])
         _wait_port(self.port)
-        self._spawn("process", [sys.executable, "-m", "benchmarks.parts", "process", str(self.folder)])
-        self._spawn("ingest", [sys.executable, "-m", "benchmarks.parts", "ingest", str(self.folder), "127.0.0.1", str(self.port)])
-        for name in ("process", "ingest"):
+        commands = self.parts()
+        for name, command in commands.items():
+            self._spawn(name, [sys.executable, "-m", *command])
+        for name, command in commands.items():
             out = self.processes[name].stdout
             assert out is not None
             if out.readline().strip() != b"ready":
-                raise PacelineError(f"{name} did not start", cure="run it by hand: python -m benchmarks.parts")
+                raise PacelineError(f"{name} did not start", cure=f"run it by hand: python -m {command[0]}")
+
+    def parts(self) -> dict[str, list[str]]:
+        """Module and arguments of each part behind the broker, in the order they start; the last ends first."""
+        folder, port = str(self.folder), str(self.port)
+        return {
+            "process": ["benchmarks.parts", "process", folder],
+            "ingest": ["benchmarks.parts", "ingest", folder, "127.0.0.1", port],
+        }
 
     def _spawn(self, name: str, command: list[str]) -> None:
         env = {**os.environ, "PACELINE_PART_PASSWORD": self.password}
@@ -98,24 +107,21 @@ class Rig:
         return json.loads(done.stdout)
 
     def stop(self) -> dict[str, Any]:
-        """End everything; what the processing part said of itself."""
+        """End everything; what the part that speaks last said of itself."""
         said: dict[str, Any] = {}
-        for name in ("ingest", "process", "mosquitto"):
-            process = self.processes.get(name)
-            if process is None:
-                continue
+        for process in reversed(self.processes.values()):
             process.send_signal(signal.SIGTERM)
             out, _ = process.communicate(timeout=60)
-            if name == "process" and out.strip():
+            if out and out.strip():
                 said = json.loads(out.strip().splitlines()[-1])
         return said
 
 
 @contextmanager
-def rig() -> Iterator[Rig]:
+def rig(kind: Callable[[Path], Rig] = Rig) -> Generator[Rig]:
     """A fresh rig."""
     with tempfile.TemporaryDirectory(prefix="paceline-e2e-") as folder:
-        made = Rig(Path(folder))
+        made = kind(Path(folder))
         try:
             made.start()
             yield made

@@ -2,16 +2,18 @@
 
 When a task is cancelled in the very moment its TaskGroup's children fail, Python 3.11's TaskGroup keeps the failure and loses the
 cancellation (and `cancelling()` may stay above 0 after any failed group, so it cannot be asked either): a loop that then tries again never
-ends. So every loop that reconnects or restarts runs each try in a task of its own.
+ends. So every loop that reconnects or restarts runs each try in a task of its own. `asyncio.wait_for` of 3.11 loses a cancellation too,
+when what it waits for ends in the same turn: so a task that goes on is cancelled again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+_AGAIN_S: Final = 3.0  # longer than a session may take to say goodbye
 
 
 async def in_own_task(work: Coroutine[Any, Any, T]) -> T:
@@ -20,8 +22,9 @@ async def in_own_task(work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait({task})
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_AGAIN_S)
         if not task.cancelled():
             task.exception()  # seen; the cancellation is what counts
         raise

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.errors import BadInputError, ConfigError
-from broker.topics import Principal, parse_username
+from broker.topics import UPLOAD_NODE, Principal, check_node, parse_username
 
 ITERATIONS: Final = 101  # mosquitto's default; secrets are 192 random bits, so stretching adds nothing
 MAX_ITERATIONS: Final = 1_000_000
@@ -50,8 +50,10 @@ def new_secret() -> str:
 
 
 def check_username(name: str) -> Principal:
-    """The principal `name` stands for; BadInputError when it is not `tenant/node`."""
+    """The principal `name` stands for; BadInputError when it is not `tenant/node` or its node is reserved."""
     who = parse_username(name)
+    if who is None and name.endswith(f"/{UPLOAD_NODE}"):
+        check_node(UPLOAD_NODE)
     if who is None:
         raise BadInputError(f"user name {name!r} is not tenant/node", cure="use two ids joined by '/', such as mygym/box1")
     return who
@@ -78,6 +80,11 @@ def parse_passwords(text: str, where: str) -> dict[str, PasswordHash]:
             continue
         name, _, rest = line.partition(":")
         stored = _parse_hash(rest)
+        if name.endswith(f"/{UPLOAD_NODE}"):
+            raise ConfigError(
+                f"{where}: line {number}: the node name {UPLOAD_NODE!r} is reserved for uploaded files",
+                cure="remove the line and add the node under another name",
+            )
         if stored is None or parse_username(name) is None or name in users:
             raise ConfigError(
                 f"{where}: line {number}: not a new `tenant/node:$7$iterations$salt$hash`",

@@ -1,7 +1,8 @@
 """Log records: what ingest appends and every stage reads, in the embedded log, on Kafka and in a replay.
 
 A record is the frame's bytes as they came plus who sent it and when it was appended: the only time a stage knows. `key` decides the
-partition. WAKE records come from the timer service: a stage asked to be called again at `appended_us` or later.
+partition. WAKE records come from the timer service: a stage asked to be called again at `appended_us` or later. REFERENCE records change
+what stages look up.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Kind(IntEnum):
 
     FRAME = 0
     WAKE = 1  # body: the name the stage gave the wake
+    REFERENCE = 2  # body: a changed segment, athlete or binding (broker/reference.py); key: its tenant
 
 
 @dataclass(frozen=True, slots=True)

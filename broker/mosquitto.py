@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broker.errors import ConfigError
-from broker.topics import NODE_PUBLISHES, NODE_READS, PLATFORM, ROOT
+from broker.topics import NODE_PUBLISHES, NODE_READS, PLATFORM, ROOT, UPLOAD_NODE
 
 CONFIG_NAME: Final = "mosquitto.conf"
 ACL_NAME: Final = "acl"
@@ -147,13 +147,14 @@ def _persistence_lines(directory: Path | None) -> list[str]:
 
 
 def _render_acl(platform_users: tuple[str, ...]) -> str:
-    lines = ["# A node writes and reads its own leaves only; %u is its user name, tenant/node."]
+    lines = [f"# A node writes and reads its own leaves only; %u is its user name, tenant/node. The node name {UPLOAD_NODE} is reserved."]
+    lines += [f"pattern deny {ROOT}/+/{UPLOAD_NODE}/#"]
     lines += [f"pattern write {ROOT}/%u/{leaf}" for leaf in NODE_PUBLISHES]
     lines += [f"pattern read {ROOT}/%u/{leaf}" for leaf in NODE_READS]
     for user in platform_users:
         if not user.startswith(f"{PLATFORM}/"):
             raise ConfigError(f"broker.platform_users: {user!r} is not platform/name", cure="use platform/ingest, platform/control ...")
-        lines += ["", f"user {user}", f"topic deny {ROOT}/{PLATFORM}/#"]
+        lines += ["", f"user {user}", f"topic deny {ROOT}/{PLATFORM}/#", f"topic deny {ROOT}/+/{UPLOAD_NODE}/#"]
         lines += [f"topic write {ROOT}/+/+/{leaf}" for leaf in NODE_READS]
         lines += [f"topic read {ROOT}/+/+/{leaf}" for leaf in (*NODE_PUBLISHES, *NODE_READS)]
     return "\n".join([*lines, ""])

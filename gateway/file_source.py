@@ -1,4 +1,4 @@
-"""File source: replays one recording as a live device at a chosen speed. The frames are those of `gateway.replay`; this adds time.
+"""File source: replays one recording as a live device at a chosen speed. The frames are those of `broker.recorded`; this adds time.
 
 A file that cannot be read is refused once, with a reason, and not tried again. While the spool is full or the disk fails, the replay waits.
 A replay with moved times gets a boot of its own, kept in the book until it is done: a gateway that is killed goes on with the same numbers.
@@ -18,11 +18,11 @@ from typing import Final, Literal
 from broker.errors import BadInputError, StoreError
 from broker.frames import Clock, Frame
 from broker.ids import subject_of
+from broker.recorded import SAMPLES, Identity, frames_of, identity_of, last_instant_us, span_of
 from device_profiles.errors import FileError
 from device_profiles.files.recording import Recording
 from gateway.clock import Instant, box_dating
 from gateway.intake import Intake, read_clock
-from gateway.replay import SAMPLES, Identity, frames_of, identity_of, last_instant_us, span_of
 from gateway.replay_book import Page, ReplayBook, key_of
 from gateway.settings import FileReplay
 

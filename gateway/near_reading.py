@@ -16,10 +16,10 @@ from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_N, decode_bundle
 from broker.errors import Reason, Rejected
 from broker.frames import Clock, Frame, decode_frame, encode_frame
 from broker.json_frames import decode_json_message
+from broker.recorded import last_instant_us
 from broker.topics import Address, parse_topic, topic
 from gateway.clock import Instant, OriginClocks, box_dating
 from gateway.intake import Intake
-from gateway.replay import last_instant_us
 from gateway.spool import SpoolRow
 
 _MESSAGES_PER_ACK: Final = 16  # of 255 rows each: inside the 4,096 ranges of an ack

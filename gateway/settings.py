@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from broker.errors import ConfigError
 from broker.ids import is_id
-from broker.topics import PLATFORM, parse_username
+from broker.topics import PLATFORM, UPLOAD_NODE, parse_username
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 Host = Annotated[str, Field(min_length=1, max_length=253)]
@@ -93,8 +93,15 @@ def _tenant(text: str) -> str:
     return text
 
 
+def _node(text: str) -> str:
+    if text == UPLOAD_NODE:
+        raise ValueError(f"{UPLOAD_NODE!r} is reserved for uploaded files")
+    return text
+
+
 Files = Annotated[tuple[FileReplay, ...], AfterValidator(_told_apart)]
 Tenant = Annotated[Id, AfterValidator(_tenant)]
+Node = Annotated[Id, AfterValidator(_node)]
 
 
 class SpoolLimits(BaseModel):
@@ -111,7 +118,7 @@ class GatewaySettings(BaseModel):
     model_config = _STRICT
     data_dir: Path
     tenant: Tenant
-    node: Id
+    node: Node
     password: SecretStr
     uplink: UplinkBroker
     near: NearBroker | None = None

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
-from gateway.settings import Files, Host, Id, SpoolLimits, Tenant
+from gateway.settings import Files, Host, Node, SpoolLimits, Tenant
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
@@ -41,7 +41,7 @@ class GatewayPart(BaseModel):
     """The box: its node id, and the recordings it replays as live devices."""
 
     model_config = _STRICT
-    node: Id = "box"
+    node: Node = "box"
     frame_ms: int = Field(default=250, ge=50, le=10_000)
     spool: SpoolLimits = SpoolLimits()
     files: Files = ()

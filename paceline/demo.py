@@ -13,7 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,15 +23,17 @@ from gateway.file_source import samples_of_frames
 from gateway.replay_book import read_pages
 from gateway.settings import FileReplay
 from paceline.config import Settings
-from paceline.live_client import fetch_live
+from paceline.live_client import fetch_board, fetch_live
 from paceline.options import program_name
 from paceline.parts import roles
+from paceline.reference_book import open_book
 from paceline.site import Site, add_nodes, open_site, publish_site
 from paceline.supervise import Supervisor, require_free
-from paceline.verify import judge, pending, read_stored, ride_owed
+from paceline.verify import as_bound, judge, pending, read_reference, read_stored, ride_owed, unread
 
 if TYPE_CHECKING:
     from device_profiles.files.recording import Recording
+    from processors.log import SqliteLog
     from simulators.gym import Gym
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ _RIDE_LEAD_S: Final = 3.0  # the synthetic ride ends that much before the demo d
 _CONNECT_S: Final = 0.006  # one device at the embedded broker, with its password check
 _STILL_S: Final = 1.5
 _ONLINE_S: Final = 30.0
+_BOARD_LINES: Final = 40
+_STRANGERS: Final = 1  # straps that nobody owns: grey tiles until somebody names them
 _SETTLE_S: Final = 30.0  # after the last sample, at most this long until everything is stored
 
 Show = Callable[[float, Mapping[str, Any]], None]
@@ -80,7 +84,10 @@ class Demo:
     """One demo in folder `data`. `await open()`, `await play(...)`, `await close()`; the last two always."""
 
     def __init__(self, options: DemoOptions, data: Path) -> None:
-        from simulators.gym import Gym, GymSettings, gym_usernames
+        from paceline.demo_world import SPREAD_M, demo_references
+        from simulators.athlete import Sport, draw_athlete
+        from simulators.course import synthetic_loop
+        from simulators.gym import Gym, GymSettings, gym_usernames, member_athletes
 
         if options.port:
             require_free("127.0.0.1", options.port, "--port")
@@ -94,11 +101,14 @@ class Demo:
         )
         self.site: Site = open_site(settings)
         near = self.site.settings.near
-        gym = GymSettings(near.host, near.port, TENANT, options.athletes, "", seed=options.seed)
+        gym = GymSettings(
+            near.host, near.port, TENANT, options.athletes, "", seed=options.seed, spread_m=SPREAD_M, strangers=_STRANGERS
+        )  # fmt: skip
         secrets = add_nodes(self.site, "near", [*gym_usernames(gym), f"{TENANT}/{GUEST}"])
         self.guest_secret = secrets[f"{TENANT}/{GUEST}"]
         lead_s = 0.5 + options.athletes * _CONNECT_S  # first everyone connects, then the class begins
-        self._gym_settings = GymSettings(near.host, near.port, TENANT, options.athletes, secrets, seed=options.seed, lead_s=lead_s)
+        self._gym_settings = replace(gym, passwords=secrets, lead_s=lead_s)
+        self._references = demo_references(TENANT, synthetic_loop(), member_athletes(gym), draw_athlete(RIDER, Sport.RIDE, options.seed))
         self._new_gym: Callable[[], Gym] = lambda: Gym(self._gym_settings)
         self._gym: Gym | None = None
         self._supervisor: Supervisor | None = None
@@ -110,8 +120,15 @@ class Demo:
         api = self.site.settings.api
         return f"http://{api.host}:{api.port}/"
 
+    @property
+    def screen_url(self) -> str:
+        """The live page as everybody may see it: for a TV."""
+        return f"{self.url}?as=screen"
+
     async def open(self) -> None:
         """Start the parts and let the gym in. PacelineError when one does not come up."""
+        with open_book(self.site, TENANT) as book:
+            book.put_all(self._references)
         publish_site(self.site)
         self._supervisor = Supervisor(roles(self.site), self.site.logs)
         await self._supervisor.start()
@@ -132,10 +149,15 @@ class Demo:
                 raise self._supervisor.failed.result()
             snapshot = await fetch_live(self.site)
             if snapshot is not None:
-                show(elapsed, snapshot)
+                show(elapsed, {**snapshot, "board": await self._board(snapshot)})
             left = 1.0 if seconds is None else min(1.0, max(seconds - elapsed, 0.0))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), left)
+
+    async def _board(self, snapshot: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The segment board where something changed last."""
+        moves = snapshot.get("moves", ())
+        return await fetch_board(self.site, moves[0]["segment"], _BOARD_LINES) if moves else None
 
     async def finish(self) -> DemoResult:
         """Let everything arrive, stop the parts and compare."""
@@ -152,7 +174,8 @@ class Demo:
         stored = read_stored(self.site.state_db)
         unfinished = {page.boot: page.frames for page in read_pages(self.site.gateway_dir) if page.device == RIDE_DEVICE}
         ride = ride_owed(f"{TENANT}/{RIDE_DEVICE}", self._ride_samples, unfinished, stored.frames)
-        verdict = judge(report.truth, stored, ride.frames, {f"{TENANT}/{RIDER}": ride.samples})
+        made = as_bound(report.truth, read_reference(self.site.state_db))
+        verdict = judge(made, stored, ride.frames, {f"{TENANT}/{RIDER}": ride.samples})
         latency = last["latency_ms"]
         figures: dict[str, Any] = {
             "seconds": round(elapsed, 1),
@@ -163,9 +186,9 @@ class Demo:
             "refused": report.frames_refused + sum(d["refused"] for d in last["devices"]),
             "samples": stored.counters.get("samples", 0),
             "activities": stored.activities,
-            "efforts": 0,
+            "efforts": stored.efforts,
             "board_changes": stored.counters.get("board_changes", 0),
-            "events": 0,
+            "events": stored.events,
             "dead_letters": last["dead_letters"],
             "latency_ms": {key: latency[key] for key in ("p50", "p95", "p99")},
         }
@@ -215,7 +238,18 @@ class Demo:
         await self._supervisor.replace(next(role for role in roles(Site(quiet)) if role.name == "gateway"))
 
     async def _settled(self) -> dict[str, Any]:
-        """The snapshot once nothing waits in the box or to be worked in, and the stores stood still; the last one when the time is up."""
+        """The snapshot once nothing waits in the box, in the log or to be worked in, and the stores stood still; the last one when the time
+        is up."""
+        from processors.log import SqliteLog
+
+        with SqliteLog.open(self.site.log_db) as log_file:
+            last = await self._still(log_file)
+        if last is None:
+            raise PacelineError("the platform does not answer", cure=f"see {self.site.logs / 'platform.log'}")
+        return last
+
+    async def _still(self, log_file: SqliteLog) -> dict[str, Any] | None:
+        state = self.site.state_db
         end_s = time.monotonic() + _SETTLE_S
         last: dict[str, Any] | None = None
         still_s = time.monotonic()
@@ -224,14 +258,12 @@ class Demo:
             now = await fetch_live(self.site)
             if now is None:
                 continue
-            waiting = sum(node["spool_rows"] for node in now["nodes"]) + pending(self.site.state_db)
+            waiting = sum(node["spool_rows"] for node in now["nodes"]) + pending(state) + unread(log_file.end(), state)
             if last is None or waiting or now["frames_stored"] != last["frames_stored"]:
                 still_s = time.monotonic()
             last = now
             if time.monotonic() - still_s >= _STILL_S:
                 break
-        if last is None:
-            raise PacelineError("the platform does not answer", cure=f"see {self.site.logs / 'platform.log'}")
         return last
 
 

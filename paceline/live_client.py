@@ -15,13 +15,18 @@ _TIMEOUT_S = 5.0
 
 async def fetch_live(site: Site) -> dict[str, Any] | None:
     """The latest snapshot; None while the platform does not answer (it may be starting again)."""
-    return await asyncio.to_thread(_fetch, site)
+    return await asyncio.to_thread(_fetch, site, "/api/live")
 
 
-def _fetch(site: Site) -> dict[str, Any] | None:
+async def fetch_board(site: Site, segment: str, lines: int) -> dict[str, Any] | None:
+    """The first lines of a segment's board; None while the platform does not answer."""
+    return await asyncio.to_thread(_fetch, site, f"/api/v1/segments/{segment}/board?limit={lines}")
+
+
+def _fetch(site: Site, path: str) -> dict[str, Any] | None:
     api = site.settings.api
     request = urllib.request.Request(
-        f"http://{api.host}:{api.port}/api/live", headers={"Authorization": f"Bearer {api.token.get_secret_value()}"}
+        f"http://{api.host}:{api.port}{path}", headers={"Authorization": f"Bearer {api.token.get_secret_value()}"}
     )
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310 - as above

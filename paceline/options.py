@@ -8,11 +8,15 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from paceline.config import Loaded, current_environment, load
+from broker.ids import is_id
+from paceline.config import Loaded, Settings, current_environment, load
+
+if TYPE_CHECKING:
+    from paceline.site import Site
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -39,6 +43,16 @@ def read_settings(config_file: Path | None, data: Path | None, options: dict[str
     for noisy in ("amqtt", "transitions", "uvicorn"):  # they tell every state change
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return loaded
+
+
+def tenant_here(settings: Settings, tenant: str | None) -> tuple[Site, str]:
+    """The site of the data folder, and the tenant that `--tenant` means: that of the site when it is not given."""
+    from paceline.site import site_here
+
+    if tenant is not None and not is_id(tenant):
+        raise click.UsageError(f"--tenant {tenant!r} is not an id: use 1-32 of a-z 0-9 . _ - starting with a letter or digit")
+    site = site_here(settings)
+    return site, tenant or site.settings.tenant
 
 
 def print_json(value: object) -> None:

@@ -59,6 +59,7 @@ def platform_settings(site: Site) -> PlatformSettings:
         api_host=s.api.host,
         api_port=s.api.port,
         api_token=s.api.token,
+        token_file=site.token_file,
     )
 
 
@@ -67,7 +68,7 @@ def api_options(site: Site) -> ApiOptions:
     from processors.api import ApiOptions
 
     s = site.settings
-    return ApiOptions(s.tenant, s.api.host, s.api.port, s.api.token.get_secret_value())
+    return ApiOptions(s.tenant, s.api.host, s.api.port, s.api.token.get_secret_value(), site.token_file)
 
 
 async def run_ingest(site: Site) -> None:
@@ -85,18 +86,17 @@ async def run_ingest(site: Site) -> None:
 async def run_api(site: Site) -> None:
     """The API alone, until cancelled."""
     from processors.api import serve_api
-    from processors.dead_letters import dead_counts
+    from processors.api.opening import open_services
     from processors.log import SqliteLog
-    from processors.stores import SnapshotView
 
-    with SqliteLog.open(site.log_db) as log:
-        view = SnapshotView(
-            site.state_db,
-            nodes=dict,
-            latency=lambda: {"p50": 0.0, "p95": 0.0, "p99": 0.0},
-            dead_letters=lambda: dead_counts(log).total,
-        )
-        await serve_api(view, api_options(site), asyncio.Event())
+    def no_latency() -> dict[str, float]:
+        return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+
+    with (
+        SqliteLog.open(site.log_db) as log,
+        open_services(log, site.state_db, site.node_configs, site.settings.tenant, nodes=dict, latency=no_latency) as services,
+    ):
+        await serve_api(services, api_options(site), asyncio.Event())
 
 
 def roles(site: Site) -> list[Role]:

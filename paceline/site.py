@@ -60,8 +60,18 @@ class Site:
         return self.platform_dir / "state.db"
 
     @property
+    def node_configs(self) -> Path:
+        """`<tenant>/<node>.json`: what each node is told."""
+        return self.platform_dir / "nodes"
+
+    @property
     def secrets(self) -> Path:
         return self.data / "secrets"
+
+    @property
+    def token_file(self) -> Path:
+        """Tokens of the API (hashes)."""
+        return self.secrets / "tokens.json"
 
     def password_file(self, broker: str) -> Path:
         """The password file of the `central` or `near` broker."""
@@ -197,3 +207,8 @@ def running_site(settings: Settings) -> Site:
     token = _read_secrets(settings.data / "secrets" / "secrets.json").get("api:token", "")
     api = found.api.model_copy(update={"token": SecretStr(token)})
     return Site(found.model_copy(update={"data": settings.data, "api": api}))
+
+
+def site_here(settings: Settings) -> Site:
+    """The site of this data folder as it runs or last ran; where none ever did, the one these settings would make."""
+    return running_site(settings) if (settings.data / "site.json").exists() else Site(settings)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,8 @@ def summary_line(seconds: float, snapshot: Mapping[str, Any]) -> str:
     lead = f"  leader {leader['name']} {_number(leader['distance_m'], 0)} m" if leader else ""
     return (
         f"{seconds:5.0f} s  {len(athletes)} athletes  {_sent(snapshot)} sent  {snapshot['frames_stored']} stored  "
-        f"{snapshot['dead_letters']} dead  {snapshot['board_changes']} board changes  "
+        f"{snapshot['dead_letters']} dead  {snapshot['efforts']} efforts  "
+        f"{snapshot['board_changes']} board changes  "
         f"p99 {_number(snapshot['latency_ms']['p99'], 0)} ms{lead}"
     )
 
@@ -48,7 +50,36 @@ def live_table(seconds: float, snapshot: Mapping[str, Any], url: str, rows: int)
         (f"dead letters {dead}", "red" if dead else "green"),
         f"  p50 {_number(snapshot['latency_ms']['p50'], 0)} ms  p99 {_number(snapshot['latency_ms']['p99'], 0)} ms",
     )
-    return Group(head, Text(""), table, more, foot)
+    board = segment_table(snapshot["board"], rows) if snapshot.get("board") else None
+    return Group(head, Text(""), table if board is None else _beside(table, board), more, foot)
+
+
+def segment_table(board: Mapping[str, Any], rows: int) -> Table:
+    """The board of a segment, at most `rows` lines: times, and how far behind the leader. `~`: may still change."""
+    table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
+    for title in ("#", str(board["segment_name"]), "time", "gap"):
+        table.add_column(escape(title), justify="right" if title in {"#", "time", "gap"} else "left", no_wrap=True)
+    for line in board["lines"][:rows]:
+        time = ("" if line["phase"] == "final" else "~") + _clock(line["elapsed_ms"])
+        gap = f"+{_clock(line['gap_ms'])}" if line["gap_ms"] else ""
+        table.add_row(str(line["rank"]), Text(str(line["name"])), time, gap)
+    return table
+
+
+def _beside(left: Table, right: Table) -> Table:
+    grid = Table.grid(expand=True, padding=(0, 3, 0, 0))
+    grid.add_column(ratio=3)
+    grid.add_column(ratio=2)
+    grid.add_row(left, right)
+    return grid
+
+
+def _clock(ms: int) -> str:
+    """Minutes, seconds and tenths."""
+    tenths = (ms + 50) // 100
+    minutes, rest = divmod(tenths, 600)
+    seconds = f"{rest // 10}.{rest % 10}"
+    return f"{minutes}:{seconds.zfill(4)}" if minutes else seconds
 
 
 def _sent(snapshot: Mapping[str, Any]) -> int:

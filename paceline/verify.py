@@ -7,12 +7,13 @@ a frame counted twice shows even when its number is kept once. Nothing here trus
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from processors.reference_data import ReferenceData
     from simulators.truth import Made
 
 Numbers = Mapping[tuple[str, int], Iterable[int]]
@@ -28,12 +29,15 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the stores hold: per (origin, boot) how often each seq was counted; samples per subject; totals by name."""
+    """What the stores hold: per (origin, boot) how often each seq was counted; samples per subject; totals by name; efforts that stand and
+    events that were ever owed."""
 
     frames: Mapping[tuple[str, int], Counter[int]]
     samples: Mapping[str, int]
     activities: int
     counters: Mapping[str, int]
+    efforts: int = 0
+    events: int = 0
 
     @property
     def frame_count(self) -> int:
@@ -55,6 +59,7 @@ class Verdict:
 def read_stored(state: Path) -> Stored:
     """Read the state file of the platform (which must be quiet or stopped)."""
     from processors.ranges import RangeSet
+    from processors.results_db import count_efforts, count_events
     from processors.state_db import connect
     from processors.stores import ReadStore
 
@@ -68,24 +73,64 @@ def read_stored(state: Path) -> Stored:
                 seqs.update(range(first, last + 1))
         activities = store.activities()
         counters = store.counters()
+        efforts, events = count_efforts(db), count_events(db)
     finally:
         store.close()
         db.close()
     samples: Counter[str] = Counter()
     for activity in activities:
         samples[activity.subject] += activity.samples
-    return Stored(frames, samples, len(activities), counters)
+    return Stored(frames, samples, len(activities), counters, efforts, events)
+
+
+def read_reference(state: Path) -> ReferenceData:
+    """The athletes, segments and bindings in the state file."""
+    from processors.reference_data import ReferenceData
+    from processors.results_db import references
+    from processors.state_db import connect
+
+    found = ReferenceData()
+    db = connect(state, write=False)
+    try:
+        for value, _ in references(db):
+            found.apply(value)
+    finally:
+        db.close()
+    return found
+
+
+def as_bound(made: Iterable[Made], reference: ReferenceData) -> Iterator[Made]:
+    """What was made, with whom it counts for by the bindings somebody gave meanwhile."""
+    for one in made:
+        subject = reference.counts_for(one.subject, one.origin, one.utc_us)
+        yield one if subject == one.subject else replace(one, subject=subject)
 
 
 def pending(state: Path) -> int:
-    """How many subjects have late frames that the live stage has not worked in yet; 0 when there is no state file."""
-    from processors.stores import ReadStore
+    """What the stages still owe for what they know: late frames to be worked in, efforts to be timed again, activities to be finished.
+
+    0 when there is no state file. That a quiet athlete's activity closes some day is not owed.
+    """
+    from processors.state_db import connect
 
     if not state.exists():
         return 0
+    db = connect(state, write=False)
+    try:
+        return db.execute("SELECT count(*) FROM wake WHERE name<>'close'").fetchone()[0]
+    finally:
+        db.close()
+
+
+def unread(log_end: int, state: Path) -> int:
+    """How many records of the log, which ends at that position, the state does not know yet."""
+    from processors.stores import ReadStore
+
+    if not state.exists():
+        return log_end
     store = ReadStore(state)
     try:
-        return store.pending()
+        return max(log_end - store.position(), 0)
     finally:
         store.close()
 

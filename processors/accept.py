@@ -20,12 +20,13 @@ from broker.ids import route_of
 from broker.json_frames import decode_json_message
 from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
-from broker.topics import Address, parse_topic, topic
+from broker.topics import UPLOAD_NODE, Address, parse_topic, topic
 
 FUTURE_ALLOWANCE_US: Final = 5 * 60 * 1_000_000
 CLOCK_FLOOR_US: Final = 1_767_225_600_000_000  # 2026-01-01: a platform clock before it is not set, and proves nobody's time wrong
 _RECORDED: Final = int(Clock.RECORDED)  # plain integers: looking an enum member up costs as much as a check
 _FRAME: Final = int(Kind.FRAME)
+_RESERVED: Final = f"/{UPLOAD_NODE}/up"
 UP_LEAVES: Final = ("up", "up/json")
 
 
@@ -65,7 +66,8 @@ def accept(name: str, payload: bytes, now_us: int, *, length: int | None = None)
     """
     address = parse_topic(name)
     if address is None or address.leaf not in UP_LEAVES:
-        dead = DeadLetter(now_us, "", "", name[:200], None, None, Reason.BAD_ID, "not a topic of a node's data", payload)
+        detail = "the node name upload is reserved" if _RESERVED in name else "not a topic of a node's data"
+        dead = DeadLetter(now_us, "", "", name[:200], None, None, Reason.BAD_ID, detail, payload)
         return Accepted(dead=[dead])
     if address.leaf == "up/json":
         return _accept_json(address, name, payload, now_us, length)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from broker.topics import ROOT, UP_FILTERS, Address, parse_topic
 from processors.accept import UP_LEAVES, Accepted, DeadLetter, accept, merged_acks
 from processors.bulk_client import BulkClient, BulkSettings, Connection
 from processors.log import Log
+from processors.wall import wall_us
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class IngestService:
         settings: BulkSettings,
         to: Log,
         *,
-        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        clock_us: Callable[[], int] = wall_us,
         jitter: random.Random | None = None,
     ) -> None:
         self._log = to

@@ -1,13 +1,14 @@
-"""The live stage, keyed by subject: counts each frame once, orders, fuses, and keeps activities and the live board up to date.
+"""The live stage, keyed by subject: counts each frame once, orders, fuses, and keeps activities, efforts and the live board up to date.
 
-Repeats are found by (origin, boot, seq). Frames in order go through the kernel; samples behind what is held are late: a wake re-runs
-every activity they touch from its whole track, so the final state is a function of the set of frames, not of their arrival. Undated
-frames wait, and take the date of the lowest-numbered dated frame of their boot.
+Repeats are found by (origin, boot, seq). Frames in order go through the kernel, and the positions it believes through the matcher. Samples
+behind what is held are late, as are those of uploaded files: a wake re-runs every activity they touch from its whole track, so the final
+state is a function of the set of frames, not of their arrival. Undated frames wait, and take the date of the lowest-numbered dated frame
+of their boot. A changed binding makes all samples of its device late where it changes anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -15,22 +16,39 @@ from typing import Final
 import numpy as np
 
 from broker.errors import Rejected
+from broker.frames import Frame
 from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
 from processors import live_kernel as k
+from processors.anchors import anchors_us, uploads_end_us
+from processors.live_changes import concerned_by, take_change, wants_of_change
 from processors.live_kernel import I64
+from processors.live_matching import first_frames, match_again, match_live, settle_waiting
 from processors.live_state import LiveStates, Numbering
-from processors.run_kernel import run_frames, run_tracks
-from processors.samples import TakenFrame, samples_of
-from processors.stage import Activity, Batch, Inputs, Mutation, Outputs, TrackWindow, Wake, Wants
+from processors.live_wakes import (
+    CLOSE,
+    CLOSE_AFTER_US,
+    REBUILD,
+    SETTLE,
+    SETTLE_AFTER_US,
+    again_span,
+    again_wake,
+    ask,
+    awake,
+    finish_wake,
+    is_late,
+    late,
+    late_came,
+    rebuild_due,
+)
+from processors.reference_data import ReferenceData
+from processors.results import UPLOAD_NODE, activity_id
+from processors.run_kernel import run_frames, run_tracks_with_fixes
+from processors.samples import Samples, TakenFrame, samples_of
+from processors.stage import Activity, Batch, Begun, Inputs, Mutation, Numbered, Outputs, TrackWindow, Wants
 
-REBUILD: Final = "rebuild"
-CLOSE: Final = "close"
-REBUILD_AFTER_US: Final = 3_000_000  # late frames come in runs: one rebuild when no more have come for this long ...
-REBUILD_WITHIN_US: Final = 60_000_000  # ... but no later than this after the first
 FOLD_FRAMES: Final = 500  # a rebuild that read this many frames folds them into blobs, so that the next one reads fast
-CLOSE_AFTER_US: Final = k.GAP_US
-_BITS: Final = {REBUILD: 1, CLOSE: 2}
+FILE_ENDS_US: Final = 30_000_000  # an uploaded file that reaches this near to the end of an activity says that it is over
 
 
 @lru_cache(maxsize=65536)
@@ -46,44 +64,61 @@ class _Touched:
     slot: int
     position: int
     appended_us: int
+    start_us: int  # of its activity before the batch
 
 
 class LiveStage:
-    """See the module."""
+    """See the module. Takes changes of reference data into `reference` as they come."""
 
     name = "live"
-    state_version = 1
+    state_version = 2
+
+    def __init__(self, reference: ReferenceData) -> None:
+        self._reference = reference
 
     def key(self, record: LogRecord) -> str:
         return record.key
 
     def wants(self, states: LiveStates, batch: Batch) -> Wants:
         record = batch.records[0]
+        if record.kind == Kind.REFERENCE:
+            return wants_of_change(record, self._reference)
         if record.kind == Kind.WAKE:
+            span = again_span(record.body.decode())
+            if span is not None:
+                return Wants([record.key], window=TrackWindow(record.key, *span))
             row = states.peek(record.key)
-            if (
-                record.body.decode() == REBUILD
-                and row is not None
-                and row[k.LATE_TO] != k.NEVER
-                and record.appended_us >= _rebuild_due(row)
-            ):
+            if record.body.decode() == REBUILD and row is not None and is_late(row) and record.appended_us >= rebuild_due(row):
                 return Wants([record.key], window=TrackWindow(record.key, int(row[k.LATE_FROM]), int(row[k.LATE_TO])))
             return Wants([record.key])
         numbered = {of: None for of in batch.numbered if of is not None}
-        return Wants(list({of.key: None for of in numbered}), list(numbered))
+        keys = {of.key: None for of in numbered}
+        for of in numbered:
+            if self._reference.is_bound(of.origin):
+                keys.update({b.subject: None for b in self._reference.bindings(of.origin)})
+        return Wants(list(keys), list(numbered))
+
+    def also_wants(self, batch: Batch, inputs: Inputs) -> Sequence[str]:
+        """More keys to load before `step` takes a change of reference data, known only with the inputs."""
+        return concerned_by(batch.records[0], inputs, self._reference)
 
     def step(self, states: LiveStates, batch: Batch, inputs: Inputs) -> Outputs:
         outputs = Outputs()
-        if batch.records[0].kind == Kind.WAKE:
+        record = batch.records[0]
+        if record.kind == Kind.REFERENCE:
+            take_change(self._reference, states, record, inputs, outputs)
+        elif record.kind == Kind.WAKE:
             self._wake(states, batch, inputs, outputs)
         else:
             self._frames(states, batch, outputs)
         return outputs
 
+    # frames
+
     def _frames(self, states: LiveStates, batch: Batch, outputs: Outputs) -> None:
         kernel_slots: list[int] = []
-        positions: list[int] = []
         kernel_frames: list[TakenFrame] = []
+        at: list[tuple[int, int]] = []
         touched: dict[str, _Touched] = {}
         for position, (record, frame, of) in enumerate(zip(batch.records, batch.frames, batch.numbered, strict=True), batch.first):
             if isinstance(frame, Rejected) or of is None:
@@ -93,118 +128,216 @@ class LiveStage:
             if not numbering.take(frame, record.node):
                 outputs.repeats += 1
                 continue
-            slot = states.slot(record.key)
-            touched[record.key] = _Touched(slot, position, record.appended_us)
-            taken = _dated(numbering, states.rows[slot], TakenFrame(of.origin, record.node, frame, record.body, frame.utc_offset_us or 0))
+            slot, taken, whole = self._attribute(states, of, numbering, frame, record, position, touched)
             states.rows[slot, k.FRAMES] += 1
             (outputs.taken if frame.utc_offset_us is not None else outputs.undated).append((record.key, taken))
             if frame.layout not in all_layouts():
                 outputs.unknown_layouts += 1
-            if frame.utc_offset_us is not None or numbering.date_seq is not None:
+            if whole and (frame.utc_offset_us is not None or numbering.date_seq is not None):
                 kernel_slots.append(slot)
-                positions.append(position)
+                at.append((position, record.appended_us))
                 kernel_frames.append(taken)
-        closed = run_frames(states.rows, kernel_slots, samples_of(kernel_frames)) if kernel_frames else []
-        for row in closed:
-            subject = states.key_of(int(row[k.COLUMNS - 1]))
-            self._publish(subject, row, positions[int(row[k.COLUMNS - 2])], outputs, closed=True)
+        if kernel_frames:
+            self._run(states, kernel_slots, kernel_frames, at, touched, outputs)
         for key, seen in touched.items():
-            row = states.rows[seen.slot]
-            row[k.APPENDED] = seen.appended_us
-            if row[k.START] != k.NEVER:
-                self._publish(key, row, seen.position, outputs, closed=False)
-                _ask(row, key, CLOSE, seen.appended_us + CLOSE_AFTER_US, outputs)
-            if row[k.LATE_TO] != k.NEVER:
-                outputs.late_frames += 1
-                if not row[k.WAKES] & _BITS[REBUILD]:
-                    row[k.LATE_SINCE] = seen.appended_us
-                row[k.LATE_AT] = seen.appended_us
-                _ask(row, key, REBUILD, seen.appended_us + REBUILD_AFTER_US, outputs)
-            states.mark(key)
+            self._after(states, key, seen, outputs)
 
-    def _publish(self, key: str, row: I64, version: int, outputs: Outputs, *, closed: bool) -> None:
+    def _attribute(
+        self, states: LiveStates, of: Numbered, numbering: Numbering, frame: Frame, record: LogRecord, position: int,
+        touched: dict[str, _Touched],
+    ) -> tuple[int, TakenFrame, bool]:  # fmt: skip
+        """The slot of whom a frame counts for, the frame with its date, and whether the kernel may take it as it comes.
+
+        It may not when it is from an uploaded file, or when a binding changes inside it: then it is late for everyone concerned.
+        """
+        spans = _newly_dated(numbering, frame)
+        offset_us = frame.utc_offset_us if frame.utc_offset_us is not None else numbering.date_offset_us
+        taken = TakenFrame(of.origin, record.node, frame, record.body, offset_us)
+        bound = self._reference.is_bound(of.origin)
+        if not bound and not spans and record.node != UPLOAD_NODE:
+            self._touch(states, of.key, position, record.appended_us, touched)
+            return states.slot(of.key), taken, True
+        from_us, to_us = frame.t0_us + offset_us, taken.end_us
+        subjects = [of.key]
+        if bound and numbering.date_seq is not None:
+            subjects = self._reference.counting_for(of.key, of.origin, from_us, to_us)
+        for subject in subjects:
+            self._touch(states, subject, position, record.appended_us, touched)
+        for subject in dict.fromkeys([*subjects, of.key, *(b.subject for b in self._reference.bindings(of.origin))]) if spans else ():
+            self._touch(states, subject, position, record.appended_us, touched)
+            for lo, hi in spans:
+                late(states.rows[states.slot(subject)], lo, hi)
+        whole = len(subjects) == 1 and record.node != UPLOAD_NODE
+        if not whole and numbering.date_seq is not None:
+            for subject in subjects:
+                late(states.rows[states.slot(subject)], from_us, to_us)
+        return states.slot(subjects[0]), taken, whole
+
+    def _touch(self, states: LiveStates, key: str, position: int, appended_us: int, touched: dict[str, _Touched]) -> None:
+        seen = touched.get(key)
+        if seen is None:
+            slot = states.slot(key)
+            states.rows[slot, k.HR_REF] = self._reference.hr_max_bpm(key)
+            touched[key] = _Touched(slot, position, appended_us, int(states.rows[slot, k.START]))
+        else:
+            seen.position, seen.appended_us = position, appended_us
+
+    def _run(
+        self, states: LiveStates, slots: list[int], frames: list[TakenFrame], at: list[tuple[int, int]], touched: dict[str, _Touched],
+        outputs: Outputs,
+    ) -> None:  # fmt: skip
+        """The kernel and the matcher over frames in order; publishes what ended on the way."""
+        samples = samples_of(frames)
+        for slot in set(slots):
+            states.rows[slot, k.APPENDED] = touched[states.key_of(slot)].appended_us
+        ran = run_frames(states.rows, slots, samples)
+        for row in ran.closed:
+            key = states.key_of(int(row[k.COLUMNS - 1]))
+            seen = touched[key]
+            position, appended_us = at[int(row[k.COLUMNS - 2])]
+            self._begins(states, samples, slots, {seen.slot: row}, at, touched, outputs)
+            seen.start_us = int(row[k.START])
+            self._publish(key, row, position, appended_us, outputs, closed=True)
+        self._begins(states, samples, slots, {slot: states.rows[slot] for slot in set(slots)}, at, touched, outputs)
+        match_live(self._reference, states, slots, samples, ran, at, outputs)
+
+    def _begins(
+        self, states: LiveStates, samples: Samples, slots: list[int], rows: dict[int, I64], at: list[tuple[int, int]],
+        touched: dict[str, _Touched], outputs: Outputs,
+    ) -> None:  # fmt: skip
+        """Tell of activities that were not there before, at the records that began them."""
+        begun = {
+            slot: int(row[k.START]) for slot, row in rows.items() if row[k.START] not in (k.NEVER, touched[states.key_of(slot)].start_us)
+        }
+        for slot, frame in first_frames(samples, slots, begun).items():
+            outputs.begun.append(_begun(states.key_of(slot), rows[slot], *at[frame]))
+
+    def _after(self, states: LiveStates, key: str, seen: _Touched, outputs: Outputs) -> None:
+        """Publish what a batch made of a subject, and ask for the wakes it needs."""
+        row = states.rows[seen.slot]
+        if row[k.START] != k.NEVER and row[k.APPENDED] == seen.appended_us:
+            self._publish(key, row, seen.position, seen.appended_us, outputs, closed=False)
+            ask(row, key, CLOSE, seen.appended_us + CLOSE_AFTER_US, outputs)
+            matching = states.matchings.get(key)
+            if matching is not None and matching.attempts.waiting:
+                ask(row, key, SETTLE, seen.appended_us + SETTLE_AFTER_US, outputs)
+        if is_late(row):
+            late_came(row, key, seen.appended_us, outputs)
+        states.mark(key)
+
+    def _publish(self, key: str, row: I64, version: int, appended_us: int, outputs: Outputs, *, closed: bool) -> None:
         activity = activity_of(key, row, version, closed=closed)
         outputs.activities.append(activity)
         outputs.mutations.append(_mutation(activity))
+        if closed:
+            outputs.wakes.append(finish_wake(key, activity.start_us, appended_us))
+
+    # wakes
 
     def _wake(self, states: LiveStates, batch: Batch, inputs: Inputs, outputs: Outputs) -> None:
         record = batch.records[0]
+        name = record.body.decode()
         row = states.peek(record.key)
+        if row is None and again_span(name) is not None:
+            row = states.rows[states.slot(record.key)]
         if row is None:
             return
-        name = record.body.decode()
-        row[k.WAKES] &= ~_BITS.get(name, 0)
-        if name == REBUILD and row[k.LATE_TO] != k.NEVER:
-            due = _rebuild_due(row)
+        awake(row, name)
+        if again_span(name) is not None:
+            self._rebuild(states, row, batch, inputs, outputs)
+        elif name == REBUILD and is_late(row):
+            due = rebuild_due(row)
             if record.appended_us < due:
-                _ask(row, record.key, REBUILD, due, outputs)
+                ask(row, record.key, REBUILD, due, outputs)
             else:
-                self._rebuild(record.key, row, batch.first, inputs, outputs)
+                row[k.LATE_FROM], row[k.LATE_TO] = -k.NEVER, k.NEVER
+                self._rebuild(states, row, batch, inputs, outputs)
         elif name == CLOSE and row[k.START] != k.NEVER:
             due = int(row[k.APPENDED]) + CLOSE_AFTER_US
             if record.appended_us < due:
-                _ask(row, record.key, CLOSE, due, outputs)
+                ask(row, record.key, CLOSE, due, outputs)
             else:
-                outputs.activities.append(activity_of(record.key, row, batch.first, closed=True))
+                self._publish(record.key, row, batch.first, record.appended_us, outputs, closed=True)
                 outputs.compact.append(record.key)
+        elif name == SETTLE and settle_waiting(self._reference, states, batch.first, record, row, outputs):
+            ask(row, record.key, SETTLE, record.appended_us + SETTLE_AFTER_US, outputs)
         states.mark(record.key)
 
-    def _rebuild(self, key: str, row: I64, version: int, inputs: Inputs, outputs: Outputs) -> None:
+    def _rebuild(self, states: LiveStates, row: I64, batch: Batch, inputs: Inputs, outputs: Outputs) -> None:
         """Run the touched activities again from their whole tracks; the current one continues from the result."""
-        row[k.LATE_FROM], row[k.LATE_TO] = -k.NEVER, k.NEVER
+        key, appended_us, version = batch.records[0].key, batch.records[0].appended_us, batch.first
+        row[k.HR_REF] = self._reference.hr_max_bpm(key)
         if inputs.raw_frames >= FOLD_FRAMES:
             outputs.compact.append(key)
-        runs = run_tracks(inputs.tracks, int(row[k.HR_REF]))
-        if not runs:
-            return
+        runs, samples, fixes = run_tracks_with_fixes(inputs.tracks, int(row[k.HR_REF]))
+        for run, anchor_us in zip(runs, anchors_us(inputs.tracks, runs), strict=True):
+            run[k.ANCHOR] = anchor_us
         old = {a.start_us: a for a in inputs.activities}
-        covers_current = row[k.START] == k.NEVER or int(row[k.START]) in old or runs[-1][k.LAST_T] >= row[k.LAST_T]
+        was_current = int(row[k.START])
+        covers_current = was_current == k.NEVER or was_current in old or (bool(runs) and runs[-1][k.LAST_T] >= row[k.LAST_T])
+        is_open = False
         if covers_current:
-            row[: k.LATE_FROM] = runs[-1][: k.LATE_FROM]
-        new = [activity_of(key, run, version, closed=not (covers_current and run is runs[-1])) for run in runs]
-        for activity in new:
-            outputs.activities.append(activity)
-            outputs.mutations.append(_mutation(activity))
-        for start_us in old.keys() - {a.start_us for a in new}:
-            gone = old[start_us]
-            outputs.removed.append(gone)
-            outputs.mutations.append(Mutation(live_board(key), key, start_us, version, 0, 0, removed=True))
+            if was_current not in (k.NEVER, *old):  # a later one takes its place
+                self._publish(key, row, version, appended_us, outputs, closed=True)
+            if not runs and inputs.before is not None:
+                outputs.wakes.append(again_wake(key, inputs.before.start_us, inputs.before.end_us, appended_us))
+            now = runs[-1] if runs else k.fresh_row()
+            row[: k.LATE_FROM] = now[: k.LATE_FROM]
+            over = bool(runs) and uploads_end_us(inputs.tracks) >= now[k.LAST_T] - FILE_ENDS_US
+            is_open = bool(runs) and not over and appended_us < row[k.APPENDED] + CLOSE_AFTER_US
+        for run in runs:
+            current = covers_current and run is runs[-1]
+            self._publish(key, run, version, appended_us, outputs, closed=not (current and is_open))
+            if current and is_open:
+                ask(row, key, CLOSE, int(row[k.APPENDED]) + CLOSE_AFTER_US, outputs)
+                if int(run[k.ANCHOR]) not in {a.anchor_us for a in old.values()}:
+                    outputs.begun.append(_begun(key, run, version, appended_us))
+        self._take_back(key, old, runs, version, appended_us, outputs)
+        if covers_current and runs:
+            match_again(self._reference, states, key, runs[-1], samples, fixes, (version, appended_us), outputs, publish=is_open)
+            matching = states.matchings.get(key)
+            if is_open and matching is not None and matching.attempts.waiting:
+                ask(row, key, SETTLE, appended_us + SETTLE_AFTER_US, outputs)
+
+    def _take_back(
+        self, key: str, old: dict[int, Activity], runs: list[I64], version: int, appended_us: int, outputs: Outputs
+    ) -> None:  # fmt: skip
+        """Activities that are none any more: their frames count for another one, or for somebody else. So are ids whose anchor moved."""
+        ids = {activity_id(key, int(run[k.ANCHOR])) for run in runs}
+        starts = {int(run[k.START]) for run in runs}
+        for start_us, gone in old.items():
+            if start_us not in starts:
+                outputs.removed.append(gone)
+                outputs.mutations.append(Mutation(live_board(key), key, start_us, version, 0, 0, removed=True))
+            gone_id = activity_id(key, gone.anchor_us)
+            if gone_id not in ids:
+                heirs = [run for run in runs if run[k.START] <= gone.end_us and run[k.LAST_T] >= start_us]
+                heir = activity_id(key, int(heirs[0][k.ANCHOR])) if heirs else None
+                outputs.begun.append(Begun(key, gone_id, gone.anchor_us, version, appended_us, over=True, merged_into=heir))
 
 
-def _rebuild_due(row: I64) -> int:
-    """When the late frames of a subject are to be worked in: once they pause, but within a minute."""
-    return min(int(row[k.LATE_AT]) + REBUILD_AFTER_US, int(row[k.LATE_SINCE]) + REBUILD_WITHIN_US)
-
-
-def _dated(numbering: Numbering, row: I64, taken: TakenFrame) -> TakenFrame:
-    """The frame with the date it has or gets from its boot. A new date of the boot makes its earlier undated frames late."""
-    frame = taken.frame
+def _newly_dated(numbering: Numbering, frame: Frame) -> list[tuple[int, int]]:
+    """Note the frame's date, or that it has none. A new date of the boot makes its earlier undated frames late: where they are and were."""
     if frame.utc_offset_us is None:
         numbering.note_undated(frame)
-        if numbering.date_seq is None:
-            return taken
-        return TakenFrame(taken.origin, taken.node, frame, taken.raw, numbering.date_offset_us)
-    if numbering.date_seq is None or frame.seq < numbering.date_seq:
-        spans = list(numbering.undated_spans(frame.utc_offset_us))
-        numbering.date_seq, numbering.date_offset_us = frame.seq, frame.utc_offset_us
-        for lo, hi in spans:
-            row[k.LATE_FROM] = min(int(row[k.LATE_FROM]), lo)
-            row[k.LATE_TO] = max(int(row[k.LATE_TO]), hi)
-    return taken
+        return []
+    if numbering.date_seq is not None and frame.seq >= numbering.date_seq:
+        return []
+    spans = list(numbering.undated_spans(frame.utc_offset_us))
+    numbering.date_seq, numbering.date_offset_us = frame.seq, frame.utc_offset_us
+    return spans
 
 
-def _ask(row: I64, key: str, name: str, at_us: int, outputs: Outputs) -> None:
-    """One wake of a name at a time per subject."""
-    if not row[k.WAKES] & _BITS[name]:
-        row[k.WAKES] |= _BITS[name]
-        outputs.wakes.append(Wake(key, name, at_us))
+def _begun(key: str, row: I64, version: int, appended_us: int) -> Begun:
+    anchor_us = int(row[k.ANCHOR])
+    return Begun(key, activity_id(key, anchor_us), anchor_us, version, appended_us)
 
 
 def activity_of(key: str, row: I64 | Iterable[int], version: int, *, closed: bool) -> Activity:
     """The activity a state row is in."""
     r = np.asarray(row).tolist()
     return Activity(
-        key, r[k.START], r[k.LAST_T], r[k.DIST_UM], r[k.POINTS], r[k.MOVING_US], r[k.SAMPLES],
+        key, r[k.START], r[k.ANCHOR], r[k.LAST_T], r[k.DIST_UM], r[k.POINTS], r[k.MOVING_US], r[k.SAMPLES],
         r[k.HR_SUM], r[k.HR_N], r[k.HR_MAX], closed, version,
     )  # fmt: skip
 

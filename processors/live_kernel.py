@@ -34,6 +34,8 @@ PAUSE_US: Final = 10_000_000  # standing this long is a pause
 ANCHOR_M: Final = 5.0  # GPS-only distance grows in steps of at least this, so that noise at rest adds nothing
 MAX_MPS: Final = 40.0  # a faster displacement is a GPS jump ...
 MAX_JUMPS: Final = 3  # ... unless it stays there this many fixes
+GATE_M: Final = 20.0  # a fix may be this far beyond what MAX_MPS allows since the last good one
+MAX_ACCURACY_CM: Final = 10_000  # a position known no better than this is none
 ABSENT: Final = -1
 NO_POS: Final = -(1 << 31)  # absent latitude or longitude
 NEVER: Final = -(1 << 62)
@@ -41,10 +43,10 @@ NEVER: Final = -(1 << 62)
 # columns of the state row (int64)
 (
     START, LAST_T, HR_ORG, HR_RUN, HR_T, HR, MV_ORG, MV_RUN, MV_T, MV_BOOT, SPEED, DEV_DIST, LAT, LON, A_LAT, A_LON, A_T, JUMPS,
-    DIST_UM, POINTS, MOVING_US, SAMPLES, HR_SUM, HR_N, HR_MAX, STILL_T, PAUSED,
-    LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES, LATE_SINCE, LATE_AT,
-) = range(36)  # fmt: skip
-COLUMNS: Final = 40  # room for later without a new state version
+    DIST_UM, POINTS, MOVING_US, SAMPLES, HR_SUM, HR_N, HR_MAX, STILL_T, PAUSED, ANCHOR, FIX_LAT, FIX_LON, FIX_T, FIX_JUMPS,
+    SOUTH, WEST, NORTH, EAST, LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES, LATE_SINCE, LATE_AT,
+) = range(45)  # fmt: skip
+COLUMNS: Final = 48  # room for later without a new state version
 
 METRE_PER_1E7_DEG: Final = 6371008.8 * math.pi / 180.0 * 1e-7  # IUGG mean Earth radius
 _COS_STEP: Final = 100_000  # 0.01 degree in 1e-7 degree
@@ -62,11 +64,15 @@ def fresh_row() -> I64:
 
 
 _FRESH: I64 = np.zeros(LATE_FROM, np.int64)
-for _column in (START, LAST_T, HR_T, HR_RUN, MV_T, MV_RUN, A_T):
+for _column in (START, LAST_T, HR_T, HR_RUN, MV_T, MV_RUN, A_T, ANCHOR, FIX_T):
     _FRESH[_column] = NEVER
 for _column in (HR, SPEED, DEV_DIST, STILL_T):
     _FRESH[_column] = ABSENT
-for _column in (LAT, LON, A_LAT, A_LON):
+for _column in (LAT, LON, A_LAT, A_LON, FIX_LAT, FIX_LON):
+    _FRESH[_column] = NO_POS
+for _column in (SOUTH, WEST):
+    _FRESH[_column] = -NO_POS
+for _column in (NORTH, EAST):
     _FRESH[_column] = NO_POS
 
 
@@ -76,9 +82,10 @@ def _late(st: Any, t: int) -> None:
 
 
 def _accepts(st: Any, t: int, org: int, c_org: int, c_run: int, c_t: int) -> int:
-    """1: the channel takes this sample; 0: another source counts; -1: late. Opens a new run when the source changes.
+    """1: the channel takes this sample; 0: another source counts; -1: late.
 
-    At the very instant a run began the canonical order decides whose it is, so another source's sample there counts as late.
+    A new run begins when the source changes or was silent for long: what another source measured before it may have taken over, so that is
+    late. At the very instant a run began the canonical order decides whose it is, so another source's sample there counts as late too.
     """
     last = st[c_t]
     if last == NEVER:
@@ -86,6 +93,8 @@ def _accepts(st: Any, t: int, org: int, c_org: int, c_run: int, c_t: int) -> int
         st[c_run] = t
         return 1
     if org == st[c_org]:
+        if t - last > HOLD_US:
+            st[c_run] = t
         return 1 if t > last else -1
     if t > last:
         if t - last <= HOLD_US:
@@ -148,9 +157,25 @@ def _gps_step_um(st: Any, t: int, lat: int, lon: int, cos: Any) -> int:
     return int(moved * 1e6)
 
 
-def _apply_motion(st: Any, t: int, boot: int, lat: int, lon: int, speed: int, dist: int, cos: Any) -> None:
+def _fix(st: Any, t: int, lat: int, lon: int, acc: int, cos: Any) -> int:
+    """1 when a position is believed: accurate enough, and within reach of the last good one (or a jump that lasts)."""
+    if acc > MAX_ACCURACY_CM:
+        return 0
+    if st[FIX_T] != NEVER:
+        moved = _displacement_m(st[FIX_LAT], st[FIX_LON], lat, lon, cos)
+        if moved > MAX_MPS * ((t - st[FIX_T]) * 1e-6) + GATE_M:
+            st[FIX_JUMPS] += 1
+            if st[FIX_JUMPS] < MAX_JUMPS:
+                return 0
+    st[FIX_LAT], st[FIX_LON], st[FIX_T], st[FIX_JUMPS] = lat, lon, t, 0
+    return 1
+
+
+def _apply_motion(st: Any, t: int, same_org: bool, boot: int, lat: int, lon: int, acc: int, speed: int, dist: int, cos: Any) -> int:
+    """Take a motion sample (`same_org`: of the same source as the last one); 1 when its position is believed."""
+    fixed = 0
     last_t = st[MV_T]
-    same = last_t != NEVER and boot == st[MV_BOOT] and st[MV_RUN] != t
+    same = last_t != NEVER and boot == st[MV_BOOT] and same_org
     dt = t - last_t if same else 0
     gained = ABSENT
     if same and dist >= 0 and st[DEV_DIST] >= 0:
@@ -167,8 +192,14 @@ def _apply_motion(st: Any, t: int, boot: int, lat: int, lon: int, speed: int, di
                 st[SPEED] = 0
         if gained < 0:
             gained = step
-        st[LAT] = lat
-        st[LON] = lon
+        fixed = _fix(st, t, lat, lon, acc, cos)
+        if fixed == 1:
+            st[LAT] = lat
+            st[LON] = lon
+            st[SOUTH] = min(st[SOUTH], lat)
+            st[WEST] = min(st[WEST], lon)
+            st[NORTH] = max(st[NORTH], lat)
+            st[EAST] = max(st[EAST], lon)
     if speed >= 0:
         st[SPEED] = speed
     elif dist >= 0 and gained >= 0 and dt > 0:
@@ -187,13 +218,16 @@ def _apply_motion(st: Any, t: int, boot: int, lat: int, lon: int, speed: int, di
     st[MV_T] = t
     st[MV_BOOT] = boot
     st[DEV_DIST] = dist
+    return fixed
 
 
-def _sample(st: Any, t: int, org: int, boot: int, lat: int, lon: int, speed: int, dist: int, hr: int, cos: Any) -> None:
+def _sample(st: Any, t: int, org: int, boot: int, lat: int, lon: int, acc: int, speed: int, dist: int, hr: int, cos: Any) -> int:
+    """Take a sample; 1 when its position is believed."""
     if st[START] != NEVER and t < st[START]:
         _late(st, t)
-        return
+        return 0
     took = False
+    fixed = 0
     if hr > 0:
         verdict = _accepts(st, t, org, HR_ORG, HR_RUN, HR_T)
         if verdict < 0:
@@ -202,24 +236,29 @@ def _sample(st: Any, t: int, org: int, boot: int, lat: int, lon: int, speed: int
             _apply_hr(st, t, hr)
             took = True
     if speed >= 0 or dist >= 0 or (lat != NO_POS and lon != NO_POS):
+        same_org = st[MV_ORG] == org
         verdict = _accepts(st, t, org, MV_ORG, MV_RUN, MV_T)
         if verdict < 0:
             _late(st, t)
         elif verdict > 0:
-            _apply_motion(st, t, boot, lat, lon, speed, dist, cos)
+            fixed = _apply_motion(st, t, same_org, boot, lat, lon, acc, speed, dist, cos)
             took = True
     if took:
         if st[START] == NEVER:
             st[START] = t
+            st[ANCHOR] = t
         st[LAST_T] = max(st[LAST_T], t)
         st[SAMPLES] += 1
+    return fixed
 
 
 def _run(
-    rows: Any, slots: Any, first: Any, ends: Any, t: Any, org: Any, boot: Any,
-    lat: Any, lon: Any, speed: Any, dist: Any, hr: Any, cos: Any, fresh: Any, closed: Any, at_frame: int, at_sample: int,
+    rows: Any, slots: Any, first: Any, ends: Any, t: Any, org: Any, boot: Any, lat: Any, lon: Any, acc: Any,
+    speed: Any, dist: Any, hr: Any, cos: Any, fresh: Any, closed: Any, fixes: Any, at_frame: int, at_sample: int,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Frames `at_frame..` from sample `at_sample`; rows of activities that ended go to `closed` (frame and slot in the last columns).
+
+    `fixes` gets, for each sample whose position is believed, the start of its activity.
 
     Returns (frame, sample, number closed); frame == len(slots) when all is done, else `closed` is full and the caller goes on from there.
     """
@@ -240,7 +279,8 @@ def _run(
                 n_closed += 1
                 for c in range(LATE_FROM):
                     st[c] = fresh[c]
-            _sample(st, t[i], org[at_frame], boot[at_frame], lat[i], lon[i], speed[i], dist[i], hr[i], cos)
+            if _sample(st, t[i], org[at_frame], boot[at_frame], lat[i], lon[i], acc[i], speed[i], dist[i], hr[i], cos) == 1:
+                fixes[i] = st[START]
             i += 1
         at_frame += 1
     return at_frame, 0, n_closed
@@ -254,6 +294,7 @@ if numba is not None:
     _apply_hr = _jit(_apply_hr)
     _displacement_m = _jit(_displacement_m)
     _gps_step_um = _jit(_gps_step_um)
+    _fix = _jit(_fix)
     _apply_motion = _jit(_apply_motion)
     _sample = _jit(_sample)
     run = _jit(_run)

@@ -13,6 +13,7 @@ import numpy as np
 
 from broker.frames import Frame
 from processors.live_kernel import COLUMNS, I64, fresh_row
+from processors.matcher import Attempts
 from processors.ranges import RangeSet
 from processors.stage import Numbered
 
@@ -53,8 +54,25 @@ class Numbering:
         yield self.undated_from_us + offset_us, self.undated_to_us + offset_us
 
 
+@dataclass(slots=True)
+class Matching:
+    """The matcher's state in the activity that began at `start_us`."""
+
+    start_us: int
+    attempts: Attempts = field(default_factory=Attempts)
+
+    def encode(self) -> bytes:
+        """As bytes; equal states give equal bytes."""
+        return self.start_us.to_bytes(8, "little", signed=True) + self.attempts.encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Matching:
+        """Inverse of `encode`."""
+        return cls(int.from_bytes(raw[:8], "little", signed=True), Attempts.decode(raw[8:]))
+
+
 class LiveStates:
-    """The loaded part of the state. The runner puts rows and numberings in, and asks which changed."""
+    """The loaded part of the state. The runner puts rows, matchings and numberings in, and asks which changed."""
 
     def __init__(self) -> None:
         self.rows: I64 = np.zeros((256, COLUMNS), np.int64)
@@ -63,6 +81,8 @@ class LiveStates:
         self.numberings: dict[Numbered, Numbering] = {}
         self.changed: set[str] = set()
         self.counted: set[Numbered] = set()
+        self.matchings: dict[str, Matching] = {}
+        self.matched: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -70,9 +90,11 @@ class LiveStates:
     def has(self, key: str) -> bool:
         return key in self._slots
 
-    def put(self, key: str, row: I64) -> None:
-        """Load the stored row of a subject."""
+    def put(self, key: str, row: I64, matching: bytes = b"") -> None:
+        """Load the stored row of a subject and its matcher's state."""
         self.rows[self.slot(key)] = row
+        if matching:
+            self.matchings[key] = Matching.decode(matching)
 
     def slot(self, key: str) -> int:
         """The row index of a subject, made fresh when it is new."""
@@ -106,10 +128,24 @@ class LiveStates:
         """This subject's row changed."""
         self.changed.add(key)
 
+    def matching(self, key: str, start_us: int) -> Matching:
+        """The matcher's state of a subject in that activity, made anew when the last one was of another; it counts as changed."""
+        found = self.matchings.get(key)
+        if found is None or found.start_us != start_us:
+            found = self.matchings[key] = Matching(start_us)
+        self.matched.add(key)
+        return found
+
+    def set_matching(self, key: str, matching: Matching) -> None:
+        """Replace the matcher's state of a subject."""
+        self.matchings[key] = matching
+        self.matched.add(key)
+
     def saved(self) -> None:
         """All changes are committed."""
         self.changed.clear()
         self.counted.clear()
+        self.matched.clear()
 
     def forget(self) -> None:
         """Drop everything loaded (after a commit, to bound memory)."""

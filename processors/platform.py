@@ -14,15 +14,14 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from processors import run_kernel, trace
 from processors.api import ApiOptions, serve_api
+from processors.api.opening import open_services
 from processors.bulk_client import BulkSettings
 from processors.control import Control
-from processors.dead_letters import dead_counts
 from processors.ingest import IngestService
 from processors.log import SqliteLog
-from processors.run_kernel import warm_up
 from processors.runner import Runner
-from processors.stores import SnapshotView
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +42,7 @@ class PlatformSettings(BaseModel):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8800, ge=0, le=65535)
     api_token: SecretStr = SecretStr("")
+    token_file: Path | None = None
 
     @property
     def log_file(self) -> Path:
@@ -73,20 +73,14 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
     runner = Runner(log, settings.state_file)
     ingest = IngestService(BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value()), log)
     control = Control(settings.node_configs, settings.host, settings.port, settings.control_password)
-    view = SnapshotView(
-        settings.state_file,
-        nodes=lambda: control.nodes,
-        latency=runner.latency.quantiles,
-        dead_letters=lambda: dead_counts(log).total,
-    )
-    options = ApiOptions(settings.tenant, settings.api_host, settings.api_port, settings.api_token.get_secret_value())
     page_stop = asyncio.Event()
-    await asyncio.to_thread(warm_up)  # before anything is accepted: the first frame must not wait for a compiler
+    await asyncio.to_thread(run_kernel.warm_up)  # before anything is accepted: the first frame must not wait for a compiler
+    await asyncio.to_thread(trace.warm_up)
     tasks = {
         "ingest": asyncio.create_task(ingest.run()),
         "control": asyncio.create_task(control.run()),
         "runner": asyncio.create_task(runner.run()),
-        "page": asyncio.create_task(serve_api(view, options, page_stop)),
+        "page": asyncio.create_task(_page(settings, log, control, runner, page_stop)),
     }
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -102,6 +96,15 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
         await runner.finish(tasks["runner"], DRAIN_S)
         await _end(tasks["page"], cancel=False)
         runner.close()
+
+
+async def _page(settings: PlatformSettings, log: SqliteLog, control: Control, runner: Runner, stop: asyncio.Event) -> None:
+    """The API and the live page, until `stop`."""
+    options = ApiOptions(settings.tenant, settings.api_host, settings.api_port, settings.api_token.get_secret_value(), settings.token_file)
+    with open_services(
+        log, settings.state_file, settings.node_configs, settings.tenant, nodes=lambda: control.nodes, latency=runner.latency.quantiles
+    ) as services:
+        await serve_api(services, options, stop)
 
 
 async def _end(*tasks: asyncio.Task[None], cancel: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,9 +16,17 @@ from processors.tracks import Track
 _CLOSED_ROOM: Final = 64
 
 
-def run_frames(rows: I64, slots: Sequence[int], samples: Samples) -> list[I64]:
-    """Advance the state rows of `slots` (one per frame) by the samples; returns the rows of activities that
-    ended, with the index of the frame that ended it and the slot in the last two columns."""
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run gave: rows of activities that ended, with the index of the frame that ended each and its slot in the last two columns; and
+    per sample the start of its activity when its position is believed, else NEVER."""
+
+    closed: list[I64]
+    fixes: I64
+
+
+def run_frames(rows: I64, slots: Sequence[int], samples: Samples) -> Ran:
+    """Advance the state rows of `slots` (one per frame) by the samples."""
     return _compiled(rows, slots, samples) if k.COMPILED else _plain(rows, slots, samples)
 
 
@@ -28,47 +37,56 @@ def warm_up() -> None:
     run_frames(k.fresh_row().reshape(1, -1).copy(), [0], samples)
 
 
-def _compiled(rows: I64, slots: Sequence[int], s: Samples) -> list[I64]:
+def _columns(s: Samples) -> tuple[I64, ...]:
+    return s.first, s.ends, s.t_us, s.org, s.boot, s.lat, s.lon, s.accuracy_cm, s.speed_cmps, s.distance_cm, s.hr_bpm
+
+
+def _compiled(rows: I64, slots: Sequence[int], s: Samples) -> Ran:
     closed: list[I64] = []
     room = np.zeros((_CLOSED_ROOM, k.COLUMNS), np.int64)
+    fixes = np.full(len(s.t_us), k.NEVER, np.int64)
     frame, sample = 0, 0
     slot_array = np.asarray(slots, np.int64)
     fresh = k.fresh_row()
     while frame < len(slots):
-        frame, sample, n = k.run(
-            rows, slot_array, s.first, s.ends, s.t_us, s.org, s.boot, s.lat, s.lon, s.speed_cmps, s.distance_cm, s.hr_bpm, k.COS, fresh,
-            room, frame, sample,
-        )  # fmt: skip
+        frame, sample, n = k.run(rows, slot_array, *_columns(s), k.COS, fresh, room, fixes, frame, sample)
         closed += [room[i].copy() for i in range(n)]
-    return closed
+    return Ran(closed, fixes)
 
 
-def _plain(rows: I64, slots: Sequence[int], s: Samples) -> list[I64]:
+def _plain(rows: I64, slots: Sequence[int], s: Samples) -> Ran:
     """Lists instead of arrays: three times faster in the interpreter."""
     held = {slot: rows[slot].tolist() for slot in set(slots)}
-    columns = [c.tolist() for c in (s.first, s.ends, s.t_us, s.org, s.boot, s.lat, s.lon, s.speed_cmps, s.distance_cm, s.hr_bpm)]
+    columns = [c.tolist() for c in _columns(s)]
     cos, fresh = k.COS.tolist(), k.fresh_row().tolist()
     closed: list[I64] = []
     room = [[0] * k.COLUMNS for _ in range(_CLOSED_ROOM)]
+    fixes = [k.NEVER] * len(s.t_us)
     frame, sample = 0, 0
     while frame < len(slots):
-        frame, sample, n = k.run(held, slots, *columns, cos, fresh, room, frame, sample)
+        frame, sample, n = k.run(held, slots, *columns, cos, fresh, room, fixes, frame, sample)
         closed += [np.array(room[i], np.int64) for i in range(n)]
     for slot, row in held.items():
         rows[slot] = row
-    return closed
+    return Ran(closed, np.array(fixes, np.int64))
 
 
 def run_tracks(tracks: Mapping[int, Track], hr_ref: int) -> list[I64]:
     """The state rows of all activities in canonical tracks, in time order, computed from nothing."""
+    return run_tracks_with_fixes(tracks, hr_ref)[0]
+
+
+def run_tracks_with_fixes(tracks: Mapping[int, Track], hr_ref: int) -> tuple[list[I64], Samples, I64]:
+    """`run_tracks`, the samples it ran over in canonical order, and per sample the start of its activity when its position is believed."""
     parts = [track for layout, track in tracks.items() if layout in CARRIES and len(track)]
     if not parts:
-        return []
+        return [], Samples.empty(0), np.zeros(0, np.int64)
     samples = _samples_of_tracks(parts)
     rows = k.fresh_row().reshape(1, -1).copy()
     rows[0, k.HR_REF] = hr_ref
-    closed = run_frames(rows, [0] * len(samples.ends), samples)
-    return [*closed, rows[0]] if rows[0, k.START] != k.NEVER else closed
+    ran = run_frames(rows, [0] * len(samples.ends), samples)
+    found = [*ran.closed, rows[0]] if rows[0, k.START] != k.NEVER else ran.closed
+    return found, samples, ran.fixes
 
 
 def _samples_of_tracks(tracks: Sequence[Track]) -> Samples:
@@ -93,5 +111,5 @@ def _samples_of_tracks(tracks: Sequence[Track]) -> Samples:
     boot = np.array([signed64(number) for _, number in sources], np.int64)
     return Samples(
         starts, np.append(starts[1:], total), org[source[starts]], boot[source[starts]], made.t_us[order],
-        made.lat[order], made.lon[order], made.speed_cmps[order], made.distance_cm[order], made.hr_bpm[order],
+        made.lat[order], made.lon[order], made.accuracy_cm[order], made.speed_cmps[order], made.distance_cm[order], made.hr_bpm[order],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The embedded runner: reads the log, steps the live stage, keeps the boards; state, outputs and positions commit in one transaction.
+"""The embedded runner: reads the log, steps the stages, keeps boards and results; state, outputs and positions commit in one transaction.
 
 Killed anywhere it goes on from the last commit. Everything blocking happens in one worker thread. The timer service turns due wakes into
 durable WAKE records of the same log; a replay runs without it, because the wakes are in the log.
@@ -16,15 +16,23 @@ from typing import Final
 
 import numpy as np
 
+from broker.errors import BadInputError
 from broker.faultpoints import hit
 from broker.frames import Clock
 from broker.logrecord import Kind, LogRecord
+from broker.reference import decode_reference
 from processors.boards import Board, Standing
+from processors.effort_book import EffortBook
+from processors.finish import FinishStage, is_finish
 from processors.live import LiveStage
 from processors.live_state import LiveStates
 from processors.log import Log
+from processors.reference_data import ReferenceData
+from processors.results_db import put_reference, references
 from processors.stage import Activity, Batch, Outputs, Wants, batches_of
 from processors.state_db import StateDb
+from processors.track_db import stored_under
+from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
 
@@ -63,18 +71,28 @@ class Latency:
 class Runner:
     """One runner over one log and one state file."""
 
-    def __init__(self, log: Log, state: Path, *, clock_us: Callable[[], int] | None = None, max_records: int = MAX_RECORDS) -> None:
+    def __init__(self, log: Log, state: Path, *, clock_us: Callable[[], int] = wall_us, max_records: int = MAX_RECORDS) -> None:
         self._log = log
         self._store = StateDb(state)
-        self._stage = LiveStage()
         self._states = LiveStates()
         self._boards: dict[str, Board] = {}
-        self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
+        self._look_up()
+        self._clock_us = clock_us
         self._max_records = max_records
-        self.position = self._store.position(self._stage.name)
+        self.position = self._store.position(LiveStage.name)
         self.latency = Latency()
         self._stopping, self._log_end = False, 0
         self._wake_s = 0.005  # what a wake costs, as a moving average
+
+    def _look_up(self) -> None:
+        """Read the reference data as committed, and make the stages that use it."""
+        self._reference = ReferenceData()
+        for entity in ("athlete", "binding", "segment"):  # uploads are looked up when they are needed: there are too many to hold
+            for value, _ in references(self._store.db, entity=entity):
+                self._reference.apply(value)
+        self._stage = LiveStage(self._reference)
+        self._finish = FinishStage(self._reference)
+        self._book = EffortBook(self._store.db, self._reference)
 
     def close(self) -> None:
         """Release the store."""
@@ -90,6 +108,7 @@ class Runner:
         try:
             steps = [self._step(batch) for batch in batches_of(first, records)]
             changes = self._mutate(steps)
+            changes += self._book.flush()
             position = first + len(records) - 1
             self._store.save(self._stage.name, self._states, position, self._counts(steps, changes))
             hit("runner.before_commit")
@@ -110,22 +129,60 @@ class Runner:
             self._store.db.execute("ROLLBACK")
         self._states.forget()
         self._boards.clear()
+        self._look_up()
 
     def _step(self, batch: Batch) -> Outputs:
+        kind = batch.records[0].kind
+        if kind == Kind.FRAME:
+            outputs = self._live(batch)
+        elif kind == Kind.WAKE:
+            began_s = time.monotonic()
+            outputs = self._finished(batch) if is_finish(batch) else self._live(batch)
+            self._wake_s += 0.2 * (time.monotonic() - began_s - self._wake_s)
+        else:
+            outputs = self._referred(batch)
+        self._store.sink(outputs)
+        for key in outputs.compact:
+            for stored in stored_under(self._store.db, key, self._reference):
+                self._store.compact(stored)
+        self._book.take(outputs)
+        return outputs
+
+    def _live(self, batch: Batch) -> Outputs:
         stage, states, store = self._stage, self._states, self._store
-        is_wake = batch.records[0].kind == Kind.WAKE
-        began_s = time.monotonic()
-        if is_wake:
+        if batch.records[0].kind == Kind.WAKE:
             store.load(stage.name, states, Wants([batch.records[0].key]))
         wants = stage.wants(states, batch)
         store.load(stage.name, states, wants)
         if wants.window is not None:
             store.save_numberings(states)
-        outputs = stage.step(states, batch, store.inputs(wants.window))
-        store.sink(outputs)
-        if is_wake:
-            self._wake_s += 0.2 * (time.monotonic() - began_s - self._wake_s)
-        return outputs
+        return stage.step(states, batch, store.inputs(wants, self._reference))
+
+    def _finished(self, batch: Batch) -> Outputs:
+        """Finish an activity. One that cannot be finished is counted and logged; what was known of it live stays."""
+        self._store.save_numberings(self._states)
+        inputs = self._store.inputs(self._finish.wants(batch), self._reference)
+        try:
+            return self._finish.step(batch, inputs)
+        except Exception:
+            _log.exception("runner: could not finish %s of %s", batch.records[0].body.decode(), batch.records[0].key)
+            return Outputs(unfinished=1)
+
+    def _referred(self, batch: Batch) -> Outputs:
+        """Take a change of reference data. One that cannot be read is counted."""
+        stage, states, store = self._stage, self._states, self._store
+        try:
+            value = decode_reference(batch.records[0].body, f"log position {batch.first}")
+        except BadInputError as error:
+            _log.error("runner: %s", error)
+            return Outputs(unreadable=1)
+        store.save_numberings(states)
+        put_reference(store.db, value, batch.first)
+        store.save_rows(stage.name, states)
+        wants = stage.wants(states, batch)
+        inputs = store.inputs(wants, self._reference)
+        store.load(stage.name, states, Wants([*wants.keys, *stage.also_wants(batch, inputs)]))
+        return stage.step(states, batch, inputs)
 
     def _mutate(self, steps: list[Outputs]) -> int:
         """Apply board mutations; returns how many changed an entry."""
@@ -148,6 +205,7 @@ class Runner:
             ("repeats", sum(o.repeats for o in steps)),
             ("unreadable", sum(o.unreadable for o in steps)),
             ("unknown_layouts", sum(o.unknown_layouts for o in steps)),
+            ("unfinished", sum(o.unfinished for o in steps)),
             ("late_batches", sum(o.late_frames for o in steps)),
             ("samples", sum(f.frame.samples or 0 for o in steps for _, f in (*o.taken, *o.undated))),
         ]

@@ -54,6 +54,7 @@ class Samples:
     t_us: I64
     lat: I64
     lon: I64
+    accuracy_cm: I64
     speed_cmps: I64
     distance_cm: I64
     hr_bpm: I64
@@ -63,8 +64,8 @@ class Samples:
         """Columns for `total` samples in which nothing was measured yet."""
         first, ends, org, boot = (np.zeros(frames, np.int64) for _ in range(4))
         lat, lon = (np.full(total, NO_POS, np.int64) for _ in range(2))
-        speed, distance, hr = (np.full(total, ABSENT, np.int64) for _ in range(3))
-        return cls(first, ends, org, boot, np.zeros(total, np.int64), lat, lon, speed, distance, hr)
+        accuracy, speed, distance, hr = (np.full(total, ABSENT, np.int64) for _ in range(4))
+        return cls(first, ends, org, boot, np.zeros(total, np.int64), lat, lon, accuracy, speed, distance, hr)
 
 
 @lru_cache(maxsize=65536)
@@ -133,6 +134,7 @@ def fill_samples(made: Samples, layout: int, records: Records, at: I64 | slice) 
         sane = usable_position(lat, lon)
         made.lat[at] = np.where(sane, lat, NO_POS)
         made.lon[at] = np.where(sane, lon, NO_POS)
+        made.accuracy_cm[at] = _column(layout, records, "accuracy_m", 50)  # from 0.5 m
 
 
 def usable_position(lat: I64, lon: I64) -> npt.NDArray[np.bool_]:

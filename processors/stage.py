@@ -2,7 +2,7 @@
 
 `step(states, batch, inputs) -> outputs`. Any cut of the same records into batches gives the same outputs in the end. The only time a
 stage knows is the append time in each record. For later it asks for a durable wake; what it must look up, it names in `wants` and the
-runner passes in. A runner never mixes kinds: a batch holds frames only, or exactly one wake.
+runner passes in. A runner never mixes kinds: a batch holds frames only, or exactly one wake, or exactly one change of reference data.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from broker.errors import Rejected
 from broker.frames import Clock, Frame, read_frame
 from broker.ids import origin_of
 from broker.logrecord import Kind, LogRecord
+from broker.reference import UploadRef
+from processors.results import Finished, Timed
 from processors.samples import TakenFrame
 from processors.tracks import Track
 
@@ -29,7 +31,7 @@ class Numbered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive records of the log; `first` is the position of the first. A wake has neither `frames` nor `numbered`."""
+    """Consecutive records of the log; `first` is the position of the first. Only a batch of frames has `frames` and `numbered`."""
 
     first: int
     records: Sequence[LogRecord]
@@ -38,10 +40,10 @@ class Batch:
 
 
 def batches_of(first: int, records: Sequence[LogRecord]) -> Iterator[Batch]:
-    """Cut records at wakes, so that each batch holds frames only or one wake."""
+    """Cut records so that each batch holds frames only, or one wake, or one change of reference data."""
     start = 0
     for i, record in enumerate(records):
-        if record.kind == Kind.WAKE:
+        if record.kind != Kind.FRAME:
             if start < i:
                 yield _frames(first + start, records[start:i])
             yield Batch(first + i, [record])
@@ -84,6 +86,9 @@ class Wants:
     keys: Sequence[str] = ()
     numbered: Sequence[Numbered] = ()
     window: TrackWindow | None = None
+    origins: Sequence[str] = ()  # whose binding changed: where are samples of them?
+    history: str = ""  # a subject: all its activities
+    segment: tuple[str, str] | None = None  # (tenant, segment) that changed: whose activities does it touch?
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class Activity:
 
     subject: str
     start_us: int
+    anchor_us: int  # start of the live stream alone: what its id is made of
     end_us: int
     distance_um: int
     points: int  # effort points in point-microseconds per minute: divide by 60e6
@@ -104,13 +110,27 @@ class Activity:
     version: int
 
 
+class Held(NamedTuple):
+    """Samples of an origin that are stored under a key; between two of them are never more than a few minutes."""
+
+    key: str
+    origin: str
+    first_us: int
+    last_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What `wants` asked for: canonical tracks by layout, the activities they cover, and how many of the frames are not in blobs yet."""
+    """What `wants` asked for: canonical tracks by layout, the activities they cover, the last one before them, and how many of the frames
+    are not in blobs yet; where samples of origins are; (subject, start_us, closed) of activities that a segment may touch."""
 
     tracks: dict[int, Track] = field(default_factory=dict[int, Track])
     activities: Sequence[Activity] = ()
     raw_frames: int = 0
+    before: Activity | None = None
+    held: Sequence[Held] = ()
+    touched: Sequence[tuple[str, int, bool]] = ()
+    uploads: Sequence[UploadRef] = ()  # of the uploaded files in `tracks`
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +155,41 @@ class Mutation:
     removed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An activity appeared (or, `over`, vanished before it was finished: its frames are part of `merged_into` or of nobody's now)."""
+
+    subject: str
+    activity: str
+    anchor_us: int
+    version: int
+    appended_us: int
+    over: bool = False
+    merged_into: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEfforts:
+    """Efforts timed while an activity goes on. `whole`: these are all it has; others that are not final are gone."""
+
+    subject: str
+    activity: str
+    timed: Sequence[Timed]
+    version: int
+    appended_us: int
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedActivity:
+    """A finished activity; `start_us` is that of the live one it came from."""
+
+    start_us: int
+    finished: Finished
+    version: int
+    appended_us: int
+
+
 @dataclass(slots=True)
 class Outputs:
     """What one step produced; the runner commits it together with state and position."""
@@ -146,9 +201,13 @@ class Outputs:
     mutations: list[Mutation] = field(default_factory=list[Mutation])
     wakes: list[Wake] = field(default_factory=list[Wake])
     compact: list[str] = field(default_factory=list[str])
+    begun: list[Begun] = field(default_factory=list[Begun])
+    efforts: list[LiveEfforts] = field(default_factory=list[LiveEfforts])
+    finished: list[FinishedActivity] = field(default_factory=list[FinishedActivity])
     repeats: int = 0
     unreadable: int = 0
     unknown_layouts: int = 0
+    unfinished: int = 0
     late_frames: int = 0
 
 

@@ -7,7 +7,6 @@ replayed). One writer; readers open their own connection.
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,17 +14,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from broker.errors import Rejected, StoreError
-from broker.frames import read_frame
-from broker.ids import origin_of
-from processors.live_kernel import COLUMNS, GAP_US, HOLD_US
+from broker.errors import StoreError
+from broker.reference import SegmentRef, decode_reference
+from processors.live_kernel import COLUMNS, EAST, GAP_US, HOLD_US, SOUTH, START
 from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
 from processors.ranges import RangeSet
+from processors.reference_data import ReferenceData
+from processors.results_db import SCHEMA as RESULTS_SCHEMA
+from processors.results_db import attempts_of, box_around, boxes_meet, put_attempts, touched_by_segment
 from processors.samples import TakenFrame
-from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, TrackWindow, Wants
-from processors.tracks import Track, cut, decode_track, encode_track, split_at_gaps, tracks_of
+from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Wants
+from processors.track_db import decode_layout, held_of, pack, raw_frames, read_tracks, uploads_in
+from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_of
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+NEAR_US: Final = GAP_US + HOLD_US  # activities this near to one another are worked on together: samples between them may join them
 MOST_MISSING: Final = 1 << 48  # a jump of seq can leave a gap beyond SQLite's integers
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -35,6 +38,7 @@ CREATE TABLE numbering (
     subject TEXT, origin TEXT, boot TEXT, node TEXT, device TEXT, frames INTEGER, missing INTEGER, ranges BLOB,
     date_seq TEXT, date_offset_us INTEGER, undated_from_us INTEGER, undated_to_us INTEGER,
     PRIMARY KEY (subject, origin, boot)) WITHOUT ROWID;
+CREATE INDEX numbering_by_origin ON numbering (origin, subject);
 CREATE TABLE raw (id INTEGER PRIMARY KEY, subject TEXT, node TEXT, first_us INTEGER, last_us INTEGER, frames INTEGER, body BLOB);
 CREATE INDEX raw_by_time ON raw (subject, first_us);
 CREATE TABLE undated (id INTEGER PRIMARY KEY, subject TEXT, node TEXT, body BLOB);
@@ -42,7 +46,8 @@ CREATE INDEX undated_by_subject ON undated (subject);
 CREATE TABLE track (subject TEXT, layout INTEGER, first_us INTEGER, last_us INTEGER, samples INTEGER, blob BLOB,
     PRIMARY KEY (subject, layout, first_us));
 CREATE TABLE activity (
-    subject TEXT, start_us INTEGER, end_us INTEGER, distance_um INTEGER, points INTEGER, moving_us INTEGER, samples INTEGER,
+    subject TEXT, start_us INTEGER, anchor_us INTEGER, end_us INTEGER, distance_um INTEGER, points INTEGER, moving_us INTEGER,
+    samples INTEGER,
     hr_sum INTEGER, hr_n INTEGER, hr_max INTEGER, closed INTEGER, version INTEGER, PRIMARY KEY (subject, start_us)) WITHOUT ROWID;
 CREATE TABLE board (
     board TEXT, subject TEXT, activity_us INTEGER, version INTEGER, distance_um INTEGER, points INTEGER, removed INTEGER,
@@ -51,7 +56,6 @@ CREATE TABLE wake (key TEXT, name TEXT, at_us INTEGER, PRIMARY KEY (key, name)) 
 CREATE INDEX wake_by_time ON wake (at_us);
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
-_LEN: Final = struct.Struct("<H")
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
@@ -85,7 +89,7 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
         db.execute("PRAGMA secure_delete=ON")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and write:
-        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        db.executescript(f"BEGIN; {_SCHEMA} {RESULTS_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
     elif version != SCHEMA_VERSION:
         raise StoreError(f"{path}: state of version {version}, this program writes {SCHEMA_VERSION}", cure="paceline replay makes it again")
 
@@ -110,7 +114,7 @@ class StateDb:
             if not states.has(key):
                 found = self.db.execute("SELECT row FROM state WHERE stage=? AND key=?", (stage, key)).fetchone()
                 if found:
-                    states.put(key, np.frombuffer(found[0], np.int64))
+                    states.put(key, np.frombuffer(found[0], np.int64), attempts_of(self.db, key))
         for of in wants.numbered:
             if of not in states.numberings:
                 numbering = self._numbering(of)
@@ -128,22 +132,63 @@ class StateDb:
         date_seq = None if row[3] is None else int(row[3])
         return Numbering(row[0], row[1], RangeSet.decode(row[2]), date_seq, row[4], row[5], row[6])
 
-    def inputs(self, window: TrackWindow | None) -> Inputs:
-        """The tracks and activities of a window, which grows to whole activities."""
-        if window is None:
+    def inputs(self, wants: Wants, reference: ReferenceData) -> Inputs:
+        """What a stage must look up: tracks and activities of a window (it grows to whole activities), whom a change touches."""
+        if wants.origins:
+            return Inputs(held=[held for origin in wants.origins for held in held_of(self.db, origin)])
+        if wants.history:
+            return Inputs(activities=self.activities(wants.history))
+        if wants.segment is not None:
+            return Inputs(touched=self._touched(*wants.segment))
+        if wants.window is None:
             return Inputs()
+        window = wants.window
         lo, hi = window.from_us, window.to_us
         while True:
             found = self.db.execute(
                 f"SELECT {ACTIVITY_COLUMNS} FROM activity WHERE subject=? AND start_us<=? AND end_us>=? ORDER BY start_us",
-                (window.key, hi + GAP_US, lo - GAP_US),
+                (window.key, hi + NEAR_US, lo - NEAR_US),
             ).fetchall()
             activities = [activity_from(row) for row in found]
             new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
             if (new_lo, new_hi) == (lo, hi):
                 hi += HOLD_US  # samples passed over while another source counted may count once late ones change that
-                return Inputs(read_tracks(self.db, window.key, lo, hi), activities, self._raw_count(window.key, lo, hi))
+                tracks = read_tracks(self.db, window.key, lo, hi, reference)
+                before = self._before(window.key, lo)
+                return Inputs(tracks, activities, self._raw_count(window.key, lo, hi), before, uploads=uploads_in(self.db, tracks))
             lo, hi = new_lo, new_hi
+
+    def _before(self, subject: str, t_us: int) -> Activity | None:
+        """The last activity of a subject that began before a time."""
+        query = f"SELECT {ACTIVITY_COLUMNS} FROM activity WHERE subject=? AND start_us<? ORDER BY start_us DESC LIMIT 1"
+        row = self.db.execute(query, (subject, t_us)).fetchone()
+        return activity_from(row) if row else None
+
+    def _touched(self, tenant: str, segment: str) -> list[tuple[str, int, bool]]:
+        """(subject, start, closed) of activities that have an effort on a segment or that its box meets, finished or under way."""
+        row = self.db.execute("SELECT body FROM reference WHERE entity='segment' AND tenant=? AND id=?", (tenant, segment)).fetchone()
+        value = decode_reference(row[0]) if row else None
+        box = None
+        if isinstance(value, SegmentRef) and value.points and not value.removed:
+            box = box_around(value.points)
+        found = {(subject, start_us, True) for subject, start_us in touched_by_segment(self.db, tenant, segment, box)}
+        found.update((subject, start_us, False) for subject, start_us in self._under_way(tenant, segment, box))
+        return sorted(found)
+
+    def _under_way(self, tenant: str, segment: str, box: tuple[int, int, int, int] | None) -> list[tuple[str, int]]:
+        """The same of activities under way."""
+        query = "SELECT DISTINCT subject FROM effort WHERE tenant=? AND segment=? AND removed=0"
+        timed = {subject for (subject,) in self.db.execute(query, (tenant, segment))}
+        found: list[tuple[str, int]] = []
+        query = (
+            "SELECT a.subject, a.start_us, s.row FROM activity a JOIN state s ON s.stage='live' AND s.key=a.subject "
+            "WHERE a.closed=0 AND a.subject >= ? AND a.subject < ?"
+        )
+        for subject, start_us, raw in self.db.execute(query, (f"{tenant}/", f"{tenant}0")):
+            row = np.frombuffer(raw, np.int64)
+            if subject in timed or (box is not None and row[START] == start_us and boxes_meet(box, row[SOUTH : EAST + 1].tolist())):
+                found.append((subject, start_us))
+        return found
 
     def _raw_count(self, subject: str, lo: int, hi: int) -> int:
         query = "SELECT coalesce(sum(frames), 0) FROM raw WHERE subject=? AND first_us<=? AND last_us>=?"
@@ -159,8 +204,6 @@ class StateDb:
             many(_upsert("activity", 2, ACTIVITY_COLUMNS), [_activity_row(a) for a in outputs.activities])
         if outputs.wakes:
             many("INSERT OR REPLACE INTO wake VALUES (?,?,?)", [(w.key, w.name, w.at_us) for w in outputs.wakes])
-        for key in outputs.compact:
-            self._compact(key)
 
     def _raw(self, outputs: Outputs) -> None:
         groups: dict[tuple[str, str], list[TakenFrame]] = {}
@@ -169,21 +212,21 @@ class StateDb:
         rows: list[tuple[str, str, int, int, int, bytes]] = []
         for (key, node), frames in groups.items():
             starts = [f.frame.t0_us + f.offset_us for f in frames]
-            rows.append((key, node, min(starts), max(starts) + TICK_SPAN_US, len(frames), _pack(frames)))
+            rows.append((key, node, min(starts), max(starts) + TICK_SPAN_US, len(frames), pack(frames)))
         if rows:
             self.db.executemany("INSERT INTO raw (subject, node, first_us, last_us, frames, body) VALUES (?,?,?,?,?,?)", rows)
         if outputs.undated:
             self.db.executemany(
-                "INSERT INTO undated (subject, node, body) VALUES (?,?,?)", [(key, f.node, _pack([f])) for key, f in outputs.undated]
+                "INSERT INTO undated (subject, node, body) VALUES (?,?,?)", [(key, f.node, pack([f])) for key, f in outputs.undated]
             )
 
-    def _compact(self, key: str) -> None:
-        """Fold the raw rows of a subject into blobs, one per activity and layout."""
+    def compact(self, key: str) -> None:
+        """Fold the raw rows stored under a key into blobs, one per activity and layout."""
         found = self.db.execute("SELECT min(first_us), max(last_us), max(id) FROM raw WHERE subject=?", (key,)).fetchone()
         if found[0] is None:
             return
         lo, hi, last_id = found[0] - GAP_US, found[1] + GAP_US, found[2]
-        taken = list(_raw_frames(self.db, key, lo, hi))
+        taken = list(raw_frames(self.db, key, lo, hi))
         if any(track is None for track in (decode_layout(f) for f in taken)):
             return  # a layout not known here stays as frames until it is
         held = self.db.execute("SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, hi, lo)).fetchall()
@@ -220,17 +263,23 @@ class StateDb:
 
     def save(self, stage: str, states: LiveStates, position: int, counts: Iterable[tuple[str, int]]) -> None:
         """Write changed state, the position and counters (inside the runner's transaction)."""
+        self.save_rows(stage, states)
+        put_attempts(self.db, ((key, states.matchings[key].encode()) for key in sorted(states.matched)))
+        self.save_numberings(states)
+        self.db.execute("INSERT OR REPLACE INTO position VALUES (?,?)", (stage, position))
+        self.db.executemany(
+            "INSERT INTO counter VALUES (?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value", [c for c in counts if c[1]]
+        )
+
+    def save_rows(self, stage: str, states: LiveStates) -> None:
+        """Write changed rows: whom a change of a segment touches is looked up in them, so also before that."""
         rows: list[tuple[str, str, bytes]] = []
         for key in states.changed:
             row = states.peek(key)
             if row is not None:
                 rows.append((stage, key, row.tobytes()))
         self.db.executemany(_upsert("state", 2, "stage, key, row"), rows)
-        self.save_numberings(states)
-        self.db.execute("INSERT OR REPLACE INTO position VALUES (?,?)", (stage, position))
-        self.db.executemany(
-            "INSERT INTO counter VALUES (?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value", [c for c in counts if c[1]]
-        )
+        states.changed.clear()
 
     def save_numberings(self, states: LiveStates) -> None:
         """Write changed numberings: reading undated frames needs their dates, so also before a window is read."""
@@ -253,7 +302,9 @@ class StateDb:
         self.db.executemany("DELETE FROM wake WHERE key=? AND name=? AND at_us<=?", [(key, name, now_us) for key, name in due])
 
 
-ACTIVITY_COLUMNS: Final = "subject, start_us, end_us, distance_um, points, moving_us, samples, hr_sum, hr_n, hr_max, closed, version"
+ACTIVITY_COLUMNS: Final = (
+    "subject, start_us, anchor_us, end_us, distance_um, points, moving_us, samples, hr_sum, hr_n, hr_max, closed, version"
+)
 
 
 NUMBERING_COLUMNS: Final = (
@@ -271,13 +322,13 @@ def _upsert(table: str, keys: int, columns: str) -> str:
 
 def activity_from(row: tuple[Any, ...]) -> Activity:
     """The activity in a row of the columns `ACTIVITY_COLUMNS`."""
-    subject, start, end, distance, points, moving, samples, hr_sum, hr_n, hr_max, closed, version = row
-    return Activity(subject, start, end, distance, points, moving, samples, hr_sum, hr_n, hr_max, bool(closed), version)
+    subject, start, anchor, end, distance, points, moving, samples, hr_sum, hr_n, hr_max, closed, version = row
+    return Activity(subject, start, anchor, end, distance, points, moving, samples, hr_sum, hr_n, hr_max, bool(closed), version)
 
 
 def _activity_row(a: Activity) -> tuple[str | int, ...]:
     return (
-        a.subject, a.start_us, a.end_us, a.distance_um, a.points, a.moving_us, a.samples, a.hr_sum, a.hr_n, a.hr_max,
+        a.subject, a.start_us, a.anchor_us, a.end_us, a.distance_um, a.points, a.moving_us, a.samples, a.hr_sum, a.hr_n, a.hr_max,
         int(a.closed), a.version,
     )  # fmt: skip
 
@@ -287,64 +338,6 @@ def _numbering_row(of: Numbered, n: Numbering) -> tuple[str | int | bytes | None
         of.key, of.origin, f"{of.boot:016x}", n.node, n.device, len(n.ranges), min(n.ranges.holes, MOST_MISSING), n.ranges.encode(),
         None if n.date_seq is None else str(n.date_seq), n.date_offset_us, n.undated_from_us, n.undated_to_us,
     )  # fmt: skip
-
-
-def _pack(frames: Sequence[TakenFrame]) -> bytes:
-    return b"".join(part for f in frames for part in (_LEN.pack(len(f.raw)), f.raw))
-
-
-def decode_layout(taken: TakenFrame) -> int | None:
-    """The layout id when it is known here, else None."""
-    return taken.frame.layout if taken.frame.samples is not None else None
-
-
-def _unpack(subject: str, node: str, body: bytes) -> Iterator[TakenFrame]:
-    tenant = subject.partition("/")[0]
-    at = 0
-    while at < len(body):
-        length = body[at] | body[at + 1] << 8
-        raw = body[at + 2 : at + 2 + length]
-        at += 2 + length
-        frame = read_frame(raw)
-        if isinstance(frame, Rejected):
-            raise StoreError(f"raw track of {subject}: {frame.detail}", cure="paceline replay makes the state again from the log")
-        origin = origin_of(tenant, node, frame.device, self_numbered=frame.self_numbered)
-        yield TakenFrame(origin, node, frame, raw, frame.utc_offset_us or 0)
-
-
-def _raw_frames(db: sqlite3.Connection, subject: str, from_us: int, to_us: int) -> Iterator[TakenFrame]:
-    query = "SELECT node, body FROM raw WHERE subject=? AND first_us<=? AND last_us>=? ORDER BY id"
-    for node, body in db.execute(query, (subject, to_us, from_us)):
-        yield from _unpack(subject, node, body)
-
-
-def _undated_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
-    """Undated frames of numberings that have a date by now, with that date."""
-    rows = db.execute("SELECT origin, boot, date_offset_us FROM numbering WHERE subject=? AND date_seq IS NOT NULL", (subject,))
-    dates = {(origin, int(boot, 16)): offset for origin, boot, offset in rows}
-    for node, body in db.execute("SELECT node, body FROM undated WHERE subject=? ORDER BY id", (subject,)):
-        for f in _unpack(subject, node, body):
-            offset = dates.get((f.origin, f.frame.boot))
-            if offset is not None:
-                yield TakenFrame(f.origin, f.node, f.frame, f.raw, offset)
-
-
-def read_tracks(db: sqlite3.Connection, subject: str, from_us: int, to_us: int) -> dict[int, Track]:
-    """All samples of a subject from from_us to to_us (both included), canonical, by layout; layouts not known here are left out."""
-    frames = [*_raw_frames(db, subject, from_us, to_us), *_undated_frames(db, subject)]
-    blobs = [
-        decode_track(row[0], f"track of {subject}")
-        for row in db.execute("SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (subject, to_us, from_us))
-    ]
-    found = {layout: cut(track, from_us, to_us) for layout, track in tracks_of(frames, blobs).items()}
-    return {layout: track for layout, track in found.items() if len(track)}
-
-
-def read_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
-    """Every frame of a subject that is still kept as a frame: dated ones not yet folded into a blob, and all undated ones."""
-    yield from _raw_frames(db, subject, -(1 << 62), 1 << 62)
-    for node, body in db.execute("SELECT node, body FROM undated WHERE subject=? ORDER BY id", (subject,)):
-        yield from _unpack(subject, node, body)
 
 
 def board_entries(db: sqlite3.Connection, board: str) -> Iterator[Mutation]:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from broker.nodeconfig import NodeState
+from broker.events.envelope import decode_structured
+from broker.events.folding import fold
 from processors import live_kernel as k
 from processors.boards import Board
-from processors.live import CLOSE_AFTER_US
+from processors.results_db import (
+    efforts_of_segment,
+    encode_final_track,
+    encode_summary,
+    events,
+    final_track,
+    finals,
+    segments_with_efforts,
+)
 from processors.stage import Activity
-from processors.state_db import ACTIVITY_COLUMNS, activity_from, board_entries, connect, read_frames, read_tracks
+from processors.state_db import ACTIVITY_COLUMNS, activity_from, board_entries, connect
+from processors.track_db import read_frames, read_tracks
 from processors.tracks import Track
 
 FOREVER_US: Final = 1 << 62
@@ -30,9 +41,19 @@ class ReadStore:
     def close(self) -> None:
         self._db.close()
 
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The read-only connection, for the queries of `processors.results_db`."""
+        return self._db
+
+    def stamp(self) -> int:
+        """Another number once somebody has committed; a few microseconds."""
+        return self._db.execute("PRAGMA data_version").fetchone()[0]
+
     def subjects(self) -> list[str]:
         """Everybody with a counted frame."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT subject FROM numbering ORDER BY subject")]
+        query = "SELECT DISTINCT subject FROM numbering UNION SELECT DISTINCT subject FROM activity ORDER BY 1"
+        return [row[0] for row in self._db.execute(query)]
 
     def tracks(self, subject: str, from_us: int = -FOREVER_US, to_us: int = FOREVER_US) -> dict[int, Track]:
         """Canonical tracks by layout id of a subject between two times (both included)."""
@@ -64,13 +85,19 @@ class ReadStore:
         query = "SELECT count(*) FROM activity WHERE subject >= ? AND subject < ?"
         return self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchone()[0]
 
+    def count_samples(self, tenant: str) -> int:
+        """How many samples the activities of a tenant hold."""
+        query = "SELECT coalesce(sum(samples), 0) FROM activity WHERE subject >= ? AND subject < ?"
+        return self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchone()[0]
+
     def position(self) -> int:
         """The last log position whose effect is here."""
         return self._db.execute("SELECT coalesce(max(pos), 0) FROM position").fetchone()[0]
 
     def pending(self) -> int:
-        """Wakes asked for by late frames and not yet handled."""
-        return self._db.execute("SELECT count(*) FROM wake WHERE name='rebuild'").fetchone()[0]
+        """Wakes asked for by late frames and by activities to be finished, and not yet handled."""
+        query = "SELECT count(*) FROM wake WHERE name='rebuild' OR name LIKE 'rebuild:%' OR name LIKE 'finish:%'"
+        return self._db.execute(query).fetchone()[0]
 
     def frames(self) -> Iterator[tuple[str, int, int, str, bytes]]:
         """Every counted frame that is still kept as a frame: (origin, boot, seq, subject, records). For exact comparisons with a truth."""
@@ -88,10 +115,46 @@ class ReadStore:
         query = "SELECT device, sum(missing) FROM numbering WHERE subject >= ? AND subject < ? AND missing > 0 GROUP BY device"
         return dict(self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchall())
 
+    def row(self, subject: str) -> k.I64 | None:
+        """The live state row of a subject."""
+        found = self._db.execute("SELECT row FROM state WHERE stage='live' AND key=?", (subject,)).fetchone()
+        return np.frombuffer(found[0], np.int64) if found else None
+
+    def athletes_of(self, tenant: str) -> list[str]:
+        """The subjects of a tenant that frames came for, without devices nobody knows."""
+        query = "SELECT DISTINCT subject FROM numbering WHERE subject >= ? AND subject < ? AND subject NOT LIKE '%/@%'"
+        return [row[0] for row in self._db.execute(query, (f"{tenant}/", f"{tenant}0"))]
+
+    def was_seen(self, subject: str) -> bool:
+        """Whether a frame came for a subject, or an activity is its."""
+        query = "SELECT EXISTS(SELECT 1 FROM numbering WHERE subject=?1) OR EXISTS(SELECT 1 FROM final WHERE subject=?1)"
+        return bool(self._db.execute(query, (subject,)).fetchone()[0])
+
+    def stamped(self, tenant: str) -> dict[str, str]:
+        """Per device the subject its frames came for, left out where they came for several or for nobody known."""
+        query = (
+            "SELECT device, min(subject) FROM numbering WHERE subject >= ? AND subject < ? "
+            "GROUP BY device HAVING min(subject) = max(subject) AND min(subject) NOT LIKE '%/@%'"
+        )
+        return dict(self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchall())
+
     def rows(self, tenant: str) -> list[tuple[str, k.I64]]:
         """The live state row of every subject of a tenant."""
         query = "SELECT key, row FROM state WHERE stage='live' AND key >= ? AND key < ?"
         return [(key, np.frombuffer(row, np.int64)) for key, row in self._db.execute(query, (f"{tenant}/", f"{tenant}0"))]
+
+    def results(self) -> Iterator[bytes]:
+        """Everything of efforts, finished activities and folded events that must not depend on how frames came, as bytes in order."""
+        for tenant, segment in segments_with_efforts(self._db):
+            for effort in sorted(efforts_of_segment(self._db, tenant, segment), key=lambda e: e.id):
+                if not effort.removed:
+                    yield repr(replace(effort, version=0)).encode()
+        for row in sorted(finals(self._db), key=lambda row: row.summary.id):
+            yield encode_summary(row.summary)
+            line = final_track(self._db, row.summary.id)
+            yield b"" if line is None else encode_final_track(line)
+        told = fold(decode_structured(row.body, f"event {row.seq}") for row in events(self._db, limit=1 << 40))
+        yield repr(sorted(told.items())).encode()
 
 
 def fingerprint(state: Path, *, versions: bool = False) -> str:
@@ -117,92 +180,13 @@ def fingerprint(state: Path, *, versions: bool = False) -> str:
     return digest.hexdigest()
 
 
-class SnapshotView:
-    """What the live page shows: stores joined with what the nodes say of themselves."""
-
-    def __init__(
-        self,
-        state: Path,
-        *,
-        nodes: Callable[[], dict[tuple[str, str], NodeState]],
-        latency: Callable[[], dict[str, float]],
-        dead_letters: Callable[[], int],
-    ) -> None:
-        self._store = ReadStore(state)
-        self._nodes = nodes
-        self._latency = latency
-        self._dead_letters = dead_letters
-
-    def snapshot(self, tenant: str) -> dict[str, Any]:
-        """See `processors.api.LiveView`."""
-        now_us = time.time_ns() // 1000
-        counters = self._store.counters()
-        return {
-            "tenant": tenant,
-            "t_us": now_us,
-            "athletes": self._athletes(tenant, now_us),
-            "devices": self._devices(tenant),
-            "nodes": [
-                {"node": node, "online": s.online, "spool_rows": s.spool_rows, "hours_left": s.hours_left}
-                for (of, node), s in sorted(self._nodes().items())
-                if of == tenant
-            ],
-            "dead_letters": self._dead_letters(),
-            "board_changes": counters.get("board_changes", 0),
-            "activities": self._store.count_activities(tenant),
-            "frames_stored": counters.get("frames", 0),
-            "samples": counters.get("samples", 0),
-            "latency_ms": self._latency(),
-        }
-
-    def _athletes(self, tenant: str, now_us: int) -> list[dict[str, Any]]:
-        live = [
-            (key, row) for key, row in self._store.rows(tenant) if row[k.START] != k.NEVER and row[k.APPENDED] > now_us - CLOSE_AFTER_US
-        ]
-        live.sort(key=lambda item: (-int(item[1][k.DIST_UM]), item[0]))
-        made: list[dict[str, Any]] = []
-        for i, (key, row) in enumerate(live):
-            tied = i > 0 and live[i - 1][1][k.DIST_UM] == row[k.DIST_UM]
-            made.append(athlete_json(key, row, made[-1]["rank"] if tied else i + 1))
-        return made
-
-    def _devices(self, tenant: str) -> list[dict[str, Any]]:
-        counted: dict[str, int] = {}
-        for _, device, frames in self._store.counted(tenant):
-            counted[device] = counted.get(device, 0) + frames
-        missing = self._store.missing(tenant)
-        said: dict[str, tuple[str, int, int]] = {}
-        for (of, node), state in self._nodes().items():
-            if of == tenant:
-                for d in state.devices:
-                    said[d.device] = (node, d.taken, d.refused)
-        return [
-            {
-                "node": said.get(device, ("", 0, 0))[0],
-                "device": device,
-                "sent": said[device][1] if device in said else counted[device],
-                "stored": counted.get(device, 0),
-                "refused": said.get(device, ("", 0, 0))[2],
-                "missing": missing.get(device, 0),
-            }
-            for device in sorted(counted.keys() | said.keys())
-        ]
-
-
-def athlete_json(key: str, row: k.I64, rank: int) -> dict[str, Any]:
-    """One line of the live table."""
-    r = row.tolist()
-    located = r[k.LAT] != k.NO_POS
-    return {
-        "subject": key,
-        "name": key.partition("/")[2],
-        "rank": rank,
-        "hr_bpm": r[k.HR] if r[k.HR] > 0 and r[k.LAST_T] - r[k.HR_T] <= k.HOLD_US else None,
-        "speed_mps": r[k.SPEED] / 100 if r[k.SPEED] >= 0 else None,
-        "distance_m": r[k.DIST_UM] / 1e6,
-        "points": r[k.POINTS] / 60e6,
-        "lat": r[k.LAT] / 1e7 if located else None,
-        "lon": r[k.LON] / 1e7 if located else None,
-        "status": "paused" if r[k.PAUSED] else "live",
-        "t_us": r[k.LAST_T],
-    }
+def results_fingerprint(state: Path) -> str:
+    """One hash over efforts, finished activities, their lines and what the events fold to; whole once all activities are finished."""
+    store = ReadStore(state)
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        for part in store.results():
+            digest.update(part)
+    finally:
+        store.close()
+    return digest.hexdigest()

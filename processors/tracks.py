@@ -107,7 +107,23 @@ def cut(track: Track, from_us: int, to_us: int) -> Track:
     return _part(track, slice(lo, hi))
 
 
-def _part(track: Track, part: slice) -> Track:
+def without_repeats(track: Track) -> Track:
+    """The track with each (source, seq, index) once: the first in canonical order."""
+    where = np.stack([track.source.astype(np.uint64), track.seq, track.index.astype(np.uint64)], axis=1)
+    _, first = np.unique(where, axis=0, return_index=True)
+    if len(first) == len(track):
+        return track
+    mask = np.zeros(len(track), np.bool_)
+    mask[first] = True
+    return picked(track, mask)
+
+
+def picked(track: Track, mask: npt.NDArray[np.bool_]) -> Track:
+    """The chosen samples, and only the sources they come from."""
+    return _part(track, mask)
+
+
+def _part(track: Track, part: slice | npt.NDArray[np.bool_]) -> Track:
     used, source = np.unique(track.source[part], return_inverse=True)
     numbers: list[int] = used.tolist()
     sources = tuple(track.sources[i] for i in numbers)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from broker.errors import BadInputError
-from broker.ids import check_id, subject_of
+from broker.ids import check_id, route_of, subject_of
 from broker.nodeconfig import Binding
 from simulators.athlete import Athlete, Sport, at_start, draw_athlete, observe, step
 from simulators.course import Course, synthetic_loop
@@ -38,6 +38,7 @@ class GymSettings:
     `start_us` None: now, or `lead_s` later (time for everyone to connect first). `speed`: simulated seconds per second. `stamped`:
     devices write their subject themselves; else frames are sent unbound and the box must bind them (`bindings`). `box`: all devices
     behind this one node and connection instead of one connection each. `second_broker`: where members roam to. `tls`: for both.
+    `spread_m`: members start somewhere on so many metres. `strangers`: so many straps besides that belong to nobody.
     """
 
     host: str
@@ -62,6 +63,8 @@ class GymSettings:
     second_broker: tuple[str, int] | None = None
     tls: ssl.SSLContext | None = None
     name: str = "member"
+    spread_m: float = 200.0
+    strangers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,23 @@ def member_names(settings: GymSettings) -> list[str]:
     return [f"{settings.name}{i:04d}" for i in range(settings.members)]
 
 
+def stranger_names(settings: GymSettings) -> list[str]:
+    """The device ids of the straps that belong to nobody: their frames carry no subject and nothing binds them."""
+    return [f"strap-{i + 1}" for i in range(settings.strangers)]
+
+
+def member_athletes(settings: GymSettings) -> list[Athlete]:
+    """The bodies of the members, in the order of their names."""
+    return [
+        draw_athlete(name, _SPORTS[index % len(_SPORTS)], settings.seed, noisy_gps=settings.noisy_gps)
+        for index, name in enumerate(member_names(settings))
+    ]
+
+
 def gym_usernames(settings: GymSettings) -> list[str]:
     """The credentials the gym needs."""
     nodes: list[str] = []
-    for name in member_names(settings):
+    for name in (*member_names(settings), *stranger_names(settings)):
         strap = settings.faults.for_member(settings.seed, name).has("two_boxes_one_strap")
         nodes += STRAP_BOXES if strap else (settings.box or name,)
     return [f"{settings.tenant}/{node}" for node in dict.fromkeys(nodes)]
@@ -216,13 +232,15 @@ def build_nodes(settings: GymSettings, course: Course, start_us: int, truth: Tru
     )
     boxes: dict[str, list[FrameMaker]] = {}
     nodes: list[tuple[SimNode, FaultPlan]] = []
-    for index, name in enumerate(member_names(settings)):
+    members, strangers = member_names(settings), stranger_names(settings)
+    sports = [athlete.sport for athlete in member_athletes(settings)] + [Sport.TREADMILL] * len(strangers)
+    for name, sport in zip((*members, *strangers), sports, strict=True):
         plan = settings.faults.for_member(settings.seed, name)
         missing = plan.planned("two_boxes_one_strap")
         homes = STRAP_BOXES if missing is not None else (settings.box or name,)
         for home in homes:
-            maker = _maker_settings(settings, name, home, start_us, missing)
-            source = _source(settings, course, name, index)
+            maker = _maker_settings(settings, name, home, start_us, missing, stranger=name in strangers)
+            source = _source(settings, course, name, sport)
             if home == name:
                 node = SimDevice(maker, source, truth, outbox=outbox, faults=plan)
                 nodes.append((node, plan))
@@ -234,10 +252,13 @@ def build_nodes(settings: GymSettings, course: Course, start_us: int, truth: Tru
     return nodes
 
 
-def _maker_settings(settings: GymSettings, name: str, home: str, start_us: int, missing: float | None) -> MakerSettings:
+def _maker_settings(
+    settings: GymSettings, name: str, home: str, start_us: int, missing: float | None, *, stranger: bool
+) -> MakerSettings:  # fmt: skip
     period_us = round(1e6 / settings.rate_hz)
     phase_us = round(uniform(key_of(settings.seed, "phase", name), 0, 0, min(period_us, 1_000_000)))
-    subject = subject_of(settings.tenant, name)
+    self_numbered = missing is None
+    subject = route_of(settings.tenant, home, name, "", self_numbered=self_numbered) if stranger else subject_of(settings.tenant, name)
     return MakerSettings(
         tenant=settings.tenant,
         node=home,
@@ -245,9 +266,9 @@ def _maker_settings(settings: GymSettings, name: str, home: str, start_us: int, 
         seed=settings.seed,
         start_us=start_us,
         phase_us=phase_us,
-        subject=subject if settings.stamped else "",
+        subject=subject if settings.stamped and not stranger else "",
         counts_for=subject,
-        self_numbered=missing is None,
+        self_numbered=self_numbered,
         period_us=period_us,
         samples_per_frame=settings.samples_per_frame or max(1, 250_000 // period_us),
         clock=settings.clock,
@@ -255,9 +276,9 @@ def _maker_settings(settings: GymSettings, name: str, home: str, start_us: int, 
     )
 
 
-def _source(settings: GymSettings, course: Course, name: str, index: int) -> Source:
-    athlete = draw_athlete(name, _SPORTS[index % len(_SPORTS)], settings.seed, noisy_gps=settings.noisy_gps)
-    offset_m = uniform(athlete.key, 99, 0.0, 200.0)  # nobody starts on the same metre
+def _source(settings: GymSettings, course: Course, name: str, sport: Sport) -> Source:
+    athlete = draw_athlete(name, sport, settings.seed, noisy_gps=settings.noisy_gps)
+    offset_m = uniform(athlete.key, 99, 0.0, settings.spread_m)  # nobody starts on the same metre
     return athlete_source(athlete, course, 1.0 / settings.rate_hz, settings.samples, offset_m)
 
 

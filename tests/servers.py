@@ -62,7 +62,7 @@ def unpack_mosquitto(target: Path) -> Path:
             "mosquitto is not installed and this is no Debian: install mosquitto 2.0 or newer with your package manager"
         )
     if not _download(target, []):
-        lists = _own_lists(target / "apt")  # those of the machine are empty or too old
+        lists = own_lists(target / "apt")  # those of the machine are empty or too old
         subprocess.run(["apt-get", *lists, "update"], capture_output=True, timeout=300, check=False)
         _download(target, lists)
         shutil.rmtree(target / "apt")
@@ -88,7 +88,7 @@ def _download(target: Path, options: Sequence[str]) -> bool:
     return True
 
 
-def _own_lists(folder: Path) -> list[str]:
+def own_lists(folder: Path) -> list[str]:
     """Options that make apt-get keep its lists and caches in `folder` and leave those of the machine alone."""
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,8 @@ def read_fit(data: bytes, source: str, *, strict: bool = False, max_messages: in
     try:
         for message, decoded in zip(wanted, file.data_messages(), strict=True):
             reader.take(message, decoded)
+    except MemoryError:  # no damage of the file: half of it must not stand for the whole
+        raise
     except Exception as error:  # whatever fitparse trips over: what was decoded before it stands
         collector.damage = collector.damage or f"fitparse stops after {len(collector)} points: {type(error).__name__}: {error}"
     finally:

@@ -137,7 +137,8 @@ def _invitation(running: Demo) -> str:
     from paceline.demo import publish_line
 
     own, other = publish_line(running)
-    return f"page: {running.url}\n\nOne more athlete appears with this line:\n  {own}\nor, with mosquitto's tools:\n  {other}\n"
+    addresses = f"page: {running.url}\nscreen for everybody (a TV; hides who does not want to be named): {running.screen_url}"
+    return f"{addresses}\n\nOne more athlete appears with this line:\n  {own}\nor, with mosquitto's tools:\n  {other}\n"
 
 
 def _print_summary(result: DemoResult) -> None:
@@ -148,7 +149,8 @@ def _print_summary(result: DemoResult) -> None:
         f"{figures['duplicated']} counted twice, {figures['refused']} refused, {figures['dead_letters']} dead letters"
     )
     click.echo(
-        f"{figures['samples']} samples, {figures['activities']} activities, {figures['board_changes']} board changes; "
+        f"{figures['samples']} samples, {figures['activities']} activities, {figures['efforts']} efforts, "
+        f"{figures['board_changes']} board changes, {figures['events']} events; "
         f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms, p99 {latency['p99']:.0f} ms"
     )
     for name, times in result.restarts.items():

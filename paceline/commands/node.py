@@ -37,11 +37,11 @@ def add(*, config_file: Path | None, data: Path | None, as_json: bool, name: str
     Example:
       paceline node add watch-7 --data data
     """
-    from broker.ids import check_id
+    from broker.topics import check_node
     from paceline.site import add_nodes, running_site
 
     site = running_site(read_settings(config_file, data).settings)
-    user = f"{site.settings.tenant}/{check_id(name, 'node')}"
+    user = f"{site.settings.tenant}/{check_node(name)}"
     where = site.settings.near if broker == "near" else site.settings.central
     if where.kind != "embedded":
         raise ConfigError(f"the {broker} broker is not ours", cure="add the user to its password file: `paceline broker config mosquitto`")
@@ -131,10 +131,11 @@ def check(
       paceline node check --host 10.0.0.5 --user platform/control --password SECRET --tenant gym --name watch-7
     """
     from broker.ids import check_id
+    from broker.topics import check_node
     from paceline.node_check import CheckPlan, check_given, check_own
 
     check_id(tenant, "tenant")
-    check_id(name, "node")
+    check_node(name)
     plan = CheckPlan(first_message_s=patience, silence_s=silence, return_s=patience)
     if host is None:
         verdicts = asyncio.run(check_own(tenant, name, plan, lambda link: click.echo(_credentials(link), err=True)))

@@ -16,9 +16,10 @@ from paceline.options import json_option, print_json, read_settings, settings_op
 @click.option("--to", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, help="State file to make (must not exist).")
 @click.option("--batch", type=click.IntRange(1, 100_000), default=10_000, show_default=True, help="Records a batch.")
 def replay(*, config_file: Path | None, data: Path | None, as_json: bool, target: Path, batch: int) -> None:
-    """Run the stages over the whole log into a new state file, and print the fingerprint of its tracks and boards.
+    """Run the stages over the whole log into a new state file, and print its fingerprints.
 
-    Equal fingerprints mean equal tracks, activities and boards, bit for bit.
+    Equal fingerprints mean equal tracks, activities and live boards, bit for bit; equal results mean equal efforts, finished activities
+    and what the events come to.
 
     \b
     Example:
@@ -27,7 +28,7 @@ def replay(*, config_file: Path | None, data: Path | None, as_json: bool, target
     from paceline.site import Site
     from processors.log import SqliteLog
     from processors.runner import replay as replay_log
-    from processors.stores import fingerprint
+    from processors.stores import fingerprint, results_fingerprint
 
     path = Site(read_settings(config_file, data).settings).log_db
     if not path.exists():
@@ -38,8 +39,8 @@ def replay(*, config_file: Path | None, data: Path | None, as_json: bool, target
         runner = replay_log(log, target, max_records=batch)
         runner.close()
         records = log.end()
-    mark = fingerprint(target)
+    mark, results = fingerprint(target), results_fingerprint(target)
     if as_json:
-        print_json({"records": records, "fingerprint": mark})
+        print_json({"records": records, "fingerprint": mark, "results": results})
     else:
-        click.echo(f"{records} records replayed into {target}\nfingerprint {mark}")
+        click.echo(f"{records} records replayed into {target}\nfingerprint {mark}\nresults     {results}")

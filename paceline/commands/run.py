@@ -59,7 +59,10 @@ async def _supervise(site: Site) -> None:
         if starting.done():
             starting.result()
             near, central = site.settings.near, site.settings.central
-            click.echo(f"page: {api_options(site).url}")
+            options = api_options(site)
+            click.echo(f"page: {options.url}")
+            own_token = f"with a token of {program_name()} token add {options.tenant} --role screen --data {site.data}"
+            click.echo(f"screen for everybody: {options.screen_url or own_token}")
             click.echo(f"devices near by: {near.host}:{near.port}   nodes: {central.host}:{central.port}   data: {site.data}")
             click.echo(f"add a device: {program_name()} node add NAME --data {site.data}")
             await asyncio.wait({supervisor.failed, stopping}, return_when=asyncio.FIRST_COMPLETED)

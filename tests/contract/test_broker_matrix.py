@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from broker.credentials import hash_secret, new_secret
 from broker.topics import LEAVES, ROOT, Principal, may_publish, may_receive, may_subscribe, parse_topic, parse_username
 from tests.contract.broker_kinds import KINDS, Bench, running
 from tests.mqtt_client import ConnectRefusedError, PahoClient, Will
@@ -20,6 +21,7 @@ from tests.mqtt_client import ConnectRefusedError, PahoClient, Will
 NODES = ("gyma/box1", "gyma/box2", "gymb/box1")
 ACTORS = (*NODES, "platform/ingest", "platform/control")
 OBSERVER = "platform/observer"
+DENIED = f"topic deny {ROOT}/platform/#\ntopic deny {ROOT}/+/upload/#\n"  # what platform users of mosquitto may not even read
 ODD_TOPICS = (
     "elsewhere",
     "pl/1",
@@ -29,6 +31,8 @@ ODD_TOPICS = (
     f"{ROOT}/gyma/up",
     f"{ROOT}/platform/ingest/up",
     f"{ROOT}/platform/ingest/cfg",
+    f"{ROOT}/gyma/upload/up",
+    f"{ROOT}/gyma/upload/cfg",
     "pl/2/gyma/box1/up",
     "$SYS/broker/uptime",
     f"/{ROOT}/gyma/box1/up",
@@ -47,6 +51,7 @@ FILTERS = (
         f"{ROOT}/gyma/+/up",
         f"{ROOT}/+/box1/cfg",
         f"{ROOT}/gyma/#",
+        f"{ROOT}/gyma/upload/up",
         "+/+/+/+/up",
         "$SYS/#",
         "elsewhere",
@@ -73,7 +78,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         if made.holds_by_silence:
             acl = made.served.password_file.parent / "acl"
             text = acl.read_text().replace(f"user {OBSERVER}\n", f"user {OBSERVER}\ntopic read #\n")
-            acl.write_text(text.replace(f"topic read #\ntopic deny {ROOT}/platform/#\n", "topic read #\n"))
+            acl.write_text(text.replace(f"topic read #\n{DENIED}", "topic read #\n"))
             made.reload()
         yield made
 
@@ -180,3 +185,26 @@ def test_received_is_exactly_what_the_oracle_allows(bench: Bench) -> None:
     for name, client in listeners.items():
         assert {m.payload for m in client.messages if m.payload.startswith(b"live ")} == expected[name], name
         client.close()
+
+
+def test_a_credential_named_as_the_node_of_uploads_gets_nothing_through(bench: Bench) -> None:
+    """Written into the password file by hand: the embedded broker refuses the file, mosquitto's ACL every topic of that node."""
+    path = bench.served.password_file
+    before, secret = path.read_text(), new_secret()
+    path.write_text(f"{before}gyma/upload:{hash_secret(secret).encode()}\n")
+    try:
+        if not bench.holds_by_silence:
+            with pytest.raises(ConnectRefusedError):
+                PahoClient(bench.served, "gyma/upload", secret=secret).connect()
+            return
+        bench.reload()
+        with observer(bench) as watcher, PahoClient(bench.served, "gyma/upload", secret=secret) as actor:
+            actor.publish_all([(f"{ROOT}/gyma/upload/{leaf}", b"from upload") for leaf in LEAVES])
+            with PahoClient(bench.served, "gyma/box1") as neighbour:
+                neighbour.publish_all([(f"{ROOT}/gyma/box1/up", b"from box1")])
+            watcher.wait_payload(b"from box1")
+            assert b"from upload" not in settle(watcher, 1)
+    finally:
+        path.write_text(before)
+        if bench.holds_by_silence:
+            bench.reload()

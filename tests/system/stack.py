@@ -136,6 +136,10 @@ class Stack:
         """Whether the process that was started last still runs."""
         return self._processes[name].returncode is None
 
+    def pid(self, name: str) -> int:
+        """The process id of the process that was started last."""
+        return self._processes[name].pid
+
     async def died(self, name: str, timeout_s: float) -> bool:
         """Whether the role died (at its named point) in time."""
         try:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,11 @@ import pytest
 
 from device_profiles.files import read_recording
 from gateway.replay_book import read_pages
-from paceline.verify import read_stored
+from paceline.verify import pending, read_stored
+from processors.log import SqliteLog
+from processors.results_db import finals
+from processors.runner import Runner, replay
+from processors.stores import ReadStore, fingerprint, results_fingerprint
 
 KEYS = [
     "seconds", "frames_sent", "frames_stored", "lost", "duplicated", "refused", "samples", "activities", "efforts", "board_changes", "events",
@@ -59,6 +64,12 @@ def until(get: Callable[[], Any], timeout_s: float, what: str) -> Any:
 def get(url: str, **headers: str) -> bytes:
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:
         return response.read()
+
+
+def post(url: str, body: object) -> dict[str, Any]:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
 
 
 def live(url: str) -> dict[str, Any]:
@@ -100,13 +111,17 @@ def children(pid: int) -> dict[str, int]:
 
 def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..., Program], tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
-    demo = start("demo", "--seconds", "14", "--athletes", "6", "--port", "0", "--json", str(summary), "--data", str(tmp_path / "data"))
+    demo = start("demo", "--seconds", "17", "--athletes", "6", "--port", "0", "--json", str(summary), "--data", str(tmp_path / "data"))
     url = demo.wait_for(r"page: (\S+)").group(1)
     own, other = (line.strip() for line in demo.wait_for(r"(paceline node send .*)\nor.*:\n(.*)\n").groups())
 
+    screen = demo.wait_for(r"screen for everybody .*: (\S+)").group(1)
+    assert screen == f"{url}?as=screen"
+    assert json.loads(get(f"{url}api/v1/live?as=screen"))["role"] == "screen"
     page = get(url).decode()
-    assert "<title>Paceline live</title>" in page
-    assert b"EventSource" in get(url + "app.js")
+    assert page == get(screen).decode()
+    assert "<title>Paceline</title>" in page
+    assert b"import" in get(url + "app.js")
     assert b"http://" not in get(url + "style.css") + get(url + "app.js") + page.encode()
     assert json.loads(get(url + "api/health"))["status"] == "ok"
 
@@ -118,7 +133,13 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
         subprocess.run(["bash", "-c", other], check=True, timeout=30)
         until(lambda: next(d["stored"] for d in live(url)["devices"] if d["device"] == "you") > before, 15, "the guest's second frame")
 
+    # the strap that nobody owns gets a name and its samples, and is free again after a while
+    until(lambda: any(a["unknown"] and a["device"] == "strap-1" for a in live(url)["athletes"]), 15, "the grey tile")
+    bound = post(url + "api/v1/bindings", {"device": "strap-1", "athlete": "cleo", "name": "Cleo"})
     os.kill(children(demo.process.pid)["gateway"], signal.SIGKILL)
+    until(lambda: "Cleo" in {a["name"] for a in live(url)["athletes"]}, 15, "the strap under its new name")
+    post(f"{url}api/v1/bindings/{bound['id']}/end", None)
+
     assert demo.process.wait(120) == 0, demo.text()
     assert "gateway died and was started again 1 times" in demo.text()
 
@@ -129,7 +150,8 @@ def test_demo_with_a_guest_and_a_killed_gateway_loses_nothing(start: Callable[..
     assert figures["frames_sent"] == figures["frames_stored"] >= 6 * 10
     assert figures["samples"] >= figures["frames_stored"]
     assert figures["board_changes"] > 0
-    assert figures["activities"] >= 8  # six members, the rider and the guest
+    after_her = "demo/@strap-1" in read_stored(tmp_path / "data" / "platform" / "state.db").samples
+    assert figures["activities"] == 6 + 3 + after_her  # six members, the rider, the guest and Cleo; the strap once she has left it
 
 
 def test_box_killed_in_the_middle_of_the_ride_stores_exactly_the_file(start: Callable[..., Program], tmp_path: Path) -> None:
@@ -152,6 +174,57 @@ def test_box_killed_in_the_middle_of_the_ride_stores_exactly_the_file(start: Cal
     again = start("demo", "--seconds", "5", "--port", "0", "--data", str(data))
     assert again.process.wait(60) == 2
     assert "holds an earlier run" in again.text()
+
+
+def test_platform_killed_twice_in_the_middle_ends_like_a_replay_of_its_log(start: Callable[..., Program], tmp_path: Path) -> None:
+    data, summary = tmp_path / "data", tmp_path / "summary.json"
+    demo = start("demo", "--seconds", "18", "--athletes", "16", "--port", "0", "--json", str(summary), "--data", str(data))
+    url = demo.wait_for(r"page: (\S+)").group(1)
+    until(lambda: live(url).get("efforts", 0) >= 1, 40, "an effort")
+    os.kill(children(demo.process.pid)["process"], signal.SIGKILL)
+    until(lambda: not live(url)["athletes"], 10, "the platform gone")
+    until(lambda: live(url)["athletes"], 40, "the platform back")
+    os.kill(children(demo.process.pid)["process"], signal.SIGKILL)
+    assert demo.process.wait(120) == 0, demo.text()
+    assert "platform died and was started again 2 times" in demo.text()
+
+    figures = json.loads(summary.read_text())
+    assert (figures["lost"], figures["duplicated"], figures["refused"], figures["dead_letters"]) == (0, 0, 0, 0)
+    assert figures["frames_sent"] == figures["frames_stored"] >= 16 * 15
+    assert figures["activities"] == 16 + 2  # the rider of the file, and the strap that nobody owns
+    assert figures["efforts"] > 0
+    assert figures["events"] > figures["efforts"]
+    assert figures["board_changes"] > figures["efforts"]
+
+    lived, made = data / "platform", tmp_path / "made"
+    made.mkdir()
+    shutil.copy(lived / "log.db", made / "log.db")  # the platform has ended: no -wal beside it
+    with SqliteLog.open(made / "log.db") as log:
+        replay(log, made / "state.db", max_records=97).close()
+    assert pending(lived / "state.db") == 0
+    assert fingerprint(made / "state.db", versions=True) == fingerprint(lived / "state.db", versions=True)
+    assert results_fingerprint(made / "state.db") == results_fingerprint(lived / "state.db")
+    stored = read_stored(made / "state.db")
+    assert stored.efforts == figures["efforts"]  # what the events fold to is in the fingerprint; how many tell it depends on the cut
+
+    ends = [an_hour_later(folder) for folder in (lived, made)]
+    assert ends[0] == ends[1]
+    assert "demo/@strap-1" in stored.samples
+    assert ends[0][1] == figures["activities"]
+
+
+def an_hour_later(folder: Path) -> tuple[str, int]:
+    """Everything closed and finished: the fingerprint of the results and the number of finished activities."""
+    with SqliteLog.open(folder / "log.db") as log:
+        runner = Runner(log, folder / "state.db", clock_us=lambda: time.time_ns() // 1000 + 3_600_000_000)
+        runner.drain()
+        while runner.fire_wakes():
+            runner.drain()
+        runner.close()
+    store = ReadStore(folder / "state.db")
+    count = len(finals(store.db))
+    store.close()
+    return results_fingerprint(folder / "state.db"), count
 
 
 def test_ctrl_c_ends_the_demo_with_its_summary_and_leaves_no_process(start: Callable[..., Program]) -> None:
@@ -181,6 +254,7 @@ def test_run_heals_keeps_its_secrets_and_dies_whole(start: Callable[..., Program
     data = tmp_path / "site"
     run = start("run", "--data", str(data), "--port", "0")
     url = run.wait_for(r"page: (\S+)").group(1)
+    assert run.wait_for(r"screen for everybody: (\S+)").group(1) == f"{url}?as=screen"
     assert (data / "secrets").stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (data / "secrets").iterdir()} == {0o600}
     until(lambda: any(node["online"] for node in live(url)["nodes"]), 30, "the box online")
@@ -227,6 +301,7 @@ def test_api_beyond_loopback_asks_for_the_token(start: Callable[..., Program], t
     url = run.wait_for(r"page: http://0\.0\.0\.0:(\d+)/\?token=(\S+)")
     port, token = url.groups()
     base = f"http://127.0.0.1:{port}/"
+    run.wait_for(rf"screen for everybody: with a token of .* token add gym --role screen --data {re.escape(str(data))}\n")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         get(base + "api/live")
     assert json.loads(get(f"{base}api/live?token={token}"))["tenant"] == "gym"

@@ -15,9 +15,9 @@ import pytest
 
 from broker.frames import SELF_NUMBERED, Clock, Frame, encode_frame
 from broker.layouts import layout_named
+from broker.recorded import frames_of, span_of
 from device_profiles.files import Point, Points, Recording, write_gpx
 from gateway.file_source import read_file
-from gateway.replay import frames_of, span_of
 from tests.servers import PROJECT, free_port, start_amqtt, start_mosquitto
 from tests.system.gateway_process import BOX, NEAR, PLATFORM, Collector, GatewayProcess
 from tests.system.ingest_node import ResendingNode

@@ -14,8 +14,8 @@ import pytest
 
 from broker.frames import Clock, restamp
 from broker.ids import subject_of
+from broker.recorded import frames_of, identity_of, span_of
 from device_profiles.files import read_recording
-from gateway.replay import frames_of, identity_of, span_of
 from gateway.settings import FileReplay
 from paceline.ride import write_ride
 from simulators.truth import Made

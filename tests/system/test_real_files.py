@@ -15,10 +15,10 @@ import pytest
 from broker.frames import Clock
 from broker.ids import subject_of
 from broker.layouts import layout_named
+from broker.recorded import frames_of, identity_of, span_of
 from device_profiles.errors import FileError
 from device_profiles.files import read_recording
 from device_profiles.files.recording import Recording
-from gateway.replay import frames_of, identity_of, span_of
 from gateway.settings import FileReplay
 from paceline.ride import write_ride
 from processors.stores import ReadStore

@@ -277,3 +277,10 @@ def test_json_text_that_is_no_unicode_is_refused_and_can_be_kept(where, tmp_path
     with SqliteLog.open(tmp_path / "log.db") as log:
         log.append([], result.dead)
         assert dead_letters(log)[0].letter == result.dead[0]
+
+
+@pytest.mark.parametrize("name", ["pl/1/gym/upload/up", "pl/1/gym/upload/up/json"])
+def test_frames_that_claim_to_be_of_an_uploaded_file_are_dead_letters(name):
+    result = accept(name, bundle(frame(0)), NOW_US)
+    assert (result.records, result.ack) == ([], None)
+    assert [(d.n, d.reason, d.detail, d.topic) for d in result.dead] == [(None, Reason.BAD_ID, "the node name upload is reserved", name)]

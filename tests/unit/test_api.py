@@ -1,32 +1,20 @@
-"""The HTTP API: who may read, what is served, and streams that always send the latest and end when the server stops."""
+"""The HTTP API: who may read, what is served, and how the server begins and ends."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import Any
+from pathlib import Path
 
 import httpx
 import pytest
 
 from broker.errors import LinkError
-from processors.api import ApiOptions, Latest, create_app, is_loopback, serve_api
+from paceline.supervise import free_port
+from processors.api import ApiOptions, create_app, is_loopback, serve_api
+from processors.api.live_models import LiveState
+from tests.api_stores import client_of, stores
 
-
-class Counting:
-    """A view whose snapshot says how often it was asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def snapshot(self, tenant: str) -> dict[str, Any]:
-        self.asked += 1
-        return {"tenant": tenant, "asked": self.asked}
-
-
-def client(options: ApiOptions, host: str) -> httpx.AsyncClient:
-    app = create_app(Latest(Counting(), options.tenant), options)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{host}")
+PAGE = Path(__file__).parents[2] / "processors" / "page"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +23,7 @@ def client(options: ApiOptions, host: str) -> httpx.AsyncClient:
         ("127.0.0.1", "127.0.0.1:8800", {}, "", 200),
         ("127.0.0.1", "localhost:8800", {}, "", 200),
         ("127.0.0.1", "evil.example", {}, "", 401),
+        ("127.0.0.1", "127.0.0.1:8800", {}, "?token=wrong", 401),
         ("0.0.0.0", "127.0.0.1", {}, "", 401),
         ("0.0.0.0", "gym.example", {}, "?token=wrong", 401),
         ("0.0.0.0", "gym.example", {}, "?token=secret", 200),
@@ -42,71 +31,73 @@ def client(options: ApiOptions, host: str) -> httpx.AsyncClient:
         ("0.0.0.0", "gym.example", {"Authorization": "Basic secret"}, "", 401),
     ],
 )
-async def test_who_may_read(listens: str, asked_as: str, headers: dict[str, str], query: str, status: int) -> None:
-    async with client(ApiOptions("gym", listens, 8800, "secret"), asked_as) as http:
-        assert (await http.get(f"/api/live{query}", headers=headers)).status_code == status
+async def test_who_may_read(listens: str, asked_as: str, headers: dict[str, str], query: str, status: int, tmp_path: Path) -> None:
+    with stores(tmp_path, "gym") as got, client_of(got, ApiOptions("gym", listens, 8800, "secret"), asked_as) as http:
+        for path in ("/api/live", "/api/v1/live", "/api/v1/segments/hill/board", "/api/v1/athletes"):
+            answer = await http.get(f"{path}{query}", headers=headers)
+            assert answer.status_code == status
+            if status == 401:
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert "paceline token add" in answer.json()["cure"]
 
 
-async def test_beyond_loopback_a_token_is_needed_to_start() -> None:
-    with pytest.raises(LinkError, match="read token"):
-        create_app(Latest(Counting(), "gym"), ApiOptions("gym", "0.0.0.0"))
-
-
-async def test_page_is_whole_and_asks_no_other_host() -> None:
-    async with client(ApiOptions("gym"), "127.0.0.1") as http:
-        for path, kind in (("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css")):
+async def test_health_needs_no_token_and_says_no_tenant(tmp_path: Path) -> None:
+    with stores(tmp_path, "gym") as got, client_of(got, ApiOptions("gym", "0.0.0.0", 8800, "secret"), "gym.example") as http:
+        for path in ("/api/health", "/api/v1/health"):
             answer = await http.get(path)
+            assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_another_sites_page_cannot_write_through_a_browser_on_this_machine(tmp_path: Path) -> None:
+    with stores(tmp_path, "gym") as got, client_of(got, ApiOptions("gym")) as http:
+        evil = await http.delete("/api/v1/athletes/ann", headers={"Origin": "http://evil.example"})
+        assert evil.status_code == 403
+        own = await http.delete("/api/v1/athletes/nobody", headers={"Origin": "http://127.0.0.1:8800"})
+        assert own.status_code == 404
+
+
+async def test_beyond_loopback_a_token_is_needed_to_start(tmp_path: Path) -> None:
+    with stores(tmp_path, "gym") as got, pytest.raises(LinkError, match="read token"):
+        create_app(got.services, ApiOptions("gym", "0.0.0.0"))
+
+
+async def test_page_is_whole_and_nothing_else_is_served(tmp_path: Path) -> None:
+    kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+    with stores(tmp_path, "gym") as got, client_of(got, ApiOptions("gym")) as http:
+        assert (await http.get("/")).text == (PAGE / "index.html").read_text("utf-8")
+        for file in PAGE.iterdir():
+            answer = await http.get(f"/{file.name}")
             assert answer.status_code == 200
-            assert answer.headers["content-type"].startswith(kind)
+            assert answer.content == file.read_bytes()
+            assert answer.headers["content-type"].startswith(kinds[file.suffix])
             assert "default-src 'self'" in answer.headers["content-security-policy"]
-            assert "//" not in answer.text.replace("// ", "")
-        assert (await http.get("/../pyproject.toml")).status_code == 404
-        assert (await http.get("/api.py")).status_code == 404
+        for nothing in ("/../pyproject.toml", "/app.py", "/%2e%2e/app.py", "/api/v1/nothing"):
+            answer = await http.get(nothing)
+            assert answer.status_code == 404
+            assert answer.json()["cure"]
 
 
-async def test_readers_share_a_snapshot() -> None:
-    view = Counting()
-    latest = Latest(view, "gym")
-    assert {latest.get()[1] for _ in range(100)} == {b'{"tenant":"gym","asked":1}'}
-    assert view.asked == 1
-
-
-async def test_slow_reader_is_skipped_forward_and_a_stop_ends_the_stream() -> None:
-    latest = Latest(Counting(), "gym")
-    stream = latest.stream()
-    assert await anext(stream) == b"retry: 1000\n\n"
-    first = json.loads((await anext(stream)).split(b"data: ")[1])["asked"]
-    for _ in range(3):
-        await asyncio.sleep(0.3)
-        latest.get()
-    second = json.loads((await anext(stream)).split(b"data: ")[1])["asked"]
-    assert first == 1
-    assert second >= 4
-    latest.closed.set()
-    assert [event async for event in stream] == []
-
-
-async def test_server_ends_with_a_stream_open_and_says_when_it_is_ready() -> None:
-    from paceline.supervise import free_port
-
+async def test_server_ends_with_a_stream_open_and_says_when_it_is_ready(tmp_path: Path) -> None:
     options = ApiOptions("gym", port=free_port())
     stop, ready = asyncio.Event(), asyncio.Event()
-    serving = asyncio.create_task(serve_api(Counting(), options, stop, ready.set))
-    await asyncio.wait_for(ready.wait(), 10)
-    async with httpx.AsyncClient() as http, http.stream("GET", f"{options.url}api/live/stream") as answer:
-        lines = answer.aiter_lines()
-        while not (await anext(lines)).startswith("data:"):
-            pass
-        stop.set()
-        await asyncio.wait_for(serving, 10)
+    with stores(tmp_path, "gym") as got:
+        serving = asyncio.create_task(serve_api(got.services, options, stop, ready.set))
+        await asyncio.wait_for(ready.wait(), 10)
+        async with httpx.AsyncClient() as http, http.stream("GET", f"{options.url}api/live/stream") as answer:
+            lines = answer.aiter_lines()
+            while not (line := await anext(lines)).startswith("data:"):
+                pass
+            assert LiveState.model_validate_json(line.removeprefix("data:")).tenant == "gym"
+            stop.set()
+            await asyncio.wait_for(serving, 10)
 
 
-async def test_port_in_use_is_an_error_with_its_cure() -> None:
+async def test_port_in_use_is_an_error_with_its_cure(tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        with pytest.raises(LinkError, match=f"port {port} .*\n.*--port"):
-            await serve_api(Counting(), ApiOptions("gym", port=port), asyncio.Event())
+        with stores(tmp_path, "gym") as got, pytest.raises(LinkError, match=f"port {port} .*\n.*--port"):
+            await serve_api(got.services, ApiOptions("gym", port=port), asyncio.Event())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import aiomqtt
 import pytest
 from pydantic import SecretStr
 
+from broker import cancellation
 from broker.cancellation import in_own_task
 from gateway.keeping import keep_running
 from processors.control import Control
@@ -47,6 +48,29 @@ async def test_failures_and_results_pass_through_and_a_failed_group_is_no_cancel
             await in_own_task(fails())
     assert asyncio.current_task().cancelling() == 0
     assert await in_own_task(asyncio.sleep(0, "done")) == "done"
+
+
+async def test_work_that_swallows_a_cancellation_is_cancelled_again(monkeypatch) -> None:
+    monkeypatch.setattr(cancellation, "_AGAIN_S", 0.01)
+    swallowed = 0
+
+    async def deaf() -> None:
+        nonlocal swallowed
+        for _ in range(2):
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.sleep(10)
+
+    task = asyncio.create_task(in_own_task(deaf()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=5)
+    assert task in done
+    assert task.cancelled()
+    assert swallowed == 2
 
 
 async def test_control_ends_when_cancelled_while_its_session_fails(tmp_path, monkeypatch) -> None:

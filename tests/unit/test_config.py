@@ -93,6 +93,7 @@ FILE = {"path": "a.fit", "shift": "now"}
     [
         ("TENANT", "Gym A", "PACELINE_TENANT: tenant: .*'Gym A' is not an id"),
         ("TENANT", "platform", "PACELINE_TENANT: tenant: .*reserved"),
+        ("GATEWAY__NODE", "upload", "PACELINE_GATEWAY__NODE: gateway.node: .*reserved for uploaded files"),
         ("GATEWAY__NODE", "-x", "PACELINE_GATEWAY__NODE: gateway.node: .*is not an id"),
         ("GATEWAY__FILES", json.dumps([FILE | {"athlete": "Ann B"}]), r"gateway\.files\.0\.athlete: .*'Ann B' is not an id"),
         ("GATEWAY__FILES", json.dumps([FILE, FILE | {"device": "a/b"}]), r"gateway\.files\.1\.device: .*'a/b' is not an id"),

@@ -153,3 +153,13 @@ def test_a_reconnect_storm_hashes_each_secret_once(tmp_path: Path, monkeypatch: 
         for name, secret in secrets.items():
             assert verifier.principal(name, secret) is not None
     assert sorted(hashed) == sorted(secrets.values())
+
+
+def test_the_name_of_the_node_of_uploads_is_refused_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="reserved for uploaded files"):
+        add_user(tmp_path / "passwords", "gym/upload")
+    assert not (tmp_path / "passwords").exists()
+    line = f"gym/upload:{hash_secret('x').encode()}"
+    with pytest.raises(ConfigError, match="the file: line 2: the node name 'upload' is reserved") as caught:
+        parse_passwords(f"{MOSQUITTO_LINE}\n{line}\n", "the file")
+    assert "remove the line" in caught.value.cure

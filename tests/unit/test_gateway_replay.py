@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from broker.errors import BadInputError
 from broker.frames import Clock, Frame, decode_frame, encode_frame, restamp
 from broker.layouts import layout_named
+from broker.recorded import MAX_GAP_US, Identity, frames_of, identity_of, last_instant_us
 from device_profiles.files.recording import FIELDS, Beat, Point, Points, Recording
 from gateway.clock import EARLIEST_UTC_US, Instant
 from gateway.file_source import read_file, samples_of_frame, timing
-from gateway.replay import MAX_GAP_US, Identity, frames_of, identity_of, last_instant_us
 from gateway.settings import FileReplay
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

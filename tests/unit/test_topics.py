@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.errors import BadInputError
 from broker.ids import is_id
 from broker.topics import (
     LEAVES,
@@ -13,8 +14,10 @@ from broker.topics import (
     NODE_READS,
     PLATFORM,
     ROOT,
+    UPLOAD_NODE,
     Address,
     Principal,
+    check_node,
     may_publish,
     may_receive,
     may_subscribe,
@@ -23,12 +26,12 @@ from broker.topics import (
     topic,
 )
 
-IDS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,31}", fullmatch=True).filter(lambda text: text != PLATFORM)
+IDS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,31}", fullmatch=True).filter(lambda text: text not in {PLATFORM, UPLOAD_NODE})
 NODES = st.builds(Principal, IDS, IDS)
 PLATFORMS = st.builds(Principal, st.just(PLATFORM), IDS)
 LEAF = st.sampled_from(LEAVES)
 LEVEL = st.one_of(
-    st.sampled_from(["pl", "1", "2", "+", "#", "", "up", "json", "ack", "cfg", "gym", "box", PLATFORM, "$SYS", "UP"]),
+    st.sampled_from(["pl", "1", "2", "+", "#", "", "up", "json", "ack", "cfg", "gym", "box", PLATFORM, UPLOAD_NODE, "$SYS", "UP"]),
     IDS,
     st.text(max_size=4),
 )
@@ -61,6 +64,7 @@ def test_whatever_parses_is_written_the_same(name: str) -> None:
         assert is_id(address.tenant)
         assert is_id(address.node)
         assert address.tenant != PLATFORM
+        assert address.node != UPLOAD_NODE
 
 
 @given(st.one_of(NODES, PLATFORMS))
@@ -69,10 +73,43 @@ def test_user_name_round_trips(who: Principal) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "gym", "gym/", "/box", "gym/box/x", "Gym/box", "gym/+", "#", "gym/box ", "gym\n/box", "a" * 33 + "/b"]
+    "name",
+    [
+        "",
+        "gym",
+        "gym/",
+        "/box",
+        "gym/box/x",
+        "Gym/box",
+        "gym/+",
+        "#",
+        "gym/box ",
+        "gym\n/box",
+        "a" * 33 + "/b",
+        "gym/upload",
+        "platform/upload",
+    ],
 )
 def test_a_user_name_that_is_no_principal(name: str) -> None:
     assert parse_username(name) is None
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_the_node_of_uploaded_files_has_no_topic(leaf: str) -> None:
+    name = topic("gym", UPLOAD_NODE, leaf)
+    assert parse_topic(name) is None
+    for who in (Principal("gym", UPLOAD_NODE), Principal("gym", "box"), Principal(PLATFORM, "ingest")):
+        assert not may_publish(who, name)
+        assert not may_receive(who, name)
+        assert not may_subscribe(who, name)
+
+
+def test_a_reserved_node_name_is_refused_with_its_reason() -> None:
+    assert check_node("box") == "box"
+    with pytest.raises(BadInputError, match="reserved for uploaded files"):
+        check_node(UPLOAD_NODE)
+    with pytest.raises(BadInputError, match="'Box' is not an id"):
+        check_node("Box")
 
 
 @given(NODES, IDS, IDS, LEAF)

@@ -7,7 +7,9 @@ from collections import Counter
 import pytest
 
 from broker.layouts import layout_named
-from paceline.verify import Stored, judge, ride_owed
+from broker.reference import BindingRef
+from paceline.verify import Stored, as_bound, judge, ride_owed
+from processors.reference_data import ReferenceData
 from simulators.truth import Made
 
 MOTION = layout_named("motion.1")
@@ -48,6 +50,16 @@ def test_frame_no_longer_owed_may_be_missing() -> None:
 def test_frames_the_box_made_itself_are_judged_too() -> None:
     verdict = judge([], stored({0: 1, 2: 1}, 2), {("gym/watch", 7): range(3)}, {"gym/ann": 3})
     assert (verdict.sent, verdict.stored, verdict.lost) == (3, 2, 1)
+
+
+def test_frames_of_a_device_that_somebody_bound_meanwhile_count_for_the_athlete() -> None:
+    known = ReferenceData()
+    known.apply(BindingRef(tenant="gym", id="b1", device="watch", athlete="bob", from_us=2))
+    bound = list(as_bound([made(seq) for seq in range(4)], known))
+    assert [one.subject for one in bound] == ["gym/ann", "gym/ann", "gym/bob", "gym/bob"]
+    held = Stored({("gym/watch", 7): Counter(dict.fromkeys(range(4), 1))}, {"gym/ann": 2, "gym/bob": 2}, 2, {})
+    assert judge(bound, held, {}, {}).examples == ()
+    assert judge([made(seq) for seq in range(4)], held, {}, {}).lost == 2
 
 
 def test_frames_of_strangers_are_not_judged() -> None:

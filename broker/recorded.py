@@ -1,21 +1,21 @@
-"""Replay: a recording becomes the frames of a device that numbers itself (pure).
+"""A recording becomes frames (pure): replayed by a gateway as a device that numbers itself, or uploaded to the platform.
 
 Device and boot come from the file's bytes, seq is the frame's index, `t0_us` counts from the first instant: the same file always gives the
 same frames, so importing it again, or being killed in the middle, counts once. A recording moved to another time is another activity and
 must come with a boot of its own. Points become `motion.1`, beat intervals `beats.1`, rounded to what the layouts can hold.
+What a recording is, is said here by its shape (`Recorded`), because `device_profiles` and `broker` do not know each other.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
-from typing import Final
+from typing import Final, Protocol
 
 from broker.frames import SELF_NUMBERED, Clock, Frame
 from broker.layouts import Layout, all_layouts, layout_named
-from device_profiles.files.recording import Beat, Point, Recording
 
 SAMPLES: Final = 30  # of a frame; part of the identity of a replay: other frames under the same numbers would be lost as repeats
 MAX_GAP_US: Final = 65_000_000  # a tick is a u16 of milliseconds
@@ -23,9 +23,54 @@ _TICK_US: Final = 1000
 _MAX_SPAN_MS: Final = 65_535
 
 
+class RecordedPoint(Protocol):
+    """One instant: UTC microseconds, and what was measured in SI units, None where nothing was."""
+
+    @property
+    def t_us(self) -> int: ...
+    @property
+    def lat(self) -> float | None: ...
+    @property
+    def lon(self) -> float | None: ...
+    @property
+    def altitude_m(self) -> float | None: ...
+    @property
+    def accuracy_m(self) -> float | None: ...
+    @property
+    def speed_mps(self) -> float | None: ...
+    @property
+    def heading_deg(self) -> float | None: ...
+    @property
+    def distance_m(self) -> float | None: ...
+    @property
+    def hr_bpm(self) -> float | None: ...
+    @property
+    def cadence_rpm(self) -> float | None: ...
+    @property
+    def power_w(self) -> float | None: ...
+
+
+class RecordedBeat(Protocol):
+    """One heart beat: UTC microseconds, and the interval that ended with it in milliseconds."""
+
+    @property
+    def t_us(self) -> int: ...
+    @property
+    def rr_ms(self) -> float: ...
+
+
+class Recorded(Protocol):
+    """A recording: points and beats, each in the order they are to be framed."""
+
+    @property
+    def points(self) -> Iterable[RecordedPoint]: ...
+    @property
+    def beats(self) -> Iterable[RecordedBeat]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who numbers the frames of a replay."""
+    """Who numbers the frames of a recording."""
 
     device: str
     boot: int
@@ -37,7 +82,7 @@ def identity_of(content: bytes, device: str | None = None) -> Identity:
     return Identity(device or f"f-{digest[:6].hex()}", int.from_bytes(digest[8:16], "big"))
 
 
-def span_of(recording: Recording) -> tuple[int, int]:
+def span_of(recording: Recorded) -> tuple[int, int]:
     """(first, last) instant of a recording in UTC microseconds. ValueError when it has neither points nor beats."""
     times = [p.t_us for p in recording.points] + [b.t_us for b in recording.beats]
     if not times:
@@ -46,15 +91,18 @@ def span_of(recording: Recording) -> tuple[int, int]:
 
 
 def frames_of(
-    recording: Recording,
+    recording: Recorded,
     who: Identity,
     *,
     samples: int = SAMPLES,
     subject: str = "",
     utc_offset_us: int | None,
     clock: Clock = Clock.RECORDED,
+    self_numbered: bool = True,
 ) -> Iterator[Frame]:
     """The frames in the order their last samples were taken; `utc_offset_us` is the UTC time of the recording's first instant.
+
+    `self_numbered`: the device alone is the origin; else it is node and device.
 
     A frame holds up to `samples` consecutive instants of one kind and starts anew after a gap of 65 s or a step back in time.
     """
@@ -67,10 +115,9 @@ def frames_of(
         _blocks(beats, ((b.t_us - start_us, _beat(b)) for b in recording.beats), samples),
         key=lambda block: block.last_us,
     )
+    flags = SELF_NUMBERED if self_numbered else 0
     for seq, block in enumerate(blocks):
-        yield Frame(
-            block.layout.id, SELF_NUMBERED, who.device, who.boot, seq, block.t0_us, utc_offset_us, clock, subject, bytes(block.records)
-        )
+        yield Frame(block.layout.id, flags, who.device, who.boot, seq, block.t0_us, utc_offset_us, clock, subject, bytes(block.records))
 
 
 def last_instant_us(frame: Frame) -> int:
@@ -112,7 +159,7 @@ def _ends(block: _Block, t_us: int, samples: int) -> bool:
     return round((t_us - block.t0_us) / _TICK_US) > _MAX_SPAN_MS
 
 
-def _motion(p: Point) -> dict[str, float | None]:
+def _motion(p: RecordedPoint) -> dict[str, float | None]:
     return {
         "lat": p.lat,
         "lon": p.lon,
@@ -127,5 +174,5 @@ def _motion(p: Point) -> dict[str, float | None]:
     }
 
 
-def _beat(b: Beat) -> dict[str, float | None]:
+def _beat(b: RecordedBeat) -> dict[str, float | None]:
     return {"rr_ms": b.rr_ms}

@@ -1,0 +1,1 @@
+"""Events for the user, social and promo domains: see docs/events.md."""

@@ -1,0 +1,131 @@
+"""Segment boards in memory, for readers: filled when first asked for, followed by versions from then on, forgotten for want of room.
+
+Efforts are held without their curves; a curve is read when somebody is compared with it. One lock a tenant: a board that is being
+filled keeps nobody of another tenant waiting. Any thread may ask.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from broker.reference import AthleteRef
+from processors.directory import Directory, Known
+from processors.results import Effort
+from processors.results_db import board_version, effort, efforts_of_segment
+from processors.segment_board import SegmentBoard
+from processors.stores import ReadStore
+
+MAX_EFFORTS: Final = 400_000  # in memory, of a tenant; about 1 KB each
+MAX_CURVES: Final = 2_000
+
+
+@dataclass(slots=True)
+class _Held:
+    board: SegmentBoard
+    stamp: int
+    efforts: int = 0
+
+
+@dataclass(slots=True)
+class _Tenant:
+    """What is held of one tenant, behind one lock."""
+
+    store: ReadStore
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    known: Known | None = None
+    athletes: dict[str, AthleteRef] = field(default_factory=dict[str, AthleteRef])
+    boards: OrderedDict[str, _Held] = field(default_factory=OrderedDict[str, _Held])
+    curves: OrderedDict[tuple[str, int], tuple[int, ...]] = field(default_factory=OrderedDict[tuple[str, int], tuple[int, ...]])
+
+
+class BoardCache:
+    """The boards of one state file."""
+
+    def __init__(self, state: Path, directory: Directory) -> None:
+        self._state = state
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._tenants: dict[str, _Tenant] = {}
+
+    def close(self) -> None:
+        with self._lock:
+            for tenant in self._tenants.values():
+                with tenant.lock:
+                    tenant.store.close()
+            self._tenants.clear()
+
+    @contextmanager
+    def board(self, tenant: str, segment: str) -> Generator[SegmentBoard]:
+        """The board of a segment as the store has it now; nobody else changes it until the block ends."""
+        held = self._of(tenant)
+        with held.lock:
+            self._follow_athletes(held, tenant)
+            yield self._followed(held, tenant, segment).board
+
+    def curve(self, tenant: str, of: Effort) -> tuple[int, ...]:
+        """The curve of an effort, empty when it is gone since."""
+        held = self._of(tenant)
+        with held.lock:
+            name = (of.id, of.version)
+            curve = held.curves.pop(name, None)
+            if curve is None:
+                found = effort(held.store.db, of.id)
+                curve = () if found is None or found.removed else found.curve_ms
+            held.curves[name] = curve
+            if len(held.curves) > MAX_CURVES:
+                held.curves.popitem(last=False)
+            return curve
+
+    def _of(self, tenant: str) -> _Tenant:
+        with self._lock:
+            held = self._tenants.get(tenant)
+            if held is None:
+                held = self._tenants[tenant] = _Tenant(ReadStore(self._state))
+            return held
+
+    def _follow_athletes(self, held: _Tenant, tenant: str) -> None:
+        """Bring sex and age of everybody up to date, on the boards that are held too."""
+        known = self._directory.of(tenant)
+        if held.known is known:
+            return
+        held.known = known
+        changed = [subject for subject, athlete in known.athletes.items() if held.athletes.get(subject) is not athlete]
+        for subject in changed:
+            held.athletes[subject] = known.athletes[subject]
+        for one in held.boards.values():
+            for subject in changed:
+                if one.board.best(subject) is not None:
+                    one.board.athlete_changed(subject)
+
+    def _followed(self, held: _Tenant, tenant: str, segment: str) -> _Held:
+        stamp = held.store.stamp()
+        one = held.boards.get(segment)
+        if one is None:
+            board = SegmentBoard(segment, held.athletes)
+            one = _Held(board, stamp, board.load(_slim(e) for e in efforts_of_segment(held.store.db, tenant, segment)))
+            held.boards[segment] = one
+            self._make_room(held)
+        elif one.stamp != stamp:
+            if board_version(held.store.db, tenant, segment) != one.board.version:
+                for e in efforts_of_segment(held.store.db, tenant, segment, one.board.version):
+                    one.board.apply(_slim(e))
+                    one.efforts += 1
+            one.stamp = stamp
+        held.boards.move_to_end(segment)
+        return one
+
+    def _make_room(self, held: _Tenant) -> None:
+        total = sum(one.efforts for one in held.boards.values())
+        while total > MAX_EFFORTS and len(held.boards) > 1:
+            _, gone = held.boards.popitem(last=False)
+            total -= gone.efforts
+
+
+def _slim(e: Effort) -> Effort:
+    return replace(e, curve_ms=())

@@ -1,0 +1,132 @@
+"""Finishing: the last word on an activity, from every sample of it: summary, efforts, and the line to draw (pure).
+
+The samples that count (`preference`) run through the live kernel once more; their positions are smoothed forwards and backwards, matched
+against the segments of the sport, and drawn. A function of the samples alone: not of how they came, nor of what was computed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from broker.reference import AthleteRef, UploadRef
+from processors import live_kernel as k
+from processors.live_kernel import I64, NO_POS
+from processors.matcher import Fixes, match_track
+from processors.preference import preferred
+from processors.results import FinalTrack, Finished, Lap, Timed, activity_id
+from processors.run_kernel import run_tracks
+from processors.segments import SegmentIndex
+from processors.smoothing import RIDE, RUN, smooth_positions
+from processors.stage import Activity
+from processors.summary import DEFAULT_ZONES_BPM, bounds_of, distance_laps, guess_sport, heart_of, laps_at, power_of, summarise
+from processors.trace import NO_ALTITUDE, Trace, trace_of
+from processors.tracks import Track, cut
+
+MAX_ROWS: Final = 20_000  # a longer line is drawn by whole seconds
+_SPORTS: Final = {
+    **dict.fromkeys(("running", "run", "trail_running", "treadmill_running"), "run"),
+    **dict.fromkeys(("cycling", "biking", "ride", "e_biking"), "ride"),
+    **dict.fromkeys(("swimming", "walking", "hiking", "rowing", "paddling", "alpine_skiing", "cross_country_skiing", "driving"), "other"),
+}  # words of files; any other word says nothing
+
+
+def finish_activity(
+    subject: str,
+    tracks: Mapping[int, Track],
+    activity: Activity,
+    athlete: AthleteRef | None,
+    index: SegmentIndex | None,
+    uploads: Sequence[UploadRef] = (),
+) -> Finished:
+    """Finish `activity` of `subject` from all canonical tracks around it. `uploads` tell sport and laps of uploaded files among them.
+
+    When what counts falls into several runs, the one that shares most time with the activity is it. The id comes from the anchor.
+    Laps are those the files marked, when they marked any, else by distance.
+    """
+    within = {layout: cut(track, activity.start_us, activity.end_us) for layout, track in tracks.items()}
+    counted = preferred(within)
+    hr_max = athlete.hr_max_bpm if athlete else int(k.fresh_row()[k.HR_REF])
+    row = _longest(run_tracks(counted, hr_max), activity, hr_max)
+    start_us, end_us = int(row[k.START]), int(row[k.LAST_T])
+    trace = trace_of(counted, start_us, end_us, hr_max)
+    said = {upload.origin: upload for upload in uploads if not upload.removed}
+    files = [said[origin] for origin in trace.counted_origins if origin in said]
+    sport = _sport(trace, files)
+    trace = _smoothed(trace, sport)
+    laps = _laps(trace, sport, files, start_us, end_us)
+    placed = trace.where(trace.fixes)
+    summary = summarise(
+        activity_id(subject, activity.anchor_us), subject, row, trace, sport,
+        athlete.zones_bpm if athlete else DEFAULT_ZONES_BPM, laps, bounds_of(placed.lat, placed.lon),
+    )  # fmt: skip
+    return Finished(summary, _efforts(trace, index.for_sport(sport) if index else None), final_track(trace, start_us))
+
+
+def final_track(trace: Trace, start_us: int) -> FinalTrack:
+    """The line of a trace: a row an instant, or a second when there are more than `MAX_ROWS`; of a second, the first measurements."""
+    at = (trace.t_us - start_us) // 1000
+    if len(np.unique(at)) > MAX_ROWS:
+        at = at // 1000 * 1000
+    t_ms, row = np.unique(at, return_inverse=True)
+    lat = _column(trace.lat, trace.fixes, row, len(t_ms), NO_POS)
+    lon = _column(trace.lon, trace.fixes, row, len(t_ms), NO_POS)
+    altitude = _column(trace.altitude_dm, trace.moves & (trace.altitude_dm != NO_ALTITUDE), row, len(t_ms), NO_ALTITUDE)
+    hr = _column(trace.hr_bpm, trace.beats, row, len(t_ms), -1)
+    power = _column(trace.power_w, trace.powers, row, len(t_ms), -1)
+    distance = _column(trace.distance_um // 100_000, trace.moves, row, len(t_ms), -1)
+    return FinalTrack(tuple(t_ms.tolist()), *(tuple(column.tolist()) for column in (lat, lon, altitude, hr, power, distance)))
+
+
+def _column(values: I64, measured: np.ndarray, row: I64, rows: int, absent: int) -> I64:
+    """The first measurement of each row."""
+    made = np.full(rows, absent, np.int64)
+    made[row[measured][::-1]] = values[measured][::-1]
+    return made
+
+
+def _longest(runs: list[I64], activity: Activity, hr_ref_bpm: int) -> I64:
+    """The run that shares most time with the activity (then most samples, then the first); an empty one when there is none."""
+    if runs:
+        return max(runs, key=lambda r: (min(r[k.LAST_T], activity.end_us) - max(r[k.START], activity.start_us), r[k.SAMPLES], -r[k.START]))
+    row = k.fresh_row()
+    row[k.START], row[k.LAST_T], row[k.HR_REF] = activity.start_us, activity.end_us, hr_ref_bpm
+    return row
+
+
+def _sport(trace: Trace, files: Sequence[UploadRef]) -> str:
+    named = [_SPORTS[file.sport] for file in files if file.sport in _SPORTS]
+    return named[0] if named else guess_sport(trace)
+
+
+def _laps(trace: Trace, sport: str, files: Sequence[UploadRef], start_us: int, end_us: int) -> tuple[Lap, ...]:
+    marks = sorted({t for file in files for t in file.lap_starts_us if start_us < t < end_us})
+    return laps_at(trace, [start_us, *marks], end_us) if marks else distance_laps(trace, sport, start_us, end_us)
+
+
+def _smoothed(trace: Trace, sport: str) -> Trace:
+    """The trace with smoothed positions where they are believed."""
+    at = np.flatnonzero(trace.fixes)
+    if not len(at):
+        return trace
+    lat, lon = trace.lat.copy(), trace.lon.copy()
+    lat[at], lon[at] = smooth_positions(
+        trace.t_us[at], lat[at], lon[at], trace.accuracy_cm[at], trace.stated_speed_cmps[at], RIDE if sport == "ride" else RUN
+    )
+    return replace(trace, lat=lat, lon=lon)
+
+
+def _efforts(trace: Trace, index: SegmentIndex | None) -> tuple[tuple[Timed, int | None, int | None], ...]:
+    placed = trace.where(trace.fixes)
+    if index is None or not index.segments or not len(placed):
+        return ()
+    fixes = Fixes(placed.t_us.tolist(), placed.lat.tolist(), placed.lon.tolist(), placed.accuracy_cm.tolist())
+    heart, power = heart_of(trace), power_of(trace)
+    efforts: list[tuple[Timed, int | None, int | None]] = []
+    for timed in match_track(index, fixes):
+        end_us = timed.start_us + timed.elapsed_ms * 1000
+        efforts.append((timed, heart.between(timed.start_us, end_us), power.between(timed.start_us, end_us)))
+    return tuple(efforts)

@@ -1,0 +1,93 @@
+"""What a change of reference data does to live states: whose activities are to be run or finished again.
+
+Each stretch of samples that a change touches gets a wake of its own, so no step works on more than one activity, however far back it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.logrecord import LogRecord
+from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef, UploadRef, decode_reference
+from processors import live_kernel as k
+from processors.live_state import LiveStates
+from processors.live_wakes import again_wake, finish_wake
+from processors.reference_data import UNKNOWN_HR_MAX_BPM, ReferenceData
+from processors.stage import Inputs, Outputs, Wants
+from processors.summary import DEFAULT_ZONES_BPM
+
+
+def wants_of_change(record: LogRecord, reference: ReferenceData) -> Wants:
+    """What must be looked up before a change is taken."""
+    value = decode_reference(record.body)
+    if isinstance(value, AthleteRef):
+        subject = f"{value.tenant}/{value.id}"
+        return Wants([subject], history=subject)
+    if isinstance(value, SegmentRef):
+        return Wants(segment=(value.tenant, value.id))
+    if isinstance(value, UploadRef):
+        return Wants(origins=[value.origin])
+    before = reference.binding(value.tenant, value.id)
+    return Wants(origins=sorted({value.origin, value.origin if before is None else before.origin}))
+
+
+def concerned_by(record: LogRecord, inputs: Inputs, reference: ReferenceData) -> list[str]:
+    """Whom a change touches, once it is known what it found."""
+    value = decode_reference(record.body)
+    if isinstance(value, BindingRef | UploadRef):
+        bound = {b.subject for held in inputs.held for b in reference.bindings(held.origin)}
+        return sorted({held.key for held in inputs.held} | bound | ({value.subject} if inputs.held else set()))
+    return []
+
+
+def take_change(reference: ReferenceData, states: LiveStates, record: LogRecord, inputs: Inputs, outputs: Outputs) -> None:
+    """Take a change into `reference` and have what it touches computed again."""
+    value = decode_reference(record.body)
+    counted_for = [reference.counting_for(*held) for held in inputs.held]
+    before = reference.apply(value)
+    at_us = record.appended_us
+    if isinstance(value, AthleteRef):
+        if _counted(before) != _counted(value):
+            outputs.wakes += [again_wake(a.subject, a.start_us, a.end_us, at_us) for a in inputs.activities]
+    elif isinstance(value, SegmentRef):
+        if not isinstance(before, SegmentRef) or _shape(before) != _shape(value):
+            for subject, start_us, closed in inputs.touched:
+                outputs.wakes.append(finish_wake(subject, start_us, at_us) if closed else again_wake(subject, start_us, start_us, at_us))
+    elif isinstance(value, BindingRef):
+        _binding(reference, states, [b for b in (before, value) if isinstance(b, BindingRef)], at_us, inputs, counted_for, outputs)
+    else:
+        for key, origin, first_us, last_us in inputs.held:
+            for subject in reference.counting_for(key, origin, first_us, last_us):
+                outputs.wakes.append(again_wake(subject, first_us, last_us, at_us))
+
+
+def _shape(segment: SegmentRef) -> tuple[object, ...]:
+    return segment.points, segment.sport, segment.removed
+
+
+def _counted(athlete: Reference | None) -> tuple[object, ...]:
+    """What effort points and zones depend on."""
+    if not isinstance(athlete, AthleteRef) or athlete.removed:
+        return UNKNOWN_HR_MAX_BPM, DEFAULT_ZONES_BPM
+    return athlete.hr_max_bpm, athlete.zones_bpm
+
+
+def _binding(
+    reference: ReferenceData, states: LiveStates, changed: Sequence[BindingRef], at_us: int, inputs: Inputs,
+    counted_for: Sequence[Sequence[str]], outputs: Outputs,
+) -> None:  # fmt: skip
+    """Samples of the device between the old and new bounds count for somebody else now: everyone they counted or count for is run again."""
+    for (key, origin, first_us, last_us), losing in zip(inputs.held, counted_for, strict=True):
+        mine = [b for b in changed if b.origin == origin]
+        lo = max(first_us, min(k.NEVER if b.from_us is None else b.from_us for b in mine))
+        hi = min(last_us, max(-k.NEVER if b.to_us is None else b.to_us for b in mine))
+        if lo > hi:
+            continue
+        concerned = sorted({*losing, *reference.counting_for(key, origin, lo, hi)})
+        rows = [row for row in map(states.peek, concerned) if row is not None]
+        heard_us = max((int(row[k.APPENDED]) for row in rows), default=0)
+        for subject in concerned:
+            row = states.rows[states.slot(subject)]
+            row[k.APPENDED] = max(int(row[k.APPENDED]), heard_us)
+            states.mark(subject)
+            outputs.wakes.append(again_wake(subject, lo, hi, at_us))

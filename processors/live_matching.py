@@ -1,0 +1,128 @@
+"""Segments in the live stage: feeds the positions the kernel believes to each athlete's matcher, and says what was timed.
+
+An effort is timed at the crossing (provisional) and again with five more seconds (settled); `finish` has the last word. Athletes of
+tenants without segments cost one look-up a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from broker.logrecord import LogRecord
+from processors import live_kernel as k
+from processors.live_kernel import I64
+from processors.live_state import LiveStates, Matching
+from processors.matcher import Fixes, advance, settle
+from processors.reference_data import ReferenceData
+from processors.results import Timed, activity_id
+from processors.run_kernel import Ran
+from processors.samples import Samples
+from processors.segments import SegmentIndex
+from processors.stage import LiveEfforts, Outputs
+
+
+def match_live(
+    reference: ReferenceData, states: LiveStates, slots: list[int], samples: Samples, ran: Ran, at: Sequence[tuple[int, int]],
+    outputs: Outputs,
+) -> None:  # fmt: skip
+    """Advance the matchers of everyone who moved, frame by frame. `at`: (position, append time) of the record of each frame.
+
+    So an effort belongs to the record that brought it, whatever else is in the batch, and boards take efforts in the order of the log.
+    """
+    indexes = {slot: _index_of(reference, states.key_of(slot)) for slot in set(slots)}
+    if not any(indexes.values()):
+        return
+    found = np.flatnonzero(ran.fixes != k.NEVER)
+    if not len(found):
+        return
+    frame_of = np.repeat(np.arange(len(slots)), samples.ends - samples.first)[found]
+    starts = ran.fixes[found]
+    cuts = np.flatnonzero(np.concatenate([[True], (frame_of[1:] != frame_of[:-1]) | (starts[1:] != starts[:-1])]))
+    t_us, lat, lon, accuracy = (c[found].tolist() for c in (samples.t_us, samples.lat, samples.lon, samples.accuracy_cm))
+    bounds: list[int] = [*cuts.tolist(), len(found)]
+    for lo, hi in pairwise(bounds):
+        frame, start_us = int(frame_of[lo]), int(starts[lo])
+        slot = slots[frame]
+        index = indexes[slot]
+        if index is None:
+            continue
+        key = states.key_of(slot)
+        timed = advance(states.matching(key, start_us).attempts, index, Fixes(t_us[lo:hi], lat[lo:hi], lon[lo:hi], accuracy[lo:hi]))
+        if timed:
+            position, appended_us = at[frame]
+            _say(key, _anchor(states, ran, slot, start_us), timed, position, appended_us, outputs)
+
+
+def first_frames(samples: Samples, slots: Sequence[int], begun: Mapping[int, int]) -> dict[int, int]:
+    """The frame in which the activity of each slot (slot -> its start) begins, for those that begin here."""
+    found: dict[int, int] = {}
+    if not begun:
+        return found
+    for frame, slot in enumerate(slots):
+        start_us = begun.get(slot)
+        if start_us is not None and slot not in found:
+            times = samples.t_us[samples.first[frame] : samples.ends[frame]]
+            if (times == start_us).any():
+                found[slot] = frame
+    return found
+
+
+def settle_waiting(
+    reference: ReferenceData, states: LiveStates, version: int, record: LogRecord, row: I64, outputs: Outputs
+) -> bool:  # fmt: skip
+    """Time again what waited for more positions that did not come; whether something still waits."""
+    matching, index = states.matchings.get(record.key), _index_of(reference, record.key)
+    if matching is None or index is None or matching.start_us != row[k.START]:
+        return False
+    silent_us = max(record.appended_us - int(row[k.APPENDED]), 0)
+    timed = settle(matching.attempts, index, int(row[k.LAST_T]) + silent_us)
+    if timed:
+        states.set_matching(record.key, matching)
+    _say(record.key, int(row[k.ANCHOR]), timed, version, record.appended_us, outputs)
+    return bool(matching.attempts.waiting)
+
+
+def match_again(
+    reference: ReferenceData, states: LiveStates, key: str, run: I64, samples: Samples, fixes: I64, at: tuple[int, int], outputs: Outputs,
+    *, publish: bool,
+) -> None:  # fmt: skip
+    """The matcher's state after the whole of the current activity; `publish`: and its efforts, which are then all it has."""
+    index = _index_of(reference, key)
+    if index is None and key not in states.matchings:
+        return
+    matching = Matching(int(run[k.START]))
+    timed: list[Timed] = []
+    if index is not None:
+        timed = advance(matching.attempts, index, _fixes(samples, np.flatnonzero(fixes == run[k.START])))
+    states.set_matching(key, matching)
+    if publish:
+        _say(key, int(run[k.ANCHOR]), timed, *at, outputs, whole=True)
+
+
+def _index_of(reference: ReferenceData, key: str) -> SegmentIndex | None:
+    tenant, _, athlete = key.partition("/")
+    return None if athlete.startswith("@") else reference.index(tenant)
+
+
+def _fixes(samples: Samples, chosen: I64) -> Fixes:
+    return Fixes(
+        samples.t_us[chosen].tolist(), samples.lat[chosen].tolist(), samples.lon[chosen].tolist(), samples.accuracy_cm[chosen].tolist()
+    )
+
+
+def _anchor(states: LiveStates, ran: Ran, slot: int, start_us: int) -> int:
+    """The anchor of the activity of a slot that began then: it goes on, or ended in this batch."""
+    row = states.rows[slot]
+    if row[k.START] == start_us:
+        return int(row[k.ANCHOR])
+    return next(int(r[k.ANCHOR]) for r in ran.closed if r[k.COLUMNS - 1] == slot and r[k.START] == start_us)
+
+
+def _say(key: str, anchor_us: int, timed: list[Timed], version: int, appended_us: int, outputs: Outputs, *, whole: bool = False) -> None:
+    """Put out the last word on each effort."""
+    last = {(t.segment, t.ordinal): t for t in timed}
+    if last or whole:
+        outputs.efforts.append(LiveEfforts(key, activity_id(key, anchor_us), list(last.values()), version, appended_us, whole))
