@@ -87,7 +87,7 @@ class PahoClient:
         self._paho.connect(*self._target)
         self._paho.loop_start()
         if not self._answered.wait(WAIT_S) or self._code != "Success":
-            self._paho.loop_stop()
+            self._end()
             raise ConnectRefusedError(self._code)
         return self
 
@@ -139,11 +139,17 @@ class PahoClient:
         if sock is not None:
             sock.shutdown(socket.SHUT_RDWR)
         self.wait_disconnected()
-        self._paho.loop_stop()
+        self._end()
 
     def close(self) -> None:
         self._paho.disconnect()
+        self._end()
+
+    def _end(self) -> None:
         self._paho.loop_stop()
+        sock = self._paho.socket()  # paho's thread may end before it has closed it
+        if sock is not None:
+            sock.close()
 
     def __enter__(self) -> Self:
         return self if self._answered.is_set() else self.connect()
