@@ -93,7 +93,7 @@ async def take(page: Page, blank: Page, world: World, view: str, path: Path) -> 
         await page.js("fetch('api/v1/activities').then((r) => r.json()).then((a) => a.activities[0].id)") if view == "activity" else ""
     )
     await rejoin(page, world.url, {"wall": "", "segment": "segment/bend", "activity": f"activity/{activity}"}.get(view, view))
-    await asyncio.sleep(2.5 if view in {"course", "ranking"} else 1.2)
+    await asyncio.sleep(6 if view == "course" else 2.5 if view == "ranking" else 1.2)  # dots and lines come to rest
     raw = small_png(await pixels(blank, await page.picture()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(raw)
