@@ -1,7 +1,8 @@
 """Samples: accepted frames as columns in log order, the input of the kernel and the content of a track.
 
 A `TakenFrame` is a frame that counts: checked, not a repeat, with its origin. Frames of layouts that carry no motion or heart rate give
-no samples here (they stay in the track). Positions out of range or at exactly (0, 0) are absent.
+no samples here (they stay in the track), nor does `body.1`: its pulse is passed on from a strap or was counted at rest. Positions out of
+range or at exactly (0, 0) are absent.
 """
 
 from __future__ import annotations
