@@ -12,6 +12,7 @@ import ctypes
 import errno
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ STOP_TIMEOUT_S: Final = 10.0
 FIRST_BACKOFF_S: Final = 0.2
 LAST_BACKOFF_S: Final = 5.0
 STEADY_S: Final = 20.0  # a child that lived this long starts with the first back-off again
+FIRST_OWN_PORT: Final = 10_000
 _USAGE_EXIT: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -203,9 +205,34 @@ async def at_once() -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.bind((host, 0))
+    """A TCP port that was free a moment ago, below those the kernel gives to outgoing connections.
+
+    So while a server is down nobody's outgoing connection gets its port, not even that of its own waiting client, which would then
+    be connected to itself.
+    """
+    outgoing = _first_outgoing_port()
+    for port in [FIRST_OWN_PORT + secrets.randbelow(outgoing - FIRST_OWN_PORT) for _ in range(50)] if outgoing > FIRST_OWN_PORT else []:
+        if _bind(host, port):
+            return port
+    return _bind(host, 0)
+
+
+def _first_outgoing_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _bind(host: str, port: int) -> int:
+    """The port that was bound and is free again, 0 when it is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind((host, port))
+        except OSError:
+            if port == 0:
+                raise
+            return 0
         return sock.getsockname()[1]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -27,22 +26,12 @@ from pathlib import Path
 from broker.credentials import add_user, hash_secret, new_secret, write_passwords
 from broker.embedded import EmbeddedSettings
 from broker.mosquitto import MosquittoSettings, TlsSettings, password_path, write_config
+from paceline.supervise import free_port
+from tests import debian_packages
+from tests.debian_packages import ServerUnavailableError, find_or_unpack, library_environment
 
-PROJECT = Path(__file__).resolve().parent.parent
-TOOLS = PROJECT / ".cache" / "tools"
+PROJECT = debian_packages.PROJECT
 START_TIMEOUT_S = 30.0
-MOSQUITTO_PACKAGES = ("mosquitto", "libmosquitto1", "libwebsockets17", "libcjson1", "libdlt2", "libuv1", "libev4", "libwrap0")
-
-
-class ServerUnavailableError(RuntimeError):
-    """A server the tests need cannot be started here."""
-
-
-def free_port() -> int:
-    """A TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def find_or_install_mosquitto() -> Path:
@@ -50,61 +39,7 @@ def find_or_install_mosquitto() -> Path:
     for place in (shutil.which("mosquitto"), "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"):
         if place and Path(place).exists():
             return Path(place)
-    unpacked = TOOLS / "mosquitto" / "usr" / "sbin" / "mosquitto"
-    return unpacked if unpacked.exists() else unpack_mosquitto(TOOLS / "mosquitto")
-
-
-def unpack_mosquitto(target: Path) -> Path:
-    """Download mosquitto and the libraries it links, and unpack them below `target`."""
-    target.mkdir(parents=True, exist_ok=True)
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise ServerUnavailableError(
-            "mosquitto is not installed and this is no Debian: install mosquitto 2.0 or newer with your package manager"
-        )
-    if not _download(target, []):
-        lists = own_lists(target / "apt")  # those of the machine are empty or too old
-        subprocess.run(["apt-get", *lists, "update"], capture_output=True, timeout=300, check=False)
-        _download(target, lists)
-        shutil.rmtree(target / "apt")
-    for archive in sorted(target.glob("*.deb")):
-        subprocess.run(["dpkg", "-x", str(archive), str(target)], capture_output=True, timeout=60, check=True)
-        archive.unlink()
-    binary = target / "usr" / "sbin" / "mosquitto"
-    if not binary.exists():
-        raise ServerUnavailableError("no Debian mirror gave mosquitto: check the network, or install mosquitto 2.0 or newer")
-    lacking = subprocess.run(["ldd", str(binary)], env=library_environment(binary), capture_output=True, text=True, timeout=30, check=False)
-    missing = [line.split()[0] for line in lacking.stdout.splitlines() if "not found" in line]
-    if missing:
-        raise ServerUnavailableError(f"{binary} lacks {', '.join(missing)}: install mosquitto with your package manager")
-    return binary
-
-
-def _download(target: Path, options: Sequence[str]) -> bool:
-    """Whether the package itself came. Names of libraries differ between releases: one that does not exist is not needed."""
-    for package in MOSQUITTO_PACKAGES:
-        subprocess.run(["apt-get", *options, "download", package], cwd=target, capture_output=True, timeout=120, check=False)
-        if not list(target.glob("mosquitto_*.deb")):
-            return False
-    return True
-
-
-def own_lists(folder: Path) -> list[str]:
-    """Options that make apt-get keep its lists and caches in `folder` and leave those of the machine alone."""
-    for name in ("lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    user = pwd.getpwuid(os.geteuid()).pw_name  # apt's own user may not look into our folder
-    own = {"Dir::State::Lists": folder / "lists", "Dir::Cache": folder / "cache", "APT::Sandbox::User": user}
-    return [part for name, value in own.items() for part in ("-o", f"{name}={value}")]
-
-
-def library_environment(binary: Path) -> dict[str, str]:
-    """The environment in which an unpacked binary finds its unpacked libraries."""
-    environment = dict(os.environ)
-    root = binary.parent.parent.parent
-    if TOOLS in binary.parents or (root.joinpath("usr", "lib").is_dir() and root != Path("/")):
-        folders = [str(p) for base in ("lib", "usr/lib") for p in [root / base, *(root / base).glob("*-linux-*")] if p.is_dir()]
-        environment["LD_LIBRARY_PATH"] = ":".join([*folders, environment.get("LD_LIBRARY_PATH", "")]).rstrip(":")
-    return environment
+    return find_or_unpack("mosquitto", "usr/sbin/mosquitto", ("mosquitto",))
 
 
 @dataclass(frozen=True, slots=True)

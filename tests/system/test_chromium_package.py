@@ -8,7 +8,7 @@ import pytest
 
 from tests.chromium import open_chromium
 from tests.chromium_package import find_or_install_chromium
-from tests.servers import ServerUnavailableError
+from tests.debian_packages import ServerUnavailableError
 
 
 def test_no_chromium_and_no_debian_is_an_error_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,9 @@ from paceline.supervise import Role, at_once
 from paceline.verify import pending, read_stored
 from processors.stores import fingerprint
 from simulators.gym import GymSettings, run_gym
+from tests.debian_packages import library_environment
 from tests.mqtt_client import PahoClient
-from tests.servers import ServedBroker, find_or_install_mosquitto, free_port, library_environment
+from tests.servers import ServedBroker, find_or_install_mosquitto, free_port
 from tests.system.stack import Stack
 
 NOBODY = GymSettings("127.0.0.1", 1, "gym", 1, "", seconds=3.0)

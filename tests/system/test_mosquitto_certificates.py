@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from broker.mosquitto import MosquittoSettings, TlsSettings, password_path, write_config
+from tests.debian_packages import find_or_unpack, library_environment
 from tests.mqtt_client import ConnectRefusedError, PahoClient
-from tests.servers import ServedBroker, find_or_install_mosquitto, free_port, library_environment, make_certificates, unpack_mosquitto
+from tests.servers import ServedBroker, find_or_install_mosquitto, free_port, make_certificates
 
 
 async def test_the_certificate_is_the_identity(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_mosquitto_is_unpacked_without_root(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / "none" / "partial").mkdir(parents=True)
         (tmp_path / "apt.conf").write_text(f'Dir::State::Lists "{tmp_path}/none";\n')
         monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    binary = unpack_mosquitto(tmp_path / "tools")
+    binary = find_or_unpack("mosquitto", "usr/sbin/mosquitto", ("mosquitto",), tmp_path / "tools")
     assert binary.is_relative_to(tmp_path)
     assert not list((tmp_path / "tools").glob("*.deb"))
     done = subprocess.run([str(binary), "-h"], env=library_environment(binary), capture_output=True, text=True, timeout=30, check=False)

@@ -13,6 +13,7 @@ from gateway.data_lock import locked_directory
 from paceline.cli import cli
 from paceline.config import Settings
 from paceline.site import Site, open_site, publish_site
+from paceline.supervise import free_port
 
 
 def opened(data: Path, **other: object) -> Site:
@@ -23,6 +24,11 @@ def opened(data: Path, **other: object) -> Site:
 
 def ports(site: Site) -> tuple[int, int]:
     return site.settings.central.port, site.settings.near.port
+
+
+def test_drawn_ports_are_none_of_those_for_outgoing_connections() -> None:
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(10_000 <= free_port(host) < outgoing for host in ("127.0.0.1", "::1") for _ in range(20))
 
 
 def test_drawn_ports_are_kept_because_devices_were_told_them(tmp_path: Path) -> None:
