@@ -5,18 +5,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. An expected failur
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Final
 
 import click
 
 from broker.errors import ConfigError, PacelineError
+from paceline.lazy import LazyGroup
 
 _COMMANDS: Final = {
     "run": "paceline.commands.run:run",
     "demo": "paceline.commands.demo:demo",
-    "gateway": "paceline.commands.roles:gateway",
+    "gateway": "paceline.commands.gateway:gateway",
     "broker": "paceline.commands.brokers:broker",
     "ingest": "paceline.commands.roles:ingest",
     "process": "paceline.commands.roles:process",
@@ -38,22 +38,7 @@ _COMMANDS: Final = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a subcommand when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
-        return getattr(importlib.import_module(module), name)
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=LazyGroup, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="paceline")
 def cli() -> None:
     """Paceline: from sensors to live rankings, nothing lost, nothing counted twice.

@@ -1,4 +1,4 @@
-"""The role processes: `gateway`, `process`, `ingest`, `api`. `paceline run` starts them; scaled out, each runs where it belongs."""
+"""The role processes of the platform: `process`, `ingest`, `api`. `paceline run` starts them; scaled out, each runs where it belongs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,6 @@ import click
 from paceline.options import read_settings, settings_options
 from paceline.site import Site, open_site
 from paceline.supervise import die_with_parent
-
-
-@click.command()
-@settings_options
-def gateway(config_file: Path | None, data: Path | None) -> None:
-    """Run the box: devices near by and recordings in, spool, uplink to the central broker.
-
-    \b
-    Example:
-      PACELINE_CENTRAL__PORT=1883 paceline gateway --data /var/lib/paceline
-    """
-    from gateway.app import run
-    from paceline.parts import gateway_settings
-
-    run_role(run(gateway_settings(_site(config_file, data))))
 
 
 @click.command()

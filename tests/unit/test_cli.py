@@ -12,6 +12,7 @@ import click
 import pytest
 
 from paceline.cli import cli
+from paceline.lazy import LazyGroup
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -116,3 +117,20 @@ def test_bench_list_names_the_benchmarks() -> None:
     assert done.returncode == 0
     known = {path.stem for path in Path("benchmarks").glob("*.py") if "\ndef run(" in path.read_text()}
     assert set(done.stdout.split()) == known
+
+
+def test_gateway_without_a_command_runs_and_takes_the_options_of_run(tmp_path: Path) -> None:
+    group = cli.get_command(click.Context(cli), "gateway")
+    assert isinstance(group, click.Group)
+    for given in ([], ["--data", "x"], ["--config", "y", "--data", "x"]):
+        context = group.make_context("gateway", list(given), parent=click.Context(cli))
+        assert [*context._protected_args, *context.args] == ["run", *given]
+    assert "no such option" in paceline("gateway", "--dta", "x").stderr.lower()
+    assert "Commands:" in paceline("gateway", "--help").stdout
+
+
+def test_a_command_whose_module_is_not_installed_is_not_there() -> None:
+    group = LazyGroup("box", places={"here": "paceline.commands.roles:api", "elsewhere": "paceline.commands.not_installed:it"})
+    context = click.Context(group)
+    assert group.list_commands(context) == ["here"]
+    assert group.get_command(context, "elsewhere") is None
