@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 
@@ -21,7 +24,9 @@ from gateway.fleet import Fleet
 from gateway.intake import Intake, read_clock
 from gateway.keeping import keep_running
 from gateway.link import LinkSettings, tls_context
+from gateway.liveness import Liveness, Part
 from gateway.near import NearListener
+from gateway.notify import Notifier, keep_told, notifier_of
 from gateway.refused import RefusedStore
 from gateway.remote_config import RemoteConfig
 from gateway.replay_book import ReplayBook
@@ -32,16 +37,25 @@ from gateway.uplink_switch import UplinkSwitch
 
 log = logging.getLogger(__name__)
 
+STALL_S = 120.0  # longer than any wait of a part that is well: a reconnect, a salvage of the spool, a slow card
 MAX_DEVICES_SHOWN = 500  # of the state document; the counts of all stay in the spool
 
 
-async def run(settings: GatewaySettings) -> None:
-    """Run one gateway until cancelled. ConfigError or StoreError when it cannot start."""
+async def run(settings: GatewaySettings, *, notifier: Notifier | None = None, seen: Callable[[Gateway], None] | None = None) -> None:
+    """Run one gateway until cancelled. ConfigError or StoreError when it cannot start.
+
+    `notifier` None: the service manager of the environment is told. `seen` gets the gateway once it is open.
+    """
+    notifier = notifier or notifier_of(os.environ, os.getpid())
     with locked_directory(settings.data_dir), RefusedStore(settings.data_dir / "refused.db") as refused:
         gateway = Gateway(settings, refused)
         await gateway.open()
+        if seen is not None:
+            seen(gateway)
         try:
-            await gateway.serve()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(keep_told(notifier, gateway.liveness, lambda: summary_of(gateway.state(), connected=gateway.connected)))
+                tasks.create_task(gateway.serve())
         finally:
             await gateway.close()
 
@@ -55,6 +69,7 @@ class Gateway:
         self._random = SystemRandom().random
         self._crashes: Counter[str] = Counter()
         self.fleet = Fleet()
+        self.liveness = Liveness(time.monotonic)
         self._uplink = UplinkSwitch(self._make_uplink, self._crashes, random=self._random)
         self._config = RemoteConfig(
             settings.data_dir,
@@ -68,18 +83,45 @@ class Gateway:
         self._near: NearListener | None = None
         self._files: list[FileSource] = []
 
+    @property
+    def connected(self) -> bool:
+        """The uplink has a session."""
+        return self._uplink.current is not None and self._uplink.current.connected
+
+    @property
+    def uplink_error(self) -> str:
+        """Why the uplink is away, with its cure; empty when there is nothing to say."""
+        error = self._uplink.current.last_error if self._uplink.current is not None else None
+        return str(error) if error is not None and not self.connected else ""
+
+    def _part(self, name: str) -> Part:
+        return self.liveness.part(name, STALL_S)
+
     async def open(self) -> None:
         """Open the spool and build the parts; nothing runs yet."""
         tls_context(self._link())  # a certificate that cannot be read is an error now, not later
         cap_bytes, policy = self._limits(self._config.current)
-        self._spool = await Spool.open(self._settings.data_dir / "spool.db", SpoolSettings(cap_bytes=cap_bytes, full_policy=policy))
+        limits = SpoolSettings(cap_bytes=cap_bytes, full_policy=policy)
+        self._spool = await Spool.open(self._settings.data_dir / "spool.db", limits, alive=self._part("spool"))
         settings = self._settings
         intake = self._intake = Intake(self._spool, settings.tenant, lambda: self._config.current)
         if settings.near is not None:
-            self._near = NearListener(settings.near, settings.tenant, settings.node, intake, self._refused, self.fleet, random=self._random)
+            self._near = NearListener(
+                settings.near,
+                settings.tenant,
+                settings.node,
+                intake,
+                self._refused,
+                self.fleet,
+                random=self._random,
+                alive=self._part("near"),
+            )
         book = ReplayBook(settings.data_dir)
         self._files = [
-            FileSource(replay, intake, settings.tenant, book=book, random_boot=lambda: secrets.randbits(64)) for replay in settings.files
+            FileSource(
+                replay, intake, settings.tenant, book=book, random_boot=lambda: secrets.randbits(64), alive=self._part(f"file_{place}")
+            )
+            for place, replay in enumerate(settings.files)
         ]
 
     async def serve(self) -> None:
@@ -150,6 +192,7 @@ class Gateway:
             on_cmd=_refuse_command,
             state=self.state,
             random=self._random,
+            alive=self._part("uplink"),
         )
 
     def _link(self) -> LinkSettings:
@@ -174,6 +217,12 @@ class Gateway:
             self._spool.set_limits(*self._limits(config))
         if "uplink" in changed:
             self._uplink.replace()
+
+
+def summary_of(state: NodeState, *, connected: bool) -> str:
+    """One line for a service manager."""
+    room = "room not known yet" if state.hours_left is None else f"room for {state.hours_left:.1f} h"
+    return f"uplink {'up' if connected else 'away'}, {state.spool_rows} frames owed, {room}"
 
 
 def _refuse_command(raw: bytes) -> bytes:

@@ -23,6 +23,7 @@ from device_profiles.errors import FileError
 from device_profiles.files.recording import Recording
 from gateway.clock import Instant, box_dating
 from gateway.intake import Intake, read_clock
+from gateway.liveness import Part, unwatched
 from gateway.replay_book import Page, ReplayBook, key_of
 from gateway.settings import FileReplay
 
@@ -110,7 +111,9 @@ class FileSource:
         book: ReplayBook,
         random_boot: Callable[[], int],
         clock: Callable[[], Instant] = read_clock,
+        alive: Part | None = None,
     ) -> None:
+        self._alive = alive or unwatched()
         self.status = ReplayStatus(replay.path, replay.device or "")
         self._replay = replay
         self._intake = intake
@@ -206,13 +209,20 @@ class FileSource:
             self.status.frames += len(batch)
 
     async def _wait_while_failing(self, store: Callable[[], Awaitable[object]]) -> None:
-        while True:
-            try:
-                await store()
-            except StoreError as error:
-                if not self.status.full_waits:
-                    log.warning("%s waits: %s", self._replay.path, error.message)
-                self.status.full_waits += 1
+        self._alive.work()
+        try:
+            while not await self._stored(store):
                 await asyncio.sleep(FULL_WAIT_S)
-            else:
-                return
+                self._alive.beat()
+        finally:
+            self._alive.rest()
+
+    async def _stored(self, store: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await store()
+        except StoreError as error:
+            if not self.status.full_waits:
+                log.warning("%s waits: %s", self._replay.path, error.message)
+            self.status.full_waits += 1
+            return False
+        return True

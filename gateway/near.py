@@ -25,6 +25,7 @@ from gateway.clock import Instant, OriginClocks
 from gateway.fleet import Fleet
 from gateway.intake import Intake, read_clock
 from gateway.link import LinkSettings, is_refusal, open_link
+from gateway.liveness import Part, unwatched
 from gateway.near_reading import Heard, NearReading, answers
 from gateway.refused import RefusedRow, RefusedStore
 from gateway.settings import NearBroker
@@ -69,7 +70,9 @@ class NearListener:
         *,
         random: Callable[[], float],
         clock: Callable[[], Instant] = read_clock,
+        alive: Part | None = None,
     ) -> None:
+        self._alive = alive or unwatched()
         self._broker = broker
         self._tenant = tenant
         self._own_node = own_node
@@ -98,6 +101,7 @@ class NearListener:
                 self._complain(error)
             finally:
                 self.connected = False
+                self._alive.rest()
             backoff_s = FIRST_BACKOFF_S if self.counters.connects > connects else min(2 * backoff_s, LAST_BACKOFF_S)
             await asyncio.sleep(backoff_s * (0.5 + self._random()))
 
@@ -120,12 +124,14 @@ class NearListener:
             log.info("listening at the near broker %s:%d", self._broker.host, self._broker.port)
             messages = client.messages
             async for message in messages:
+                self._alive.work()
                 waiting = [message]
                 while len(messages) and len(waiting) < BATCH_MESSAGES:
                     waiting.append(await anext(messages))
                 for name, payload in await self._take(waiting):
                     await client.publish(name, payload, qos=0)
                     hit("near.after_ack")
+                self._alive.rest()
 
     async def _take(self, waiting: list[aiomqtt.Message]) -> list[tuple[str, bytes]]:
         """Read, spool and refuse the messages; the acks to send now that all of it is durable."""

@@ -21,6 +21,7 @@ from broker.layouts import Layout, layout_named
 from device_profiles.samples import Sample
 from gateway.clock import Instant
 from gateway.intake import Intake, read_clock
+from gateway.liveness import Part, unwatched
 from gateway.sessions import DeviceSession, record_body
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,9 @@ class Sensing:
         random_boot: Callable[[], int],
         clock: Callable[[], Instant] = read_clock,
         capacity: int = 1024,
+        alive: Part | None = None,
     ) -> None:
+        self._alive = alive or unwatched()
         self.counters = SensedCounters()
         self._intake = intake
         self._frame_ms = frame_ms
@@ -96,9 +99,11 @@ class Sensing:
         """Close and store until cancelled; what is open by then is stored too, as far as the disk takes it within two seconds."""
         try:
             while True:
+                self._alive.beat()
                 wait_s = PASS_S if await self._pass() else FULL_WAIT_S
                 await asyncio.sleep(wait_s)
         finally:
+            self._alive.rest()
             await self._last_pass()
 
     async def _pass(self) -> bool:

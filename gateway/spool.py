@@ -20,6 +20,7 @@ from typing import Final
 
 from broker.errors import StoreError
 from broker.nodeconfig import DeviceCount
+from gateway.liveness import Part, unwatched
 from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import SQLITE_TROUBLE, FullPolicy, Lock, SpoolFullError, SpoolSettings
 from gateway.spool_file import SpoolFile
@@ -58,7 +59,9 @@ class SpoolStats:
 class Spool:
     """An open spool; make it with `await Spool.open(...)`, end it with `await close()`."""
 
-    def __init__(self, path: Path, settings: SpoolSettings, file: SpoolFile, lock: Lock, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, path: Path, settings: SpoolSettings, file: SpoolFile, lock: Lock, loop: asyncio.AbstractEventLoop, alive: Part
+    ) -> None:
         self._path = path
         self._settings = settings
         self._cap_bytes = settings.cap_bytes
@@ -77,12 +80,15 @@ class Spool:
         if budget is None and on_memory_card(path.parent):
             budget = _CARD_BUDGET_GB_DAY
         pace = Pace(settings.min_window_s, settings.max_window_s, budget * 1e9 if budget else None)
-        self._writer = Writer(file, settings, pace, self._report)
+        self._writer = Writer(file, settings, pace, self._report, alive)
         self._writer.start()
 
     @classmethod
-    async def open(cls, path: Path, settings: SpoolSettings, *, random_bits: Callable[[int], int] = secrets.randbits) -> Spool:
+    async def open(
+        cls, path: Path, settings: SpoolSettings, *, random_bits: Callable[[int], int] = secrets.randbits, alive: Part | None = None
+    ) -> Spool:
         """Open or create the spool at `path`; what is damaged is salvaged and the damaged file set aside.
+        `alive` beats with every round of the writer.
 
         StoreError when another process has it, or the disk is full or cannot be written: nothing runs without a spool.
         """
@@ -93,7 +99,7 @@ class Spool:
         except BaseException:
             lock.release()
             raise
-        return cls(path, settings, file, lock, asyncio.get_running_loop())
+        return cls(path, settings, file, lock, asyncio.get_running_loop(), alive or unwatched())
 
     @property
     def epoch(self) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.errors import StoreError
+from gateway.liveness import Part
 from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import DamagedError, FullPolicy, SpoolFullError, SpoolSettings
 from gateway.spool_file import SpoolFile
@@ -55,11 +56,12 @@ class _Work:
 class Writer:
     """Owns a SpoolFile from `start` to `stop`. All methods but `_run` are for the event loop's thread."""
 
-    def __init__(self, file: SpoolFile, settings: SpoolSettings, pace: Pace, report: Callable[[Done], None]) -> None:
+    def __init__(self, file: SpoolFile, settings: SpoolSettings, pace: Pace, report: Callable[[Done], None], alive: Part) -> None:
         self._file = file
         self._settings = settings
         self._pace = pace
         self._report = report
+        self._alive = alive
         self._wake = threading.Condition()
         self._appends: list[Append] = []
         self._settle = Settlement()
@@ -94,6 +96,7 @@ class Writer:
         """Queue rows for the next commit."""
         with self._wake:
             self._appends.append(append)
+            self._alive.work()
             self.waiting_rows += len(append.group.frames)
             if self._idle or self.waiting_rows >= self._settings.max_group_rows:
                 self._wake.notify()
@@ -104,6 +107,7 @@ class Writer:
             self._settle.gone.extend(gone)
             self._settle.damaged.extend(damaged)
             self._settle_rows += sum(last - first + 1 for first, last, _ in gone) + len(damaged)
+            self._alive.work()
             first = self._settle_due_s is None  # later ones leave with it: nothing to wake up for
             if first:
                 self._settle_due_s = time.monotonic() + self._settings.free_after_s
@@ -142,12 +146,20 @@ class Writer:
             for on_flushed in flushes:
                 on_flushed()
             with self._wake:
+                self._show_life()
                 if stopping and (not self._appends or not ok):
                     left = _Work(self._appends)
                     self._appends = []
                     break
         self._report(_failed(left.appends, StoreError("the spool is closed", cure="restart the gateway")))
         self._file.close()
+
+    def _show_life(self) -> None:
+        """A round is over, well or badly. Under the lock: an append that comes now is not forgotten."""
+        if self._appends or self._settle_due_s is not None:
+            self._alive.beat()
+        else:
+            self._alive.rest()
 
     def _wait(self, failed_until_s: float) -> None:
         """Until there is something to do and it is time to do it."""

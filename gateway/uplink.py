@@ -27,6 +27,7 @@ from broker.faultpoints import hit
 from broker.nodeconfig import NodeState
 from broker.topics import topic
 from gateway.link import Link, LinkSettings, explain, is_refusal, open_link, tls_context
+from gateway.liveness import Part, unwatched
 from gateway.ranges import Range
 from gateway.reconnect import Ending, Reconnect, ReconnectSettings
 from gateway.window import Send, Wait, Window, WindowSettings, known_reason
@@ -85,8 +86,10 @@ class Uplink:
         on_cmd: Callable[[bytes], bytes | None],
         state: Callable[[], NodeState],
         random: Callable[[], float],
+        alive: Part | None = None,
     ) -> None:
         self._spool = spool
+        self._alive = alive or unwatched()
         self._set = settings
         self._on_cfg = on_cfg
         self._on_cmd = on_cmd
@@ -133,11 +136,13 @@ class Uplink:
         self._spool.add_listener(self._wake.set)
         try:
             while True:
+                self._alive.beat()
                 ending, failure = await in_own_task(self._attempt())
                 delay_s = self._reconnect.ended(ending, loop.time())
                 self._tell(failure, ending)
                 await asyncio.sleep(delay_s)
         finally:
+            self._alive.rest()
             self._spool.remove_listener(self._wake.set)
 
     async def _attempt(self) -> tuple[Ending, BaseException]:
@@ -204,6 +209,7 @@ class Uplink:
     async def _send(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
         now = asyncio.get_running_loop().time
         while True:
+            self._alive.beat()
             self._wake.clear()
             self.window.appended(self._spool.end)
             plan: Send | Wait = Wait(inf)
