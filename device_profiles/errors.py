@@ -18,3 +18,21 @@ class FileError(ProfileError):
         self.path = path
         self.detail = detail
         self.cure = cure
+
+
+class BadProfileError(ProfileError):
+    """A sensor profile cannot be used. `line` counts from 1, `field` is the place in the profile, such as
+    `treadmill_data.fields.speed_kmh`."""
+
+    def __init__(self, file: str, line: int, field: str, detail: str, cure: str) -> None:
+        where = f"{file}:{line}: {field}: " if field else f"{file}:{line}: "
+        super().__init__(f"{where}{detail}\n  cure: {cure}")
+        self.file = file
+        self.line = line
+        self.field = field
+        self.detail = detail
+        self.cure = cure
+
+
+class CommandError(ProfileError):
+    """A command cannot be put into bytes: not known, an argument is missing, unknown or outside its limits. The message says which."""
