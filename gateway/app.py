@@ -27,6 +27,7 @@ from gateway.link import LinkSettings, tls_context
 from gateway.liveness import Liveness, Part
 from gateway.near import NearListener
 from gateway.notify import Notifier, keep_told, notifier_of
+from gateway.radios import Radios
 from gateway.refused import RefusedStore
 from gateway.remote_config import RemoteConfig
 from gateway.replay_book import ReplayBook
@@ -82,6 +83,7 @@ class Gateway:
         self._intake: Intake | None = None
         self._near: NearListener | None = None
         self._files: list[FileSource] = []
+        self._radios: Radios | None = None
 
     @property
     def connected(self) -> bool:
@@ -116,6 +118,9 @@ class Gateway:
                 random=self._random,
                 alive=self._part("near"),
             )
+        self._radios = Radios(
+            settings, intake, lambda: self._config.current, crashes=self._crashes, random=self._random, alive=self._part("sensing")
+        )
         book = ReplayBook(settings.data_dir)
         self._files = [
             FileSource(
@@ -125,12 +130,14 @@ class Gateway:
         ]
 
     async def serve(self) -> None:
-        """Run all parts until cancelled: the sources end first, then the uplink."""
+        """Run all parts until cancelled: the sources end first, then what stores what they heard, then the uplink."""
+        assert self._radios is not None
         log.info("gateway %s/%s runs in %s", self._settings.tenant, self._settings.node, self._settings.data_dir)
         async with asyncio.TaskGroup() as upward:
             upward.create_task(self._uplink.run())
             upward.create_task(keep_running("config", self._config.run, self._crashes, random=self._random))
-            async with asyncio.TaskGroup() as sources:
+            async with asyncio.TaskGroup() as storing, asyncio.TaskGroup() as sources:
+                self._radios.start(storing, sources)
                 if self._near is not None:
                     sources.create_task(keep_running("near", self._near.run, self._crashes, random=self._random))
                 for source in self._files:
@@ -164,6 +171,7 @@ class Gateway:
     def _counters(self) -> dict[str, int]:
         assert self._spool is not None
         assert self._intake is not None
+        assert self._radios is not None
         stats = self._spool.stats()
         counters = {
             "spool_rejected": stats.rejected,
@@ -179,6 +187,7 @@ class Gateway:
             counters |= self._near.counters.as_dict() | {f"near_{name}": count for name, count in self._near.dropped.items()}
             counters |= {"near_nodes": len(nodes), "near_online": sum(node.online for node in nodes)}
             counters |= {f"near_refused_{reason}": rows for reason, rows in self._refused.counts.items()}
+        counters |= self._radios.counters()
         for source in self._files:
             counters[f"files_{source.status.state}"] = counters.get(f"files_{source.status.state}", 0) + 1
         return counters | {f"crashed_{_word(name)}": count for name, count in self._crashes.items()}
