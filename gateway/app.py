@@ -58,6 +58,7 @@ async def run(settings: GatewaySettings, *, notifier: Notifier | None = None, se
                 tasks.create_task(keep_told(notifier, gateway.liveness, lambda: summary_of(gateway.state(), connected=gateway.connected)))
                 tasks.create_task(gateway.serve())
         finally:
+            notifier.tell("STOPPING=1")
             await gateway.close()
 
 

@@ -54,23 +54,20 @@ def notifier_of(environ: Mapping[str, str], pid: int) -> Notifier:
 
 
 async def keep_told(notifier: Notifier, liveness: Liveness, status: Callable[[], str]) -> None:
-    """Until cancelled: ready at once, then status and watchdog while all parts make progress, stopping at the end."""
+    """Until cancelled: ready at once, then status, and the watchdog while all parts make progress."""
     interval_s = STATUS_S if notifier.watchdog_s is None else min(STATUS_S, notifier.watchdog_s / _BEATS)
     complained: tuple[str, ...] = ()
     notifier.tell("READY=1", f"STATUS={_line(status())}")
-    try:
-        while True:
-            stalled = liveness.stalled()
-            if stalled != complained:
-                _complain(stalled, notifier)
-            complained = stalled
-            if stalled:
-                notifier.tell(f"STATUS=no progress: {', '.join(stalled)}")
-            else:
-                notifier.tell("WATCHDOG=1", f"STATUS={_line(status())}")
-            await asyncio.sleep(interval_s)
-    finally:
-        notifier.tell("STOPPING=1")
+    while True:
+        stalled = liveness.stalled()
+        if stalled != complained:
+            _complain(stalled, notifier)
+        complained = stalled
+        if stalled:
+            notifier.tell(f"STATUS=no progress: {', '.join(stalled)}")
+        else:
+            notifier.tell("WATCHDOG=1", f"STATUS={_line(status())}")
+        await asyncio.sleep(interval_s)
 
 
 def _complain(stalled: tuple[str, ...], notifier: Notifier) -> None:

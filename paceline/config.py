@@ -56,6 +56,15 @@ class ApiSettings(BaseModel):
     token: SecretStr = SecretStr("")
 
 
+class BoxPart(BaseModel):
+    """The page of an installed box: where it listens, and whether it shows the state once the box is set up or is closed then."""
+
+    model_config = _STRICT
+    host: Host = "0.0.0.0"  # noqa: S104 - a page for the LAN; what it takes needs the code on the box's own screen
+    port: Port = 8880
+    after: Literal["state", "closed"] = "state"
+
+
 class Settings(BaseModel):
     """All settings of `paceline run` and of each role."""
 
@@ -67,6 +76,7 @@ class Settings(BaseModel):
     near: BrokerSettings = BrokerSettings()
     gateway: GatewayPart = GatewayPart()
     api: ApiSettings = ApiSettings()
+    box: BoxPart = BoxPart()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from broker.embedded import EmbeddedSettings
 from gateway.settings import GatewaySettings, NearBroker, UplinkBroker
-from paceline.config import as_environment
+from gateway.setup_credential import BoxCredential
+from paceline.config import Settings, as_environment
 from paceline.site import Site
 from paceline.supervise import Role, at_once, port_open
 
@@ -41,6 +42,21 @@ def gateway_settings(site: Site) -> GatewaySettings:
         files=s.gateway.files,
         spool=s.gateway.spool,
         frame_ms=s.gateway.frame_ms,
+    )
+
+
+def box_gateway(settings: Settings, credential: BoxCredential) -> GatewaySettings:
+    """The gateway of an installed box: its platform is what it was told at its set-up, its folder the data folder itself."""
+    own = settings.gateway
+    return GatewaySettings(
+        data_dir=settings.data,
+        tenant=credential.tenant,
+        node=credential.node,
+        password=credential.password,
+        uplink=credential.broker(settings.data),
+        files=own.files,
+        spool=own.spool,
+        frame_ms=own.frame_ms,
     )
 
 

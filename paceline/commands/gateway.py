@@ -10,6 +10,7 @@ from paceline.lazy import LazyGroup
 
 _COMMANDS: Final = {
     "run": "paceline.commands.gateway_run:run",
+    "box": "paceline.commands.gateway_box:box",
 }
 
 

@@ -1,0 +1,95 @@
+"""The box as a product: its page until it knows its platform, then the gateway, with the page beside it for its state. Wiring only.
+
+Not set up is a state, not a failure: the service manager hears that the box is ready and waits to be set up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gateway.app import Gateway, run
+from gateway.data_lock import locked_directory
+from gateway.liveness import Liveness
+from gateway.notify import Notifier, keep_told, notifier_of
+from gateway.settings import GatewaySettings
+from gateway.setup_check import try_credential
+from gateway.setup_code import SetupCode
+from gateway.setup_credential import BoxCredential, load_credential
+from gateway.setup_desk import SetupDesk
+from gateway.setup_http import PageServer
+from gateway.setup_notice import Shown, lan_address, notice, runtime_dir
+from gateway.setup_page import BoxView
+
+
+@dataclass(frozen=True, slots=True)
+class BoxSettings:
+    """Where the box keeps its data, where its page listens, and what becomes of the page after the set-up."""
+
+    data_dir: Path
+    host: str
+    port: int
+    after: Literal["state", "closed"]
+
+
+async def run_box(box: BoxSettings, settings_of: Callable[[BoxCredential], GatewaySettings]) -> None:
+    """Run until cancelled. `settings_of` gives the gateway's settings once the platform is known.
+
+    ConfigError when the page's port is taken or what was saved cannot be read; StoreError when the data folder cannot be written.
+    """
+    notifier = notifier_of(os.environ, os.getpid())
+    credential = load_credential(box.data_dir)
+    code = None if credential is not None else SetupCode(secrets.randbelow, time.monotonic)
+    desk = SetupDesk(box.data_dir, code, try_credential, stays=box.after == "state")
+    if credential is not None and box.after == "closed":
+        await run(settings_of(credential), notifier=notifier)
+        return
+    async with PageServer(box.host, box.port, (socket.gethostname().lower(), "localhost"), desk.answer) as server:
+        if credential is None:
+            assert code is not None
+            credential = await _set_up(box, desk, notifier, notice(lan_address(), server.port, code.text))
+            if box.after == "closed":
+                server.close()
+
+        def seen(gateway: Gateway, known: BoxCredential = credential) -> None:
+            desk.view = lambda: _view(gateway, known)
+
+        await run(settings_of(credential), notifier=notifier, seen=seen)
+
+
+async def _set_up(box: BoxSettings, desk: SetupDesk, notifier: Notifier, text: str) -> BoxCredential:
+    """Show where the page is until somebody has set the box up."""
+    shown = Shown(runtime_dir(os.environ))
+    with locked_directory(box.data_dir):
+        told = asyncio.create_task(
+            keep_told(notifier, Liveness(time.monotonic), lambda: "waits to be set up: its page and code are in the log")
+        )
+        shown.show(text)
+        try:
+            return await desk.set_up()
+        finally:
+            shown.hide()
+            told.cancel()
+            with suppress(asyncio.CancelledError):
+                await told
+
+
+def _view(gateway: Gateway, credential: BoxCredential) -> BoxView:
+    state = gateway.state()
+    return BoxView(
+        name=credential.username,
+        uplink=f"{credential.host}:{credential.port}",
+        connected=gateway.connected,
+        trouble=gateway.uplink_error,
+        hours_left=state.hours_left,
+        frames_owed=state.spool_rows,
+        clock_set=not state.counters.get("clock_unset", 0),
+    )
