@@ -3,13 +3,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CORES := $(shell nproc 2>/dev/null || echo 2)
+# Processes of the tests: as many as cores, four at most; none of its own (0) where ARGS names files, so that -x, -s and --pdb work.
+JOBS ?= $(if $(findstring .py,$(ARGS)),0,$(shell echo $$(($(CORES) < 4 ? $(CORES) : 4))))
 
 .PHONY: demo test check bench nightly clean setup setup-dev
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     set up, then a virtual gym and a ride, ranked live (ARGS=\"--seconds 30 --json out.json\")"
-	@echo "make test     set up, then all tests against the real servers they need"
+	@echo "make test     set up, then all tests against the real servers they need (ARGS=tests/unit/test_site.py for one file, JOBS=1)"
 	@echo "make check    lint, types, import arrows"
 	@echo "make bench    the benchmarks, quick (ARGS=\"spool --json f.json\" for one)"
 	@echo "make nightly  the full figures, written to docs/figures/"
@@ -36,8 +39,10 @@ setup-dev: $(VENV)/.dev
 demo: setup
 	@$(BIN)/paceline demo $(ARGS)
 
+# A file stays in one process, for its servers; slow files (system) come first. Tests start hundreds of processes: modules are compiled once.
+test: export PYTHONDONTWRITEBYTECODE =
 test: setup-dev
-	@$(BIN)/python -m pytest -m "not nightly" $(ARGS)
+	@$(BIN)/python -m pytest -m "not nightly" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup-dev
 	@$(BIN)/ruff check .

@@ -203,11 +203,11 @@ class Browser:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.call("Browser.close"), 5)
         try:
-            await asyncio.wait_for(self.process.wait(), 10)
+            await asyncio.wait_for(self.process.wait(), 60)
         except TimeoutError:
             self.process.kill()
             await self.process.wait()
-        await asyncio.wait_for(self._reading, 20)
+        await asyncio.wait_for(self._reading, 60)
 
 
 @contextlib.asynccontextmanager

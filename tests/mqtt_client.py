@@ -18,7 +18,7 @@ import paho.mqtt.client as mqtt
 
 from tests.servers import ServedBroker
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 class ConnectRefusedError(Exception):

@@ -155,7 +155,7 @@ class World:
 
         self._serving = asyncio.create_task(until_stopped())
         waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait({self._serving, waiting}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({self._serving, waiting}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if self._serving.done():
             self._serving.result()
@@ -163,7 +163,7 @@ class World:
     async def stop_serving(self) -> None:
         self._stop.set()
         if self._serving is not None:
-            await asyncio.wait_for(self._serving, 20)
+            await asyncio.wait_for(self._serving, 60)
             self._serving = None
 
 

@@ -31,7 +31,7 @@ from tests import debian_packages
 from tests.debian_packages import ServerUnavailableError, find_or_unpack, library_environment
 
 PROJECT = debian_packages.PROJECT
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 def find_or_install_mosquitto() -> Path:
@@ -136,7 +136,7 @@ class ServedBroker:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> int:
-        """SIGTERM, and wait: the exit code. SIGKILL after 10 s."""
+        """SIGTERM, and wait: the exit code. SIGKILL after 60 s."""
         return await self._end(signal.SIGTERM)
 
     async def kill(self) -> int:
@@ -147,9 +147,20 @@ class ServedBroker:
         """A new credential in the running broker."""
         self.secrets[user] = add_user(self.password_file, user)
         if self.kind.startswith("mosquitto") and self.process is not None:
-            self.process.send_signal(signal.SIGHUP)
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(self.reload)
         return self.secrets[user]
+
+    def reload(self) -> None:
+        """Let a running mosquitto read its password and ACL files again: what is sent after this meets the new ones."""
+        assert self.process is not None
+        said = b"Reloading config"
+        before = self.log_path.read_bytes().count(said)
+        self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.log_path.read_bytes().count(said) == before:
+            if time.monotonic() > deadline:
+                raise ServerUnavailableError(f"{self.kind} did not read its files again:\n{self.log()}")
+            time.sleep(0.01)
 
     def log(self) -> str:
         """The end of what the process wrote."""
@@ -178,7 +189,7 @@ class ServedBroker:
             return 0
         if process.poll() is None:
             process.send_signal(number)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while process.poll() is None:
             if time.monotonic() > deadline:
                 process.kill()
@@ -210,8 +221,7 @@ async def start_mosquitto(
 
     def command(port: int) -> Sequence[str]:
         path = write_config(settings(port))
-        if extra_config:
-            path.write_text(path.read_text() + extra_config)
+        path.write_text(f"{path.read_text()}log_type information\n{extra_config}")
         return [str(binary), "-c", str(path)]
 
     port = free_port()

@@ -113,12 +113,12 @@ class _MqttPeer(asyncio.Protocol):
 async def acking_peer(host: str, port: int, user: str, secret: str, peer: Peer, *, tls: ssl.SSLContext | None = None):
     """The peer as the platform's side of a broker."""
     _, protocol = await asyncio.get_running_loop().create_connection(lambda: _MqttPeer(user, secret, peer), host, port, ssl=tls)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await protocol.ready
     try:
         yield protocol
     finally:
         assert protocol.transport is not None
         protocol.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await protocol.closed.wait()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +34,7 @@ class Bench:
 
     def reload(self) -> None:
         """Let a mosquitto read its password and ACL files again."""
-        assert self.served.process is not None
-        self.served.process.send_signal(signal.SIGHUP)
-        time.sleep(0.3)
+        self.served.reload()
 
     def node(self) -> str:
         return self.pair()[0]

@@ -103,7 +103,7 @@ def test_persistent_session_keeps_1000_messages(bench: Bench) -> None:
         platform.publish_all([(topic(node, "cmd"), b"%d" % i) for i in range(1000)])
     with PahoClient(bench.served, node, clean=False) as box:
         assert box.session_present
-        got = [int(m.payload) for m in box.wait_messages(1000, 30)]
+        got = [int(m.payload) for m in box.wait_messages(1000)]
         time.sleep(SILENCE_S)
         assert sorted(got) == list(range(1000))
         assert len(box.messages) == 1000
@@ -122,7 +122,7 @@ def test_persistent_session_survives_deaths_of_the_client(bench: Bench) -> None:
     seen: set[int] = set()
     for wanted in (1, 150, 600):
         box = PahoClient(bench.served, node, clean=False).connect()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(seen | {int(m.payload) for m in box.messages}) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
         box.die()
@@ -225,7 +225,7 @@ def test_will_when_the_link_goes_silent(bench: Bench) -> None:
     with ingest(bench, node, "state") as platform:
         box = PahoClient(bench.served, node, will=Will(topic(node, "state"), b"silent"), keepalive_s=2).connect()
         box._paho.loop_stop()  # the socket stays open, but nobody answers
-        assert platform.wait_messages(1, 12)[0].payload == b"silent"
+        assert platform.wait_messages(1)[0].payload == b"silent"
         box.raw_socket().close()
 
 

@@ -116,7 +116,7 @@ async def test_wait_is_woken_by_an_append_of_this_or_another_opener(open_log, sa
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await asyncio.to_thread(other.append, records(0, 1))
-    assert await asyncio.wait_for(waiting, 5)
+    assert await asyncio.wait_for(waiting, 60)
 
 
 async def test_close_ends_waiting(open_log):
@@ -124,7 +124,7 @@ async def test_close_ends_waiting(open_log):
     waiting = asyncio.create_task(log.wait(0, 20))
     await asyncio.sleep(0.02)
     log.close()
-    assert not await asyncio.wait_for(waiting, 5)
+    assert not await asyncio.wait_for(waiting, 60)
 
 
 def test_threads_appending_and_reading_together_lose_nothing(open_log):

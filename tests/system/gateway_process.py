@@ -49,7 +49,7 @@ class GatewayProcess:
                 [sys.executable, "-m", "gateway", str(self._settings)], cwd=PROJECT, env=env, stdout=log, stderr=log
             )
 
-    async def ended(self, timeout_s: float = 20.0) -> int:
+    async def ended(self, timeout_s: float = 60.0) -> int:
         """Wait until it ended by itself: the exit code."""
         assert self.process is not None
         deadline = time.monotonic() + timeout_s
@@ -100,7 +100,7 @@ class Collector:
         assert self._client is not None
         await self._client.publish(topic(TENANT, NODE, "cfg"), json.dumps(document), qos=1, retain=True)
 
-    async def until(self, what, timeout_s: float = 40.0) -> None:
+    async def until(self, what, timeout_s: float = 60.0) -> None:
         """Wait until `what(self)` holds."""
         deadline = time.monotonic() + timeout_s
         while not what(self):

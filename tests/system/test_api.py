@@ -37,7 +37,7 @@ async def serving(folder: Path, stuck_s: float) -> AsyncIterator[tuple[int, int]
         assert process.stdout is not None
         yield process.pid, int(await asyncio.wait_for(process.stdout.readline(), 60))
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()
@@ -101,7 +101,9 @@ async def watched(
         seen = [viewer.events for viewer in viewers]
         await asyncio.sleep(seconds)
         after = rss_mb_of(pid)
-        assert all(viewer.events > had + 1 for viewer, had in zip(viewers, seen, strict=True))
+        async with asyncio.timeout(60):
+            while any(viewer.events < had + 2 for viewer, had in zip(viewers, seen, strict=True)):
+                await asyncio.sleep(0.1)
         if seconds > stuck_s + 2:
             assert [await asyncio.to_thread(was_cut, sock) for sock in socks] == [True] * stuck
         for viewer in viewers:
@@ -116,7 +118,7 @@ async def watched(
 
 def was_cut(sock: socket.socket) -> bool:
     """Whether the server ended the connection: all that was in the buffers comes, then an end."""
-    sock.settimeout(3)
+    sock.settimeout(30)
     try:
         while sock.recv(1 << 20):
             continue
@@ -146,7 +148,7 @@ async def test_board_and_stream_follow_the_writer_until_the_token_is_revoked(tmp
     fill(state, "gym")
     token = add_token(tmp_path / "tokens.json", "gym", "screen")
     ident = token.split("-")[1]
-    async with serving(tmp_path, 30.0) as (_, port), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+    async with serving(tmp_path, 30.0) as (_, port), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         bearer = {"Authorization": f"Bearer {token}"}
         board = await http.get(f"{PREFIX}/segments/hill/board", headers=bearer)
         tag = {"If-None-Match": board.headers["etag"], **bearer}
@@ -165,7 +167,7 @@ async def test_board_and_stream_follow_the_writer_until_the_token_is_revoked(tmp
             revoke_token(tmp_path / "tokens.json", ident)
             started = time.monotonic()
             async for _ in lines:
-                assert time.monotonic() - started < 20  # far more than the five seconds between two looks
+                assert time.monotonic() - started < 60  # far more than the five seconds between two looks
         assert (await http.get(f"{PREFIX}/live", headers=bearer)).status_code == 401
         assert (await http.get(f"{PREFIX}/segments/hill/board", headers=tag)).status_code == 401
     state.close()

@@ -147,7 +147,7 @@ async def test_ingest_alone_acknowledges_and_api_alone_shows_what_is_stored(tmp_
 
 
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return response.read()
 
 

@@ -33,7 +33,7 @@ def connect_packet(user: str, secret: str, *, client_id: str | None = None, keep
 
 
 def open_socket(broker: ServedBroker) -> socket.socket:
-    return socket.create_connection((broker.host, broker.port), timeout=5)
+    return socket.create_connection((broker.host, broker.port), timeout=60)
 
 
 def login(broker: ServedBroker, user: str) -> socket.socket:
@@ -83,11 +83,11 @@ async def test_serve_tells_its_port_and_ends_cleanly_when_cancelled(tmp_path: Pa
     for _ in range(3):
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(serve(EmbeddedSettings(port=0, password_file=tmp_path / "p"), ready=ready.set_result))
-        port = await asyncio.wait_for(ready, 10)
+        port = await asyncio.wait_for(ready, 60)
         _reader, writer = await asyncio.open_connection("127.0.0.1", port)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 60)
         with pytest.raises(OSError, match=r"refused|Connect call failed"):
             await asyncio.open_connection("127.0.0.1", port)
         writer.close()
@@ -208,7 +208,7 @@ async def test_a_subscriber_that_never_reads_bounds_the_memory_and_harms_nobody(
             before = broker.rss_bytes()
             for round_ in range(1, 101):  # 10 at a time: who reads keeps below the 1 MB that may wait, however slow this machine is
                 box.publish_all([("pl/1/gym/box0/up", bytes(64_000))] * 10)
-                platform.wait_messages(1 + 10 * round_, 30)
+                platform.wait_messages(1 + 10 * round_)
             assert len(platform.messages) == 1001
             assert broker.rss_bytes() - before < 25 << 20
         stuck.close()
@@ -224,8 +224,8 @@ async def test_a_subscriber_that_acknowledges_late_gets_everything(tmp_path: Pat
             box.publish_all([("pl/1/gym/box0/up", b"%03d" % i) for i in range(20)])
         await asyncio.sleep(6.5)
         seen: set[bytes] = set()
-        slow.settimeout(5)
-        pending, deadline = b"", time.monotonic() + 15
+        slow.settimeout(60)
+        pending, deadline = b"", time.monotonic() + 60
         while len(seen) < 20 and time.monotonic() < deadline:
             pending += slow.recv(4096)
             while len(pending) >= 2 and len(pending) >= 2 + pending[1]:

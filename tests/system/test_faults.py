@@ -84,7 +84,7 @@ async def trains(settings: GymSettings, timeout_s: float = 60) -> TruthReport:
         return await trained(gym, timeout_s)
 
 
-async def until(what: Callable[[], object], timeout_s: float = 40) -> None:
+async def until(what: Callable[[], object], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, "not reached in time"

@@ -81,7 +81,7 @@ def owed_by_the_box(stack: Stack) -> int:
     return ask(stack.site.gateway_dir / "spool.db", "SELECT count(*) FROM rows")
 
 
-async def until(what, timeout_s: float = 40) -> None:
+async def until(what, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, "not reached in time"

@@ -119,7 +119,7 @@ async def test_broker_killed_in_mid_stream_loses_nothing(tmp_path):
             await asyncio.sleep(0.3)
             await broker.start()
         async with acking_peer(broker.host, broker.port, INGEST, broker.password(INGEST), peer):
-            drained = await gym.wait_drained(40)
+            drained = await gym.wait_drained(60)
         report = await gym.stop()
     assert drained
     assert compare(report.truth, peer.once()).clean

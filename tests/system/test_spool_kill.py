@@ -27,7 +27,7 @@ def run_until_killed(path: Path, seed: int, *, point: str | None = None, after_s
     with out.open("wb") as stdout:
         child = subprocess.Popen([sys.executable, str(CHILD), str(path), str(seed)], stdout=stdout, env=env)
         if not point:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not out.read_bytes() and time.monotonic() < deadline:
                 time.sleep(0.005)
             time.sleep(after_s)

@@ -59,7 +59,7 @@ def readers_of(parent: int) -> list[int]:
 def killing(deaths: int) -> Iterator[int]:
     """kill -9 of the next `deaths` readers of this process, each as soon as it is seen at work."""
     for _ in range(deaths):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (pids := readers_of(os.getpid())):
             assert time.monotonic() < deadline, "no reader was started"
             time.sleep(0.01)
@@ -102,7 +102,7 @@ def test_a_platform_that_stops_does_not_wait_for_a_file(long_file: bytes, tmp_pa
     with SqliteLog.open(tmp_path / "log.db") as log, ThreadPoolExecutor(1) as pool:
         taken = Uploads(log, clock_us=lambda: NOW_US)
         job = pool.submit(taken.accept, "gym", "ann", "my ride.fit", long_file)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not readers_of(os.getpid()):
             assert time.monotonic() < deadline, "no reader was started"
             time.sleep(0.01)
@@ -144,7 +144,7 @@ def test_a_reader_ends_with_its_parent(long_file: bytes, tmp_path: Path) -> None
         f"read_apart('gym', 'ann', 'x', pathlib.Path(sys.argv[1]).read_bytes() * 1, {NOW_US})"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (pids := readers_of(parent.pid)):
         assert time.monotonic() < deadline, "no reader was started"
         time.sleep(0.01)

@@ -80,7 +80,7 @@ def listed(stack: Stack, athlete: str) -> dict[str, Any]:
     api = stack.site.settings.api
     url = f"http://{api.host}:{api.port}/api/v1/activities?athlete={athlete}"
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {api.token.get_secret_value()}"})
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
 
 
@@ -159,7 +159,7 @@ async def killed_in_the_middle(stack: Stack, path: Path) -> None:
 
 async def ended(pids: list[int]) -> None:
     """Readers do not outlive their platform."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline, "a reader outlived its platform"
         await asyncio.sleep(0.05)

@@ -82,14 +82,14 @@ async def test_server_ends_with_a_stream_open_and_says_when_it_is_ready(tmp_path
     stop, ready = asyncio.Event(), asyncio.Event()
     with stores(tmp_path, "gym") as got:
         serving = asyncio.create_task(serve_api(got.services, options, stop, ready.set))
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), 60)
         async with httpx.AsyncClient() as http, http.stream("GET", f"{options.url}api/live/stream") as answer:
             lines = answer.aiter_lines()
             while not (line := await anext(lines)).startswith("data:"):
                 pass
             assert LiveState.model_validate_json(line.removeprefix("data:")).tenant == "gym"
             stop.set()
-            await asyncio.wait_for(serving, 10)
+            await asyncio.wait_for(serving, 60)
 
 
 async def test_port_in_use_is_an_error_with_its_cure(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ async def test_a_begun_replay_does_not_wait_for_its_start_again(tmp_path, spool)
     replay = walk(tmp_path / "walk.gpx").model_copy(update={"start_after_s": 86_000.0})
     book = ReplayBook(tmp_path)
     await book.put(page(key_of(replay), content="of another file"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await source(replay, spool, tmp_path, 1).run()
 
 
