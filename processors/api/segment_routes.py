@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import unicodedata
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
@@ -21,6 +19,7 @@ from processors.api.activity_routes import whole_body
 from processors.api.board_reads import DEFAULT_LINES, asked_for, board_around, segment_of
 from processors.api.services import PartsOf, Reader, Staff, Viewing, applied, writer_of
 from processors.attempts_view import racing
+from processors.segment_import import segments_given
 from processors.segment_rules import segment_ref
 from processors.snapshot import attempt_json, masked_attempts
 from processors.stores import ReadStore
@@ -163,38 +162,30 @@ async def import_segments(
 ) -> models.SegmentsImported:
     """Make a segment of each line in a GPX, GeoJSON, FIT or TCX file or a text of encoded polylines (the body as it is): all or none.
 
-    `name` is for a line that has none. Ids are made from the names.
+    `name` is for a line that has none. Ids are made from the names; a line that is a segment already stays that segment.
     """
     raw = await whole_body(request, MAX_IMPORT_BYTES)
-    refs = await asyncio.to_thread(imported, viewer, raw, name, sport)
-    last = await asyncio.to_thread(writer_of(parts).put_all, refs)
-    done = await applied(parts, viewer.tenant, last)
-    first = last - len(refs) + 1
-    return models.SegmentsImported(segments=[models.Written(id=s.id, position=first + i, applied=done) for i, s in enumerate(refs)])
+    given = await asyncio.to_thread(imported, viewer, raw, name, sport)
+    positions = {ref.id: viewer.known.version for ref, _ in given}
+    new = {ref.id: ref for ref, known in given if not known}
+    done = True
+    if new:
+        last = await asyncio.to_thread(writer_of(parts).put_all, list(new.values()))
+        done = await applied(parts, viewer.tenant, last)
+        positions |= {ident: last - len(new) + 1 + i for i, ident in enumerate(new)}
+    written = [models.Written(id=ref.id, position=positions[ref.id], applied=done) for ref, _ in given]
+    return models.SegmentsImported(segments=written)
 
 
-def imported(viewer: Viewer, raw: bytes, name: str, sport: str) -> list[SegmentRef]:
-    """The checked segments of a file, under ids nobody has. BadInputError with reason and cure."""
+def imported(viewer: Viewer, raw: bytes, name: str, sport: str) -> list[tuple[SegmentRef, bool]]:
+    """The checked segments of a file, and whether each stands already. BadInputError with reason and cure for the first that may not."""
     try:
         routes = decode_routes(raw, "the file", max_bytes=MAX_IMPORT_BYTES)
     except FileError as error:
         raise BadInputError(str(error.detail), cure=error.cure) from error
-    taken = set(viewer.known.segments)
-    refs: list[SegmentRef] = []
-    for route in routes:
-        called = (route.name or name or "segment")[:80]
-        ident = _free_id(called, taken)
-        taken.add(ident)
-        refs.append(segment_ref(viewer.tenant, ident, called, sport, route.points))
+    refs: list[tuple[SegmentRef, bool]] = []
+    for given in segments_given(viewer.tenant, [(r.name or name, r.points) for r in routes], viewer.known.segments.values(), sport):
+        if given.ref is None:
+            raise given.refusal or BadInputError("a line of the file is no segment")
+        refs.append((given.ref, given.known))
     return refs
-
-
-def _free_id(name: str, taken: set[str]) -> str:
-    """An id that reads like the name."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    stem = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:26] or "segment"
-    ident, count = stem, 1
-    while ident in taken:
-        count += 1
-        ident = f"{stem}-{count}"
-    return ident

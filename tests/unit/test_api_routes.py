@@ -99,19 +99,24 @@ async def test_uploaded_file_is_durable_once(got: Stores) -> None:
             assert refused.json()["cure"]
 
 
-async def test_segments_from_a_file_get_ids_from_their_names_and_none_twice(got: Stores) -> None:
+async def test_segments_from_a_file_get_ids_from_their_names_and_a_line_given_again_stays_the_same(got: Stores) -> None:
     with client_of(got, ApiOptions("gym")) as http:
-        for expected in ("ridge", "ridge-2"):
-            answer = await http.post(f"{PREFIX}/segments/import?sport=run", content=gpx(120))
+        for points, expected in ((120, "ridge"), (100, "ridge-2"), (120, "ridge"), (100, "ridge-2")):
+            end = got.log.end()
+            answer = await http.post(f"{PREFIX}/segments/import?sport=run", content=gpx(points))
             assert answer.status_code == 201, answer.text
-            assert [s["id"] for s in answer.json()["segments"]] == [expected]
+            (written,) = answer.json()["segments"]
+            assert written["id"] == expected
             apply_references(got)
+        assert got.log.end() == end
         found = SegmentDetail.model_validate_json((await http.get(f"{PREFIX}/segments/ridge-2")).content)
         assert (found.name, found.sport, found.efforts, found.leader_ms) == ("Ridge", "run", 0, None)
-        assert found.length_m == pytest.approx(119 * 11.1195, rel=0.01)
+        assert found.length_m == pytest.approx(99 * 11.1195, rel=0.01)
         assert (await http.delete(f"{PREFIX}/segments/ridge")).status_code == 200
         apply_references(got)
         assert (await http.get(f"{PREFIX}/segments/ridge")).status_code == 404
+        (back,) = (await http.post(f"{PREFIX}/segments/import?sport=run", content=gpx(120))).json()["segments"]
+        assert back["id"] == "ridge"
         refused = await http.post(f"{PREFIX}/segments/import", content=b"{}")
         assert (refused.status_code, bool(refused.json()["cure"])) == (400, True)
 
