@@ -8,12 +8,13 @@ while it moves is not heard. Only + - * / on floats in a fixed order, rounded to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
+from processors import live_kernel as k
 from processors.geometry import METRE_PER_UNIT, plane_at
 from processors.live_kernel import I64
 
@@ -44,18 +45,6 @@ RUN: Final = Noise(agility=0.4, speed_mps=3.0, share=0.8, floor_m=0.3, unstated_
 RIDE: Final = Noise(agility=3.0, speed_mps=8.0, share=0.8, floor_m=0.3, unstated_m=1.0, gate=9.0, far_m=25.0, patience=5)
 
 
-@dataclass(slots=True)
-class _Pass:
-    """What the forward pass leaves for the backward one, per fix of a piece: filtered state and the gain of the step to the next."""
-
-    dt: list[float] = field(default_factory=list[float])
-    x: list[float] = field(default_factory=list[float])
-    y: list[float] = field(default_factory=list[float])
-    vx: list[float] = field(default_factory=list[float])
-    vy: list[float] = field(default_factory=list[float])
-    gains: list[tuple[float, float, float, float]] = field(default_factory=list[tuple[float, float, float, float]])
-
-
 def smooth_positions(t_us: I64, lat: I64, lon: I64, accuracy_cm: I64, speed_cmps: I64, noise: Noise) -> tuple[I64, I64]:
     """Smoothed positions in 1e-7 degrees for strictly rising times; `accuracy_cm` and `speed_cmps` are -1 where not stated."""
     if len(t_us) < 3 or int(np.abs(lat).max()) > NEAR_POLE:
@@ -78,46 +67,63 @@ def smooth(
 ) -> tuple[list[float], list[float]]:
     """Two coordinates smoothed together: parallel times (strictly rising), values in metres, variances in square metres, and whether a
     value is a measurement at all."""
-    xs: list[float] = []
-    ys: list[float] = []
-    while len(xs) < len(t_s):
-        piece = _forward(t_s, x, y, variance, heard, noise, len(xs))
-        _backward(piece, xs, ys)
-    return xs, ys
+    spread, far2 = noise.speed_mps * noise.speed_mps, noise.far_m * noise.far_m
+    fixed = (noise.agility, spread, noise.gate, far2, noise.patience)
+    n = len(t_s)
+    if k.COMPILED:
+        columns = [np.array(column, np.float64) for column in (t_s, x, y, variance)]
+        state, gains = np.zeros((n, 4)), np.zeros((n, 4))
+        _run(*columns, np.array(heard, np.bool_), *fixed, state, gains)
+        return state[:, 0].tolist(), state[:, 1].tolist()
+    rows, steps = [[0.0] * 4 for _ in range(n)], [[0.0] * 4 for _ in range(n)]
+    _run(t_s, x, y, variance, heard, *fixed, rows, steps)
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def warm_up() -> None:
+    """Compile (or load the cached) smoother before the first activity is finished."""
+    smooth((), (), (), (), (), RUN)
+
+
+def _smooth(
+    t: Any, x: Any, y: Any, variance: Any, heard: Any, q: float, spread: float, gate: float, far2: float, patience: int, state: Any,
+    gains: Any,
+) -> None:  # fmt: skip
+    """Piece by piece, forwards and then backwards. `state` is x, y and their speeds per fix, `gains` those of the step to it."""
+    start = 0
+    while start < len(t):
+        end = _forward(t, x, y, variance, heard, q, spread, gate, far2, patience, state, gains, start)
+        _backward(t, state, gains, start, end)
+        start = end
 
 
 def _forward(
-    t_s: Sequence[float], x: Sequence[float], y: Sequence[float], variance: Sequence[float], heard: Sequence[bool], noise: Noise, start: int
-) -> _Pass:
-    """Filter from `start` to the end of its piece, at least one fix. The covariance is the same for both coordinates."""
-    made = _Pass()
-    q, gate, far2 = noise.agility, noise.gate, noise.far_m * noise.far_m
+    t: Any, x: Any, y: Any, variance: Any, heard: Any, q: float, spread: float, gate: float, far2: float, patience: int, state: Any,
+    gains: Any, start: int,
+) -> int:  # fmt: skip
+    """Filter from `start` to the end of its piece, at least one fix; the first fix of the next. One covariance serves both coordinates."""
     px, py, vx, vy = x[start], y[start], 0.0, 0.0
-    p00, p01, p11 = variance[start], 0.0, noise.speed_mps * noise.speed_mps
+    p00, p01, p11 = variance[start], 0.0, spread
     refused = 0
-    made.x.append(px)
-    made.y.append(py)
-    made.vx.append(vx)
-    made.vy.append(vy)
-    for i in range(start + 1, len(t_s)):
-        dt = t_s[i] - t_s[i - 1]
+    state[start][0], state[start][1], state[start][2], state[start][3] = px, py, vx, vy
+    for i in range(start + 1, len(t)):
+        dt = t[i] - t[i - 1]
         if dt > SILENCE_S:
-            break
+            return i
         f00, f10 = p00 + dt * p01, p01 + dt * p11
         q_dt = q * dt
         n00 = f00 + dt * f10 + q_dt * dt * dt / 3.0
         n01 = f10 + q_dt * dt / 2.0
         n11 = p11 + q_dt
         det = n00 * n11 - n01 * n01
+        gain = gains[i]
         if det > 0.0:
-            gains = (
-                (f00 * n11 - p01 * n01) / det,
-                (p01 * n00 - f00 * n01) / det,
-                (f10 * n11 - p11 * n01) / det,
-                (p11 * n00 - f10 * n01) / det,
-            )
+            gain[0] = (f00 * n11 - p01 * n01) / det
+            gain[1] = (p01 * n00 - f00 * n01) / det
+            gain[2] = (f10 * n11 - p11 * n01) / det
+            gain[3] = (p11 * n00 - f10 * n01) / det
         else:
-            gains = (1.0, 0.0, 0.0, 1.0)
+            gain[0], gain[1], gain[2], gain[3] = 1.0, 0.0, 0.0, 1.0
         px, py = px + dt * vx, py + dt * vy
         p00, p01, p11 = n00, n01, n11
         if heard[i]:
@@ -126,8 +132,8 @@ def _forward(
             s = p00 + variance[i]
             if off > 100.0 * s and off > far2:
                 refused += 1
-                if refused == noise.patience:
-                    return _without(made, refused - 1)
+                if refused == patience:
+                    return i - refused + 1  # they agree with one another: the next piece is theirs
             else:
                 refused = 0
                 if off > gate * s:
@@ -135,36 +141,29 @@ def _forward(
                 k0, k1 = p00 / s, p01 / s
                 px, py, vx, vy = px + k0 * rx, py + k0 * ry, vx + k1 * rx, vy + k1 * ry
                 p00, p01, p11 = p00 - k0 * p00, p01 - k0 * p01, p11 - k1 * p01
-        made.dt.append(dt)
-        made.gains.append(gains)
-        made.x.append(px)
-        made.y.append(py)
-        made.vx.append(vx)
-        made.vy.append(vy)
-    return made
+        state[i][0], state[i][1], state[i][2], state[i][3] = px, py, vx, vy
+    return len(t)
 
 
-def _without(made: _Pass, last: int) -> _Pass:
-    """A piece without its last fixes: they belong to the next one."""
-    keep = len(made.x) - last
-    return _Pass(made.dt[: keep - 1], made.x[:keep], made.y[:keep], made.vx[:keep], made.vy[:keep], made.gains[: keep - 1])
-
-
-def _backward(piece: _Pass, xs: list[float], ys: list[float]) -> None:
-    """Append the smoothed coordinates of a piece."""
-    sx, sy, svx, svy = piece.x[-1], piece.y[-1], piece.vx[-1], piece.vy[-1]
-    found_x, found_y = [sx], [sy]
-    for i in range(len(piece.dt) - 1, -1, -1):
-        dt, vx, vy = piece.dt[i], piece.vx[i], piece.vy[i]
-        c00, c01, c10, c11 = piece.gains[i]
-        ex, ey = sx - (piece.x[i] + dt * vx), sy - (piece.y[i] + dt * vy)
+def _backward(t: Any, state: Any, gains: Any, start: int, end: int) -> None:
+    """Smooth a piece in its place, from its last fix to its first."""
+    sx, sy, svx, svy = state[end - 1][0], state[end - 1][1], state[end - 1][2], state[end - 1][3]
+    for i in range(end - 2, start - 1, -1):
+        dt = t[i + 1] - t[i]
+        row, gain = state[i], gains[i + 1]
+        x, y, vx, vy = row[0], row[1], row[2], row[3]
+        ex, ey = sx - (x + dt * vx), sy - (y + dt * vy)
         ux, uy = svx - vx, svy - vy
-        sx, sy = piece.x[i] + c00 * ex + c01 * ux, piece.y[i] + c00 * ey + c01 * uy
-        svx, svy = vx + c10 * ex + c11 * ux, vy + c10 * ey + c11 * uy
-        found_x.append(sx)
-        found_y.append(sy)
-    xs.extend(reversed(found_x))
-    ys.extend(reversed(found_y))
+        sx, sy = x + gain[0] * ex + gain[1] * ux, y + gain[0] * ey + gain[1] * uy
+        svx, svy = vx + gain[2] * ex + gain[3] * ux, vy + gain[2] * ey + gain[3] * uy
+        row[0], row[1] = sx, sy
+
+
+_run: Callable[..., None] = _smooth
+if k.numba is not None:
+    _jit: Any = k.numba.njit(cache=True, fastmath=False, error_model="numpy")
+    _forward, _backward = _jit(_forward), _jit(_backward)
+    _run = _jit(_smooth)
 
 
 def _wrapped(lon: I64) -> I64:
