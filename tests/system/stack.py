@@ -35,7 +35,7 @@ from tests.servers import ServedBroker
 
 TENANT = "gym"
 START_US = 1_790_000_000_000_000  # 2026-09-21: long ago enough for no clock to call it the future
-READY_S = 60.0
+READY_S = 120.0
 CENTRAL_USERS = (f"{TENANT}/box", *CENTRAL_PLATFORM)
 
 
@@ -151,12 +151,12 @@ class Stack:
         return True
 
     async def end(self, name: str) -> None:
-        """SIGTERM, and kill -9 if that does not help within 15 s."""
+        """SIGTERM, and kill -9 if that does not help within a minute."""
         process = self._processes[name]
         if process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), 15)
+                await asyncio.wait_for(process.wait(), 60)
             except TimeoutError:
                 process.kill()
                 await process.wait()
@@ -179,7 +179,7 @@ class Stack:
     def fingerprint(self) -> str:
         return fingerprint(self.state)
 
-    async def check(self, frames: Iterable[tuple[str, Frame]] = (), timeout_s: float = 60) -> None:
+    async def check(self, frames: Iterable[tuple[str, Frame]] = (), timeout_s: float = 120) -> None:
         """Nothing lost, nothing twice: the stores end equal to the undisturbed run of all frames owed so far and `frames` (node, frame)."""
         self.owed += frames
         self._checks += 1
@@ -218,7 +218,7 @@ class Stack:
         store.close()
         return found
 
-    async def settled(self, frames: int, timeout_s: float = 60) -> None:
+    async def settled(self, frames: int, timeout_s: float = 120) -> None:
         """Wait until that many distinct frames are counted and no late frames wait for their rebuild."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -71,7 +71,7 @@ async def training(settings: GymSettings):
         await gym.stop()
 
 
-async def trained(gym: Gym, timeout_s: float = 60) -> TruthReport:
+async def trained(gym: Gym, timeout_s: float = 120) -> TruthReport:
     """Wait until the boxes have acknowledged everything."""
     assert await gym.wait_drained(timeout_s), "devices still owe frames"
     report = gym.report()
@@ -79,7 +79,7 @@ async def trained(gym: Gym, timeout_s: float = 60) -> TruthReport:
     return report
 
 
-async def trains(settings: GymSettings, timeout_s: float = 60) -> TruthReport:
+async def trains(settings: GymSettings, timeout_s: float = 120) -> TruthReport:
     async with training(settings) as gym:
         return await trained(gym, timeout_s)
 
