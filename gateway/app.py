@@ -17,8 +17,11 @@ from pathlib import Path
 from random import SystemRandom
 
 from broker.nodeconfig import NodeConfig, NodeState
+from gateway.answers import Answers
 from gateway.clock import EARLIEST_UTC_US
+from gateway.command_book import CommandBook
 from gateway.data_lock import locked_directory
+from gateway.equipment import Equipment, Surroundings
 from gateway.file_source import FileSource
 from gateway.fleet import Fleet
 from gateway.intake import Intake, read_clock
@@ -85,6 +88,9 @@ class Gateway:
         self._near: NearListener | None = None
         self._files: list[FileSource] = []
         self._radios: Radios | None = None
+        self._answers = Answers()
+        self._book: CommandBook | None = None
+        self._equipment: Equipment | None = None
 
     @property
     def connected(self) -> bool:
@@ -96,6 +102,9 @@ class Gateway:
         """Why the uplink is away, with its cure; empty when there is nothing to say."""
         error = self._uplink.current.last_error if self._uplink.current is not None else None
         return str(error) if error is not None and not self.connected else ""
+
+    def _athlete_at(self, device: str, utc_us: int) -> str | None:
+        return self._config.current.athlete_at(device, utc_us)
 
     def _part(self, name: str) -> Part:
         return self.liveness.part(name, STALL_S)
@@ -122,6 +131,18 @@ class Gateway:
         self._radios = Radios(
             settings, intake, lambda: self._config.current, crashes=self._crashes, random=self._random, alive=self._part("sensing")
         )
+        self._book = CommandBook(settings.data_dir / "equipment.db")
+        self._equipment = Equipment(
+            settings.equipment,
+            self._book,
+            self._answers,
+            self._radios.controllable,
+            Surroundings(
+                athlete_at=self._athlete_at,
+                heard_us=self._radios.sensing.heard_us,
+                connected=lambda: self.connected,
+            ),
+        )
         book = ReplayBook(settings.data_dir)
         self._files = [
             FileSource(
@@ -131,8 +152,9 @@ class Gateway:
         ]
 
     async def serve(self) -> None:
-        """Run all parts until cancelled: the sources end first, then what stores what they heard, then the uplink."""
+        """Run all parts until cancelled: what moves is stopped, the sources end, then what stores what they heard, then the uplink."""
         assert self._radios is not None
+        assert self._equipment is not None
         log.info("gateway %s/%s runs in %s", self._settings.tenant, self._settings.node, self._settings.data_dir)
         async with asyncio.TaskGroup() as upward:
             upward.create_task(self._uplink.run())
@@ -144,10 +166,12 @@ class Gateway:
                 for source in self._files:
                     name = f"file_{source.status.path.name}"
                     sources.create_task(keep_running(name, source.run, self._crashes, random=self._random))
-            await asyncio.Event().wait()
+                await keep_running("equipment", self._equipment.run, self._crashes, random=self._random)
 
     async def close(self) -> None:
-        """Commit and close the spool."""
+        """Commit and close the spool, and the book of commands."""
+        if self._book is not None:
+            self._book.close()
         if self._spool is not None:
             await self._spool.close()
         log.info("gateway %s/%s ended", self._settings.tenant, self._settings.node)
@@ -189,17 +213,21 @@ class Gateway:
             counters |= {"near_nodes": len(nodes), "near_online": sum(node.online for node in nodes)}
             counters |= {f"near_refused_{reason}": rows for reason, rows in self._refused.counts.items()}
         counters |= self._radios.counters()
+        if self._equipment is not None:
+            counters |= self._equipment.counters
         for source in self._files:
             counters[f"files_{source.status.state}"] = counters.get(f"files_{source.status.state}", 0) + 1
         return counters | {f"crashed_{_word(name)}": count for name, count in self._crashes.items()}
 
     def _make_uplink(self) -> Uplink:
         assert self._spool is not None
+        assert self._equipment is not None
         return Uplink(
             self._spool,
             UplinkSettings(self._settings.tenant, self._settings.node, self._link()),
             on_cfg=self._config.offer,
-            on_cmd=_refuse_command,
+            on_cmd=self._equipment.command,
+            answers=self._answers,
             state=self.state,
             random=self._random,
             alive=self._part("uplink"),
@@ -233,12 +261,6 @@ def summary_of(state: NodeState, *, connected: bool) -> str:
     """One line for a service manager."""
     room = "room not known yet" if state.hours_left is None else f"room for {state.hours_left:.1f} h"
     return f"uplink {'up' if connected else 'away'}, {state.spool_rows} frames owed, {room}"
-
-
-def _refuse_command(raw: bytes) -> bytes:
-    """No command exists yet; the answer says so."""
-    log.warning("command of %d bytes refused: this gateway has no commands", len(raw))
-    return b'{"error":"unknown command"}'
 
 
 def _word(name: str) -> str:

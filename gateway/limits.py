@@ -89,7 +89,7 @@ class GymLimits(BaseModel):
     min_incline_pct: float | None = Field(default=None, ge=-40, le=0)
     max_incline_pct: float | None = Field(default=None, ge=0, le=50)
     max_resistance: float | None = Field(default=None, ge=0, le=1_000)
-    belt_ramp_mps2: float | None = Field(default=None, gt=0, le=5)
+    belt_ramp_mps2: float | None = Field(default=None, ge=0, le=5)
 
     def spans(self) -> dict[Quantity, Span]:
         """The same as spans. Speed, power and resistance begin at 0."""
@@ -110,5 +110,5 @@ class GymLimits(BaseModel):
 def gym_limits(rules: Iterable[GymLimits], machine: Spans, missing: frozenset[str] = frozenset()) -> Limits:
     """The limits of a machine that says `machine` and `missing` of itself, under all rules of the gym that are about it."""
     rules = tuple(rules)
-    ramps = [rule.belt_ramp_mps2 for rule in rules if rule.belt_ramp_mps2 is not None]
+    ramps = [rule.belt_ramp_mps2 for rule in rules if rule.belt_ramp_mps2]
     return Limits(strictest(machine, *(rule.spans() for rule in rules)), missing, min(ramps, default=None))

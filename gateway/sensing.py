@@ -68,6 +68,7 @@ class Sensing:
         self._clock = clock
         self._capacity = capacity
         self._sessions: OrderedDict[str, DeviceSession] = OrderedDict()
+        self._heard_us: dict[str, int] = {}
         self._waiting: list[Frame] = []
         self._storing: asyncio.Future[None] | None = None
         self._told: set[str] = set()
@@ -78,6 +79,8 @@ class Sensing:
         Never blocks and never fails for what is in the samples. From the event loop only.
         """
         session = self._session(device)
+        if samples:
+            self._heard_us[device] = arrival_us
         now = self._clock()
         for sample in samples:
             if len(self._waiting) >= MAX_WAITING_FRAMES:
@@ -88,6 +91,10 @@ class Sensing:
                 layout, body = packed
                 self._waiting += session.add(layout, max(arrival_us - sample.age_us, 0), body, now)
                 self.counters.samples += 1
+
+    def heard_us(self, device: str) -> int | None:
+        """When the last packet of a device with samples in it arrived, on the box's monotonic clock."""
+        return self._heard_us.get(device)
 
     def lost(self, device: str) -> None:
         """The device is gone: what it said so far is closed. It keeps its numbering for when it comes back."""
@@ -159,7 +166,8 @@ class Sensing:
         if session is None:
             session = self._sessions[device] = DeviceSession(device, self._random_boot(), frame_ms=self._frame_ms())
             if len(self._sessions) > self._capacity:
-                _, forgotten = self._sessions.popitem(last=False)
+                oldest, forgotten = self._sessions.popitem(last=False)
+                self._heard_us.pop(oldest, None)
                 self._waiting += forgotten.close(self._clock())
         self._sessions.move_to_end(device)
         return session

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from broker.errors import ConfigError
 from broker.ids import is_id
 from broker.topics import PLATFORM, UPLOAD_NODE, parse_username
+from gateway.limits import GymLimits
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 Host = Annotated[str, Field(min_length=1, max_length=253)]
@@ -112,6 +113,39 @@ class SpoolLimits(BaseModel):
     full_policy: Literal["reject_new", "drop_oldest"] = "reject_new"
 
 
+class HallLimits(BaseModel):
+    """What holds for every machine of a gym. `belt_ramp_mps2` 0: a belt changes its speed as fast as it likes."""
+
+    model_config = _STRICT
+    max_power_w: float = Field(default=2_000, ge=0, le=4_000)
+    max_speed_mps: float = Field(default=5.6, ge=0, le=12)  # 20 km/h
+    min_incline_pct: float = Field(default=-6, ge=-40, le=0)
+    max_incline_pct: float = Field(default=20, ge=0, le=50)
+    max_resistance: float = Field(default=200, ge=0, le=1_000)
+    belt_ramp_mps2: float = Field(default=0, ge=0, le=5)
+
+
+class MachineLimits(GymLimits):
+    """What holds for one machine besides."""
+
+    device: Id
+
+
+class EquipmentSettings(BaseModel):
+    """Commands to machines. `platform_loss_s`: without the platform for longer, every machine that moves by command is stopped."""
+
+    model_config = _STRICT
+    enabled: bool = True
+    platform_loss_s: float = Field(default=10, ge=1, le=600)
+    limits: HallLimits = HallLimits()
+    machines: tuple[MachineLimits, ...] = ()
+
+    def rules(self, device: str) -> tuple[GymLimits, ...]:
+        """All limits that are about a machine."""
+        hall = GymLimits.model_validate(self.limits.model_dump())
+        return hall, *(one for one in self.machines if one.device == device)
+
+
 class GatewaySettings(BaseModel):
     """Everything one gateway process needs. Two processes must never share `data_dir` (a lock refuses the second)."""
 
@@ -124,6 +158,7 @@ class GatewaySettings(BaseModel):
     near: NearBroker | None = None
     files: Files = ()
     spool: SpoolLimits = SpoolLimits()
+    equipment: EquipmentSettings = EquipmentSettings()
     frame_ms: int = Field(default=250, ge=50, le=10_000)
     trial_s: float = Field(default=60.0, gt=0, le=3600)
 

@@ -26,6 +26,7 @@ from broker.errors import LinkError, PacelineError, Rejected
 from broker.faultpoints import hit
 from broker.nodeconfig import NodeState
 from broker.topics import topic
+from gateway.answers import Answers
 from gateway.link import Link, LinkSettings, explain, is_refusal, open_link, tls_context
 from gateway.liveness import Part, unwatched
 from gateway.ranges import Range
@@ -72,8 +73,8 @@ class UplinkSettings:
 class Uplink:
     """`await run()` until cancelled; then the node is reported offline and the connection closed in order.
 
-    `on_cfg(raw)` gets each document on `cfg`; `on_cmd(raw)` each command and returns the answer for `rsp`, or None: both are plain quick
-    calls. `state()` is what the node says of itself; `online`, `epoch` and the uplink's counters are filled in here. `random()` is uniform
+    `on_cfg(raw)` gets each document on `cfg`, `on_cmd(raw)` each command: both are plain quick calls. `answers` wait for
+    `rsp`. `state()` is what the node says of itself; `online`, `epoch` and the uplink's counters are filled in here. `random()` is uniform
     [0, 1). ConfigError when a TLS file cannot be used.
     """
 
@@ -83,7 +84,8 @@ class Uplink:
         settings: UplinkSettings,
         *,
         on_cfg: Callable[[bytes], None],
-        on_cmd: Callable[[bytes], bytes | None],
+        on_cmd: Callable[[bytes], None],
+        answers: Answers,
         state: Callable[[], NodeState],
         random: Callable[[], float],
         alive: Part | None = None,
@@ -93,6 +95,7 @@ class Uplink:
         self._set = settings
         self._on_cfg = on_cfg
         self._on_cmd = on_cmd
+        self._answers = answers
         self._state = state
         self._tls = tls_context(settings.link)
         self._reconnect = Reconnect(settings.reconnect, random)
@@ -170,6 +173,7 @@ class Uplink:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._report(client))
                 tasks.create_task(self._receive(client))
+                tasks.create_task(self._answer(client))
                 tasks.create_task(self._send(client, tasks))
         except asyncio.CancelledError:
             await self._farewell(client)
@@ -261,7 +265,7 @@ class Uplink:
                 elif name == self._topics["cfg"]:
                     self._on_cfg(raw)
                 elif name == self._topics["cmd"]:
-                    await self._command(client, raw)
+                    self._on_cmd(raw)
             except aiomqtt.MqttError:
                 raise
             except Exception:
@@ -286,10 +290,12 @@ class Uplink:
                 self._complain(f"refused {refusal.reason[:64]}", f"rows {refusal.first}-{refusal.last} refused: {refusal.reason[:64]!r}")
         self._wake.set()
 
-    async def _command(self, client: aiomqtt.Client, raw: bytes) -> None:
-        answer = self._on_cmd(raw)
-        if answer is not None:
-            await client.publish(self._topics["rsp"], answer, qos=0)
+    async def _answer(self, client: aiomqtt.Client) -> None:
+        """Publish what waits for `rsp`; an answer that no broker confirmed goes again in the next session."""
+        while True:
+            raw = await self._answers.first()
+            await client.publish(self._topics["rsp"], raw, qos=1)
+            self._answers.sent(raw)
 
     async def _report(self, client: aiomqtt.Client) -> None:
         """Publish the state at once, then whenever it changed."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
-from gateway.settings import Files, Host, Node, SpoolLimits, Tenant
+from gateway.settings import EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
@@ -45,6 +45,7 @@ class GatewayPart(BaseModel):
     frame_ms: int = Field(default=250, ge=50, le=10_000)
     spool: SpoolLimits = SpoolLimits()
     files: Files = ()
+    equipment: EquipmentSettings = EquipmentSettings()
 
 
 class ApiSettings(BaseModel):

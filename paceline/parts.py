@@ -41,6 +41,7 @@ def gateway_settings(site: Site) -> GatewaySettings:
         ),
         files=s.gateway.files,
         spool=s.gateway.spool,
+        equipment=s.gateway.equipment,
         frame_ms=s.gateway.frame_ms,
     )
 

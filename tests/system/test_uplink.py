@@ -15,6 +15,7 @@ import pytest
 from broker.acks import Ack, encode_ack
 from broker.errors import ConfigError
 from broker.nodeconfig import NodeState
+from gateway.answers import Answers
 from gateway.link import LinkSettings, tls_context
 from gateway.reconnect import ReconnectSettings
 from gateway.spool import Spool, SpoolRow, SpoolSettings
@@ -72,7 +73,7 @@ class Box:
     """A running uplink and what it was told."""
 
     def __init__(self, spool, link, **changes):
-        self.cfg, self.cmd = [], []
+        self.cfg, self.cmd, self.answers = [], [], Answers()
         self.spool = spool
         tenant, node = link.username.split("/")
         self.uplink = Uplink(
@@ -80,6 +81,7 @@ class Box:
             UplinkSettings(tenant, node, link, **{"window": QUICK, "state_interval_s": 0.1, **changes}),
             on_cfg=self.cfg.append,
             on_cmd=self.command,
+            answers=self.answers,
             state=lambda: NodeState(online=True, spool_rows=spool.stats().rows, counters={"own": 7}),
             random=Random(5).random,
         )
@@ -87,7 +89,7 @@ class Box:
 
     def command(self, raw):
         self.cmd.append(raw)
-        return b"answer to " + raw
+        self.answers.put(b"answer to " + raw)
 
     @property
     def owed(self):
