@@ -136,10 +136,11 @@ class _Compiling:
         field = self._known(doc.count or doc.field or "", (*here, "count" if doc.count else "field"))
         time = self._known(doc.time, (*here, "time")) if doc.time else ""
         previous = self._known(doc.previous, (*here, "previous")) if doc.previous else ""
+        high = self._known(doc.high, (*here, "high")) if doc.high else ""
         if doc.scale and doc.scale not in self.doc.settings:
             raise self.fail((*here, "scale"), f"there is no setting {doc.scale!r}", "write it with its default under `settings:`")
         wrap, time_wrap = self.names.wraps.get(field, 0.0), self.names.wraps.get(time, 0.0) / doc.tick
-        if (doc.kind != "toggles" and not wrap) or (time and not time_wrap):
+        if (doc.kind not in ("toggles", "inverse") and not wrap) or (time and not time_wrap):
             raise self.fail(here, "only integers count and roll over", "use fields of an integer type without `repeat`")
         if doc.name in self.names.infos:
             raise self.fail((*here, "name"), f"{doc.name!r} is a field already", "give it another name")
@@ -150,6 +151,7 @@ class _Compiling:
             field=field,
             time=time,
             previous=previous,
+            high=high,
             wrap=wrap,
             time_wrap=time_wrap,
             tick=float(doc.tick),

@@ -25,9 +25,13 @@ def start(derive: Derive, settings: Mapping[str, float]) -> Deriving:
     if derive.kind == "rate":
         return Rate(derive, settings.get(derive.scale, 1.0))
     if derive.kind == "accumulate":
-        return Accumulate(derive)
+        return Accumulate(derive, settings.get(derive.scale, 1.0))
     if derive.kind == "interval":
         return Interval(derive)
+    if derive.kind == "join":
+        return Join(derive)
+    if derive.kind == "inverse":
+        return Inverse(derive)
     return Toggles(derive)
 
 
@@ -64,14 +68,15 @@ class Rate:
 class Accumulate:
     """A counter that rolls over -> one that grows, from its first value on. What a gap longer than `max_gap_us` hid is not counted."""
 
-    def __init__(self, derive: Derive) -> None:
+    def __init__(self, derive: Derive, factor: float) -> None:
         self._derive = derive
+        self._factor = derive.per * factor
         self._last: float | None = None
         self._seen_us = 0
         self._total = 0.0
 
     def step(self, fields: Mapping[str, Value], t_us: int) -> float | None:
-        """The grown value, in the unit of the field."""
+        """The grown value, in the unit of the field, times `per` and the setting."""
         value = fields.get(self._derive.field)
         if not isinstance(value, int | float):
             return None
@@ -80,7 +85,7 @@ class Accumulate:
         elif t_us - self._seen_us <= self._derive.max_gap_us:
             self._total += (value - self._last) % self._derive.wrap
         self._last, self._seen_us = value, t_us
-        return self._total
+        return self._total * self._factor
 
 
 class Interval:
@@ -130,3 +135,31 @@ class Toggles:
             self._changes += 1
         self._last = value
         return self._changes
+
+
+class Join:
+    """An integer whose bits do not lie side by side: `field` holds the low ones, `high` those above; the sum times `per`."""
+
+    def __init__(self, derive: Derive) -> None:
+        self._derive = derive
+
+    def step(self, fields: Mapping[str, Value], t_us: int) -> float | None:
+        """The whole value of this packet."""
+        del t_us
+        low, high = fields.get(self._derive.field), fields.get(self._derive.high)
+        if not isinstance(low, int | float) or not isinstance(high, int | float):
+            return None
+        return (low + high * self._derive.wrap) * self._derive.per
+
+
+class Inverse:
+    """`per` over the field: a pace as a speed. Nothing for 0."""
+
+    def __init__(self, derive: Derive) -> None:
+        self._derive = derive
+
+    def step(self, fields: Mapping[str, Value], t_us: int) -> float | None:
+        """The inverse of this packet's value."""
+        del t_us
+        value = fields.get(self._derive.field)
+        return self._derive.per / value if isinstance(value, int | float) and value else None

@@ -50,10 +50,11 @@ class Derive:
     """A value from several packets. Wraps are in the units of their fields; `scale` names a setting that multiplies the result."""
 
     name: str
-    kind: Literal["rate", "accumulate", "interval", "toggles"]
+    kind: Literal["rate", "accumulate", "interval", "toggles", "join", "inverse"]
     field: str
     time: str
     previous: str
+    high: str
     wrap: float
     time_wrap: float
     tick: float

@@ -151,11 +151,12 @@ class DeriveDoc(Doc):
     """A value from several packets."""
 
     name: Name
-    kind: Literal["rate", "accumulate", "interval", "toggles", "power_from_torque"]
+    kind: Literal["rate", "accumulate", "interval", "toggles", "power_from_torque", "join", "inverse"]
     field: Name | None = None
     count: Name | None = None
     time: Name | None = None
     previous: Name | None = None
+    high: Name | None = None
     tick: Annotated[Number, Field(gt=0)] = 1
     per: Number = 1
     scale: Name | None = None
@@ -166,9 +167,8 @@ class DeriveDoc(Doc):
 
     @model_validator(mode="after")
     def _needs(self) -> Self:
-        needed = {"rate": ("count", "time"), "interval": ("count", "time"), "power_from_torque": ("count", "time")}.get(
-            self.kind, ("field",)
-        )
+        events = ("count", "time")
+        needed = {"rate": events, "interval": events, "power_from_torque": events, "join": ("field", "high")}.get(self.kind, ("field",))
         for word in needed:
             if getattr(self, word) is None:
                 raise ValueError(f"kind {self.kind} needs `{word}`")
