@@ -16,6 +16,7 @@ from dbus_fast import Variant
 from simulators.bluez.device import Device
 from simulators.bluez.peripheral import Peripheral
 from simulators.bluez.tree import ADAPTER, DEVICE, MONITORS, BluezError, Tree
+from simulators.sensors.sensor import uuid128
 
 if TYPE_CHECKING:
     from simulators.bluez.room import Room
@@ -149,7 +150,7 @@ class Adapter:
     def set_filter(self, sender: str, wanted: dict[str, Variant]) -> None:
         """SetDiscoveryFilter of one client; an empty one takes it back."""
         self._ready()
-        uuids = frozenset(str(uuid).lower() for uuid in wanted["UUIDs"].value) if "UUIDs" in wanted else frozenset[str]()
+        uuids = frozenset(uuid128(str(uuid)) for uuid in wanted["UUIDs"].value) if "UUIDs" in wanted else frozenset[str]()
         rssi = int(wanted["RSSI"].value) if "RSSI" in wanted else -128
         self.filters[sender] = Filter(uuids, rssi, bool(wanted["DuplicateData"].value) if "DuplicateData" in wanted else True)
         if sender in self.sessions:

@@ -12,6 +12,8 @@
 | `silent` | `device`, `seconds` | linked, and says nothing |
 | `say` | `device`, `uuid`, `hex` | a notification by hand |
 | `fault` | `name`, `device`, `times`, `value` | arm a fault |
+| `act` | `device`, `name`, `value` | somebody does something to the sensor (`contact`, `user_stop` ...) |
+| `look` | `device` | what somebody beside the sensor sees; answers `state` |
 | `power` | `adapter`, `on` | adapter off, on |
 | `unplug`, `plug` | `adapter` | the adapter goes, comes |
 """
@@ -51,6 +53,8 @@ class Control:
             "silent": self._silent,
             "say": self._say,
             "fault": self._fault,
+            "act": self._act,
+            "look": lambda command: {"state": self._peripheral(command).sensor.state()},
             "power": self._power,
             "unplug": lambda command: self._plug(command, there=False),
             "plug": lambda command: self._plug(command, there=True),
@@ -143,6 +147,12 @@ class Control:
         times = int(_number(command, "times")) if "times" in command else 1
         value = _number(command, "value") if "value" in command else None
         self._room.faults.arm(str(command.get("name")), address=str(command.get("device", "")), times=times, value=value)
+        return {}
+
+    def _act(self, command: Command) -> dict[str, object]:
+        value = _number(command, "value") if "value" in command else 1.0
+        self._peripheral(command).sensor.act(str(command.get("name")), value, self._room.now_s())
+        self._room.wake()
         return {}
 
     def _power(self, command: Command) -> dict[str, object]:

@@ -18,7 +18,7 @@ from dbus_fast import Variant
 
 from simulators.bluez.peripheral import Peripheral
 from simulators.bluez.tree import CHARACTERISTIC, DESCRIPTOR, DEVICE, SERVICE, BluezError
-from simulators.sensors.sensor import ATT_OK, ATT_UNLIKELY, Characteristic, Report, uuid128
+from simulators.sensors.sensor import ATT_CCCD_IMPROPER, ATT_OK, ATT_UNLIKELY, Characteristic, Report, uuid128
 
 if TYPE_CHECKING:
     from simulators.bluez.adapter import Adapter
@@ -143,7 +143,8 @@ class Device:
             raise BluezError("InProgress", "Operation already in progress")
         async with self.adapter.connecting(self):
             hang_s = faults.strikes("hang_connect", self.address)
-            if hang_s is not None or not self.peripheral.advertises() or self.peripheral.address != self.address:
+            hidden = self.peripheral.address != self.address and not self.paired  # it has rotated
+            if hang_s is not None or hidden or not self.peripheral.advertises():
                 await asyncio.sleep(room.timing.page_s if hang_s is None else hang_s)
                 raise BluezError("Failed", "le-connection-unknown")
             await asyncio.sleep(room.timing.connect_s)
@@ -211,6 +212,8 @@ class Device:
             raise BluezError("InProgress", "Operation already in progress")
         await asyncio.sleep(room.timing.att_s)
         self._allowed(attribute, "write", "Write not permitted")
+        if {"write", "indicate"} <= set(attribute.about.flags) and not attribute.subscribers:
+            raise att_error(ATT_CCCD_IMPROPER)  # a control point that could not answer
         if room.faults.strikes("unlikely_in_write", self.address) is not None:
             room.later(DROP_DELAY_S, self.lose)
             raise att_error(ATT_UNLIKELY)
@@ -218,6 +221,7 @@ class Device:
         if written.error != ATT_OK:
             raise att_error(written.error)
         room.later(0.0, lambda: self.say(written.reports))
+        room.wake()
 
     async def start_notify(self, path: str, sender: str) -> None:
         """StartNotify for one D-Bus connection."""

@@ -82,6 +82,10 @@ class Room:
         self.peripherals.append(peripheral)
         self._wake.set()
 
+    def wake(self) -> None:
+        """Somebody has something to say earlier than was thought."""
+        self._wake.set()
+
     def peripheral(self, address: str) -> Peripheral:
         """The peripheral with that address."""
         found = next((one for one in self.peripherals if one.address == address.upper()), None)

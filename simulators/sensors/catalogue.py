@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from broker.errors import BadInputError
+from simulators.sensors.cycling import FootPod, PowerMeter, SpeedCadence
+from simulators.sensors.gym_machines import MAKES, GymMachine
 from simulators.sensors.sensor import Characteristic, Sensor, Service, StaticSensor, uuid128
 from simulators.sensors.strap import Strap
+from simulators.sensors.trainer import Trainer
+from simulators.sensors.treadmill import Treadmill
 
 
 def _table(name: str, seed: int, *, services: list[dict[str, Any]], advertised: list[str] | None = None) -> Sensor:
@@ -30,7 +35,13 @@ def _table(name: str, seed: int, *, services: list[dict[str, Any]], advertised: 
 
 KINDS: Final[Mapping[str, Callable[..., Sensor]]] = {
     "strap": Strap,
+    **{make: partial(GymMachine, make) for make in MAKES},
+    "foot_pod": FootPod,
+    "power_meter": PowerMeter,
+    "speed_cadence": SpeedCadence,
     "table": _table,
+    "trainer": Trainer,
+    "treadmill": Treadmill,
 }
 
 

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from broker.errors import BadInputError
+
 BASE_UUID: Final = "-0000-1000-8000-00805f9b34fb"
 ATT_OK: Final = 0x00
 ATT_WRITE_NOT_PERMITTED: Final = 0x03
 ATT_UNLIKELY: Final = 0x0E
+ATT_CCCD_IMPROPER: Final = 0xFD
 
 
 def uuid128(short: str) -> str:
@@ -90,6 +93,14 @@ class Sensor(Protocol):
         """The link came up or went down."""
         ...
 
+    def act(self, name: str, value: float, now_s: float) -> None:
+        """Somebody in the room does something to it: an act it knows by name. BadInputError names those it knows."""
+        ...
+
+    def state(self) -> dict[str, float]:
+        """What somebody beside it sees: numbers by name."""
+        ...
+
 
 class StaticSensor:
     """A sensor that only has values to read, and forgets nothing written to it: the parts of the others that never change."""
@@ -109,6 +120,10 @@ class StaticSensor:
     def read(self, uuid: str) -> bytes | None:
         return self._values.get(uuid)
 
+    def keep(self, uuid: str, value: bytes) -> None:
+        """What a read gives from now on."""
+        self._values[uuid] = value
+
     def write(self, uuid: str, payload: bytes, now_s: float) -> Written:
         del now_s
         self._values[uuid] = payload
@@ -117,3 +132,10 @@ class StaticSensor:
     def linked(self, up: bool, now_s: float) -> list[Report]:
         del up, now_s
         return []
+
+    def act(self, name: str, value: float, now_s: float) -> None:
+        del value, now_s
+        raise BadInputError(f"act {name!r} is not known to this sensor", cure="it knows none")
+
+    def state(self) -> dict[str, float]:
+        return {}

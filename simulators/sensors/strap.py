@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from broker.errors import BadInputError
 from simulators.athlete import Sport, at_start, draw_athlete, step
 from simulators.noise import gauss, key_of
 from simulators.sensors.identity import Maker
@@ -79,7 +80,7 @@ def encode_heart_rate(rate_bpm: int, rr_1024: Sequence[int] = (), *, contact: bo
 
 
 class Strap(StaticSensor):
-    """A chest strap on a body. `contact(False)` is a strap that came loose; `period_s` is the time between two reports."""
+    """A chest strap on a body. `period_s` is the time between two reports."""
 
     def __init__(self, name: str, seed: int, *, maker: Maker | None = None, period_s: float = 1.0, energy: bool = False) -> None:
         self.maker = maker or Maker(model="Strap", serial=name)
@@ -111,9 +112,15 @@ class Strap(StaticSensor):
         self._energy_kj = 0.0
         return Written()
 
-    def contact(self, skin: bool) -> None:
-        """Whether the strap feels skin from now on."""
-        self._contact = skin
+    def act(self, name: str, value: float, now_s: float) -> None:
+        """`contact` 0 or 1: whether the strap feels skin from now on."""
+        del now_s
+        if name != "contact":
+            raise BadInputError(f"act {name!r} is not known to a strap", cure="it knows contact (0 or 1)")
+        self._contact = bool(value)
+
+    def state(self) -> dict[str, float]:
+        return {"hr_bpm": self._heart.bpm, "contact": float(self._contact), "reports": float(self._number)}
 
     def _report(self, at_s: float) -> Report:
         beats = [*self._waiting, *self._heart.beats(at_s)]
