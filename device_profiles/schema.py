@@ -16,6 +16,7 @@ from device_profiles.schema_words import (
     INTEGERS,
     Byte,
     Condition,
+    Divisor,
     Doc,
     HexText,
     IntegerName,
@@ -51,7 +52,7 @@ class PartDoc(Doc):
     bits: Pair
     signed: bool = False
     mul: Number = 1
-    div: Number = 1
+    div: Divisor = 1
     add: Number = 0
     unit: str = ""
     na: Ints = Field(default_factory=list[int])
@@ -80,7 +81,7 @@ class FieldDoc(Doc):
     signed: bool = False
     length: Annotated[int, Field(ge=1, le=250)] | None = None
     mul: Number = 1
-    div: Number = 1
+    div: Divisor = 1
     add: Number = 0
     unit: str = ""
     na: Ints = Field(default_factory=list[int])
@@ -180,7 +181,7 @@ class SourceDoc(Doc):
 
     field: Name
     mul: Number = 1
-    div: Number = 1
+    div: Divisor = 1
     add: Number = 0
     values: dict[int, int] = Field(default_factory=dict[int, int])
 
@@ -195,7 +196,7 @@ class EachDoc(Doc):
     field: Name
     to: Name
     mul: Number = 1
-    div: Number = 1
+    div: Divisor = 1
     age: Literal["none", "after"] = "none"
 
 

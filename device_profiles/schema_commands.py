@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from device_profiles.schema_words import Byte, Doc, HexText, IntegerName, Ints, Name, Number
+from device_profiles.schema_words import Byte, Divisor, Doc, HexText, IntegerName, Ints, Name, Number
 
 
 class ArgDoc(Doc):
@@ -16,7 +16,7 @@ class ArgDoc(Doc):
     type: IntegerName
     at: Annotated[int, Field(ge=0, le=30)] | None = None
     mul: Number = 1
-    div: Number = 1
+    div: Divisor = 1
     add: Number = 0
     min: Number
     max: Number

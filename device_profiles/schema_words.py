@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -17,7 +18,22 @@ IntegerName = Literal["u8", "s8", "u16", "s16", "u24", "s24", "u32", "s32", "u48
 NAME: Final = r"^[a-z][a-z0-9_]{0,47}$"
 Name = Annotated[str, Field(pattern=NAME)]
 _CONDITION: Final = re.compile(r"!?\d+( & !?\d+)*")
-Number = int | float
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("a number is expected")
+    return value
+
+
+def _divisor(value: object) -> object:
+    if not _number(value):
+        raise ValueError("nothing is divided by 0")
+    return value
+
+
+Number = Annotated[int | float, BeforeValidator(_number)]
+Divisor = Annotated[int | float, BeforeValidator(_divisor)]
 
 
 def _condition(value: object) -> object:
