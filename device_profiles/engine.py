@@ -22,6 +22,7 @@ _SIGNED = (S8, S24, S32, S16BE, S32BE)
 
 NEXT, SAME, NOWHERE = 255, 254, 0  # `at` of a row: after the field before; on the bytes of the field before
 NO_KEY, PAGE_KEY = 0, 5  # `key` of a header: 1 to 4 are the bytes of flags at the start
+PACK_VERSION = 1
 PLANS_KEPT = 32  # a sender of random flags must not fill the memory
 
 _TENS = [1.0]
@@ -52,10 +53,7 @@ class Decoder:
             return -1
         if self.key == PAGE_KEY:
             return payload[self.page_at] & self.page_mask
-        value = 0
-        for i in range(self.key):
-            value |= payload[i] << 8 * i
-        return value
+        return _integer(payload, 0, (0, U8, U16, U24, U32)[self.key]) if self.key else 0
 
     def decode(self, payload):
         """The fields by name, and what was wrong with the packet: 0, or SHORT, UNKNOWN_PAGE and EXTRA together."""
@@ -112,12 +110,9 @@ class Decoder:
         """The steps of one value of flags or page. Kept for the next packet."""
         trouble = 0
         rows = list(self.rows(-1) or ())
-        own = ()
-        if self.key == PAGE_KEY:
-            own = self.rows(key)
-            if own is None:
-                own = ()
-                trouble = UNKNOWN_PAGE
+        own = self.rows(key) if self.key == PAGE_KEY else ()
+        if own is None:
+            own, trouble = (), UNKNOWN_PAGE
         made = _steps(rows, list(own), key, self.head)
         if len(self.plans) >= PLANS_KEPT:
             self.plans.clear()
@@ -137,9 +132,7 @@ def _steps(rows, own, key, head):
     cursor = last = need = head
     rest_at = -1
     left = len(rows)
-    fixed = False
-    for row in rows:
-        fixed = fixed or row[2] < SAME
+    fixed = [row for row in rows if row[2] < SAME]
     for name, code, at, repeat, mask, want, mul, pre, div, nas, bit, bits, gate in rows + own:
         if not left and fixed:
             cursor = head
@@ -307,3 +300,99 @@ def _text(part):
             out.append(chr(point))
             i += 1 + more
     return "".join(out)
+
+
+class Pack:
+    """Tables of profiles as bytes (`packs.py` has the layout), for a device. Rows come out of it when a plan needs them."""
+
+    def __init__(self, blob):
+        if blob[0] != PACK_VERSION:
+            raise ValueError("this pack has version %d, the engine reads %d: make it again" % (blob[0], PACK_VERSION))
+        self.blob = blob
+        self.conditions = 8
+        self.scales = self.conditions + 8 * blob[3]
+        self.bits = self.scales + 12 * blob[4]
+        self.names = self.bits + 2 * blob[5]
+        self.sentinels = self._after(self.names, blob[2], 1, 0)
+        self.gates = self._after(self.sentinels, blob[6], 8, 0)
+        self.profiles = self._after(self.gates, blob[7], 4, 2)
+
+    def names_of_profiles(self):
+        """The profiles in it, in order."""
+        return [self._ascii(at + 2) for at in self._places()]
+
+    def decoder(self, name):
+        """The decoder of one profile; KeyError if it is not in this pack."""
+        for at in self._places():
+            if self._ascii(at + 2) == name:
+                at += 3 + self.blob[at + 2]
+                return Decoder(self.blob[at], self.blob[at + 1], self.blob[at + 2], _PackedRows(self, at + 3).rows)
+        raise KeyError(name)
+
+    def row(self, at):
+        """The row at a place in the blob."""
+        code, place, condition, scale, sentinels, bits, gate, name = self.blob[at : at + 8]
+        mask = want = bit = count = div = pre = 0
+        mul = 1
+        if condition:
+            mask = _integer(self.blob, self.conditions + 8 * condition - 8, U32)
+            want = _integer(self.blob, self.conditions + 8 * condition - 4, U32)
+        if scale:
+            start = self.scales + 12 * scale - 12
+            mul = _value(self.blob, start, S32, None)
+            pre = _value(self.blob, start + 4, S32, None)
+            div = _integer(self.blob, start + 8, U32)
+        if bits:
+            bit = self.blob[self.bits + 2 * bits - 2]
+            count = _value(self.blob, self.bits + 2 * bits - 1, S8, None)
+        nas = self._values(self._after(self.sentinels, sentinels - 1, 8, 0), 8) if sentinels else None
+        withheld = None
+        if gate:
+            start = self._after(self.gates, gate - 1, 4, 2)
+            withheld = (self._name(self.blob[start]), self._values(start + 2, 4), bool(self.blob[start + 1]))
+        return self._name(name), code & 0x7F, place, code > 0x7F, mask, want, mul, pre, div, nas, bit, count, withheld
+
+    def _places(self):
+        at = self.profiles
+        for _ in range(self.blob[1]):
+            yield at
+            at += 2 + _integer(self.blob, at, U16)
+
+    def _after(self, at, count, size, head):
+        """Past `count` entries: `head` bytes, a length, so many values of `size`."""
+        for _ in range(count):
+            at += head + 1 + size * self.blob[at + head]
+        return at
+
+    def _ascii(self, at):
+        return _text(self.blob[at + 1 : at + 1 + self.blob[at]])
+
+    def _name(self, index):
+        return self._ascii(self._after(self.names, index, 1, 0))
+
+    def _values(self, at, size):
+        values = []
+        for i in range(self.blob[at]):
+            raw = _integer(self.blob, at + 1 + i * size, U32 if size == 4 else U64)
+            values.append(raw - (1 << 8 * size) if raw >> 8 * size - 1 else raw)
+        return tuple(values)
+
+
+class _PackedRows:
+    """The rows of one profile in a pack."""
+
+    def __init__(self, pack, at):
+        self.pack = pack
+        self.at = at
+
+    def rows(self, page):
+        blob = self.pack.blob
+        at = self.at + 1
+        for _ in range(blob[self.at]):
+            number = _integer(blob, at, U16)
+            count = blob[at + 2]
+            at += 3
+            if number == (page if page >= 0 else 0xFFFF):
+                return [self.pack.row(at + 8 * i) for i in range(count)]
+            at += 8 * count
+        return None

@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "replay": "paceline.commands.replay:replay",
     "segments": "paceline.commands.segments:segments",
     "athletes": "paceline.commands.athletes:athletes",
+    "profiles": "paceline.commands.profiles:profiles",
     "upload": "paceline.commands.upload:upload",
     "tap": "paceline.commands.tap:tap",
     "node": "paceline.commands.node:node",
