@@ -11,7 +11,11 @@ from paceline.lazy import LazyGroup
 _COMMANDS: Final = {
     "run": "paceline.commands.gateway_run:run",
     "box": "paceline.commands.gateway_box:box",
+    "package": "paceline.commands.gateway_package:package",
+    "install": "paceline.commands.gateway_install:install",
 }
+_MAKE_BOXES: Final = frozenset({"package", "install"})  # not on a box itself
+BOX_COMMANDS: Final = tuple(place.partition(":")[0] for name, place in _COMMANDS.items() if name not in _MAKE_BOXES)
 
 
 @click.group(cls=LazyGroup, places=_COMMANDS, default="run")
