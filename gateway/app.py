@@ -131,6 +131,7 @@ class Gateway:
         self._radios = Radios(
             settings, intake, lambda: self._config.current, crashes=self._crashes, random=self._random, alive=self._part("sensing")
         )
+        self._add_radios(self._radios)
         self._book = CommandBook(settings.data_dir / "equipment.db")
         self._equipment = Equipment(
             settings.equipment,
@@ -150,6 +151,18 @@ class Gateway:
             )
             for place, replay in enumerate(settings.files)
         ]
+
+    def _add_radios(self, radios: Radios) -> None:
+        """The sources that are on; one that is off is not even imported."""
+        if self._settings.ble.enabled:
+            from device_profiles.catalogue import catalogue
+            from gateway.ble_source import BleSource
+
+            ble = BleSource(
+                self._settings.ble, catalogue(), radios.sensing, radios.sightings, radios.controllable,
+                random=self._random, alive=self._part("ble"),
+            )  # fmt: skip
+            radios.add("ble", ble)
 
     async def serve(self) -> None:
         """Run all parts until cancelled: what moves is stopped, the sources end, then what stores what they heard, then the uplink."""

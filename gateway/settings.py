@@ -146,6 +146,22 @@ class EquipmentSettings(BaseModel):
         return hall, *(one for one in self.machines if one.device == device)
 
 
+class BleSettings(BaseModel):
+    """Bluetooth LE sensors. `adapters` are names (hci0) or addresses, all when empty; `slots` the links of each.
+
+    `allow` and `deny` are ids, addresses or names, with `*` and `?`; `deny` wins. `power` turns an adapter on that is off.
+    """
+
+    model_config = _STRICT
+    enabled: bool = False
+    adapters: tuple[str, ...] = ()
+    scan: Literal["active", "passive"] = "active"
+    slots: int = Field(default=7, ge=1, le=64)
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    power: bool = True
+
+
 class GatewaySettings(BaseModel):
     """Everything one gateway process needs. Two processes must never share `data_dir` (a lock refuses the second)."""
 
@@ -157,6 +173,7 @@ class GatewaySettings(BaseModel):
     uplink: UplinkBroker
     near: NearBroker | None = None
     files: Files = ()
+    ble: BleSettings = BleSettings()
     spool: SpoolLimits = SpoolLimits()
     equipment: EquipmentSettings = EquipmentSettings()
     frame_ms: int = Field(default=250, ge=50, le=10_000)

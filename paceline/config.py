@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
-from gateway.settings import EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
+from gateway.settings import BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
@@ -38,7 +38,7 @@ class BrokerSettings(BaseModel):
 
 
 class GatewayPart(BaseModel):
-    """The box: its node id, and the recordings it replays as live devices."""
+    """The box: its node id, the recordings it replays as live devices, and the radios it listens with."""
 
     model_config = _STRICT
     node: Node = "box"
@@ -46,6 +46,7 @@ class GatewayPart(BaseModel):
     spool: SpoolLimits = SpoolLimits()
     files: Files = ()
     equipment: EquipmentSettings = EquipmentSettings()
+    ble: BleSettings = BleSettings()
 
 
 class ApiSettings(BaseModel):

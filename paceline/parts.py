@@ -40,6 +40,7 @@ def gateway_settings(site: Site) -> GatewaySettings:
             host=s.near.host, port=s.near.port, username="platform/gateway", password=SecretStr(site.secret("near", "platform/gateway"))
         ),
         files=s.gateway.files,
+        ble=s.gateway.ble,
         spool=s.gateway.spool,
         equipment=s.gateway.equipment,
         frame_ms=s.gateway.frame_ms,
