@@ -33,6 +33,7 @@ def compile_command(name: str, doc: CommandDoc, envelope: EnvelopeDoc | None, fa
         args=tuple(args),
         before=bytes.fromhex(envelope.before) if envelope else b"",
         checksum=envelope is not None and envelope.checksum == "xor",
+        toggles=doc.toggles,
         about=doc.about,
     )
 

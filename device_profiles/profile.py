@@ -118,7 +118,10 @@ class Arg:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Bytes that ask a device for something. `start` holds everything but the arguments; `request` is what a reply names it by."""
+    """Bytes that ask a device for something. `start` holds everything but the arguments; `request` is what a reply names it by.
+
+    `toggles`: given while what it asks for holds already, it undoes that; so it is never repeated.
+    """
 
     name: str
     request: int
@@ -126,6 +129,7 @@ class Command:
     args: tuple[Arg, ...]
     before: bytes
     checksum: bool
+    toggles: bool
     about: str
 
 

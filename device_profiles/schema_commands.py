@@ -36,6 +36,7 @@ class CommandDoc(Doc):
     length: Annotated[int, Field(ge=1, le=64)] | None = None
     fill: Byte = 255
     args: list[ArgDoc] = Field(default_factory=list[ArgDoc])
+    toggles: bool = False
     about: str = ""
 
     @model_validator(mode="after")
