@@ -119,7 +119,8 @@ class Spool:
         while self._writer.waiting_rows >= self._settings.max_waiting_rows and not self._closed:
             self._room.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), 1.0)
+                async with asyncio.timeout(1.0):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._room.wait()
         future: asyncio.Future[int] = self._loop.create_future()
 
         def resolve(first_n: int | None, error: StoreError | None) -> None:
@@ -259,7 +260,8 @@ class Spool:
         """Delete now what was freed and refused, so that `stats().devices` is exact. TimeoutError when the disk hangs."""
         flushed = asyncio.Event()
         self._writer.flush(lambda: self._call(flushed.set))
-        await asyncio.wait_for(flushed.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await flushed.wait()
 
     async def close(self) -> None:
         """Commit what waits, delete what was freed, close. Rows whose deletion failed come back as owed at the next open."""

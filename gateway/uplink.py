@@ -21,7 +21,7 @@ import aiomqtt
 
 from broker.acks import decode_ack
 from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_ROWS, encode_bundle
-from broker.cancellation import in_own_task
+from broker.cancellation import heard, in_own_task
 from broker.errors import LinkError, PacelineError, Rejected
 from broker.faultpoints import hit
 from broker.nodeconfig import NodeState
@@ -248,7 +248,7 @@ class Uplink:
 
     async def _publish(self, client: aiomqtt.Client, bundle: bytes, *, backlog: bool) -> None:
         hit("uplink.before_publish")
-        await client.publish(self._topics["up"], bundle, qos=1)  # MqttError after `answer_timeout_s`: that link is dead
+        await heard(client.publish(self._topics["up"], bundle, qos=1))  # MqttError after `answer_timeout_s`: that link is dead
         hit("uplink.after_publish")
         self.counters["sent_bytes"] += len(bundle)
         self._unconfirmed -= 1
@@ -294,7 +294,7 @@ class Uplink:
         """Publish what waits for `rsp`; an answer that no broker confirmed goes again in the next session."""
         while True:
             raw = await self._answers.first()
-            await client.publish(self._topics["rsp"], raw, qos=1)
+            await heard(client.publish(self._topics["rsp"], raw, qos=1))
             self._answers.sent(raw)
 
     async def _report(self, client: aiomqtt.Client) -> None:
@@ -303,7 +303,7 @@ class Uplink:
         while True:
             document = self._document(online=True)
             if document != told:
-                await client.publish(self._topics["state"], document, qos=1, retain=True)
+                await heard(client.publish(self._topics["state"], document, qos=1, retain=True))
                 told = document
             await asyncio.sleep(self._set.state_interval_s)
 

@@ -152,7 +152,8 @@ class Demo:
                 show(elapsed, {**snapshot, "board": await self._board(snapshot)})
             left = 1.0 if seconds is None else min(1.0, max(seconds - elapsed, 0.0))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), left)
+                async with asyncio.timeout(left):
+                    await stop.wait()
 
     async def _board(self, snapshot: Mapping[str, Any]) -> dict[str, Any] | None:
         """The segment board where something changed last."""

@@ -18,6 +18,7 @@ from typing import Final
 import aiomqtt
 
 from broker.acks import Ack, Refusal, encode_ack, encode_ack_json, to_ranges
+from broker.cancellation import heard
 from broker.credentials import add_user
 from broker.embedded import EmbeddedSettings, serve
 from broker.errors import LinkError, Reason
@@ -175,4 +176,4 @@ class _Check:
     async def _speak(self, client: aiomqtt.Client) -> None:
         while True:
             name, body = await self._acks.get()
-            await client.publish(name, body, qos=1)
+            await heard(client.publish(name, body, qos=1))

@@ -16,7 +16,7 @@ from typing import Final
 import aiomqtt
 from pydantic import SecretStr, ValidationError
 
-from broker.cancellation import in_own_task
+from broker.cancellation import heard, in_own_task
 from broker.errors import ConfigError
 from broker.nodeconfig import NodeState, parse_node_config
 from broker.topics import ROOT, parse_topic, topic
@@ -97,5 +97,5 @@ class Control:
             _log.error("control: not published: %s", error)
             return
         started = time.monotonic()
-        await client.publish(name, raw, qos=1, retain=True)
+        await heard(client.publish(name, raw, qos=1, retain=True))
         _log.info("control: published %s in %.0f ms", name, (time.monotonic() - started) * 1000)

@@ -153,7 +153,8 @@ class SqliteLog:
                 if left <= 0:
                     return False
                 try:
-                    await asyncio.wait_for(waiter[1].wait(), min(_POLL_S, left))
+                    async with asyncio.timeout(min(_POLL_S, left)):  # wait_for of Python 3.11 can swallow a cancellation
+                        await waiter[1].wait()
                 except TimeoutError:
                     continue
             return False

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from broker import cancellation
-from broker.cancellation import in_own_task
+from broker.cancellation import heard, in_own_task
 from gateway.keeping import keep_running
 from processors.control import Control
 
@@ -71,6 +71,34 @@ async def test_work_that_swallows_a_cancellation_is_cancelled_again(monkeypatch)
     assert task in done
     assert task.cancelled()
     assert swallowed == 2
+
+
+async def test_a_cancellation_that_wait_for_swallows_is_raised_all_the_same() -> None:
+    confirmed = asyncio.Event()
+
+    async def reports() -> None:
+        while True:
+            await heard(asyncio.wait_for(confirmed.wait(), 60))
+
+    task = asyncio.create_task(reports())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    confirmed.set()
+    await asyncio.sleep(0)  # what is waited for ends in this turn, and the cancellation comes before anybody saw it
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=60)
+    assert task in done
+    assert task.cancelled()
+
+
+async def test_what_is_heard_gives_results_and_failures() -> None:
+    assert await heard(asyncio.sleep(0, "done")) == "done"
+    with pytest.raises(ZeroDivisionError):
+        await heard(asyncio.wait_for(failing(), 60))
+
+
+async def failing() -> None:
+    raise ZeroDivisionError
 
 
 async def test_control_ends_when_cancelled_while_its_session_fails(tmp_path, monkeypatch) -> None:
