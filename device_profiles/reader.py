@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from device_profiles.deriving import start
-from device_profiles.engine import EXTRA, SHORT, UNKNOWN_PAGE
+from device_profiles.engine import EXTRA, FLAGS, SHORT, UNKNOWN_PAGE
 from device_profiles.hooks import HOOKS
 from device_profiles.profile import Profile, SampleRule, Source
 from device_profiles.samples import Identity, Sample
@@ -33,6 +33,7 @@ class Reader:
         chosen = {**self.profile.settings, **(settings or {})}
         self._derivings = tuple((derive.name, start(derive, chosen)) for derive in self.profile.derives)
         self._plausible = tuple((info.name, *info.plausible) for info in self.profile.fields.values() if info.plausible is not None)
+        self._of_flags = frozenset(row[0] for row in self.profile.table.always if row[1] == FLAGS)
         self._hook = HOOKS.get(self.profile.hook)
         self._hook_state: dict[str, object] = {}
         self._kept: dict[str, Value] = {}
@@ -104,7 +105,7 @@ class Reader:
         if not self._held:
             return []
         late = self.profile.period_ms and t_us - self._held_us > self.profile.period_ms * 500
-        if not late and self._held.keys().isdisjoint(fields):
+        if not late and self._held.keys().isdisjoint(fields.keys() - self._of_flags):  # flags stand in every packet of a record
             return []
         held, self._held = self._held, {}
         self._count("unfinished")

@@ -75,7 +75,16 @@ def _cross_trainer(done: Workout) -> tuple[bytes, Fields, Values]:
         (11, bytes([done.hr_bpm])),
         (13, struct.pack("<H", int(done.elapsed_s))),
     ]
-    values: Values = {"kind": 2, "speed_mps": speed / 360, "distance_m": distance, "power_w": power, "incline_pct": incline / 10}
+    values: Values = {
+        "kind": 2,
+        "speed_mps": speed / 360,
+        "distance_m": distance,
+        "power_w": power,
+        "incline_pct": incline / 10,
+        "resistance": resistance / 10,
+        "cadence_rpm": rate,
+        "strokes": (int(done.moves * 10) & 0xFFFF) / 10,
+    }
     return struct.pack("<H", speed), fields, values
 
 
