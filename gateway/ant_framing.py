@@ -43,6 +43,8 @@ class Id(IntEnum):
     CHANNEL_ID = 0x51
     CHANNEL_STATUS = 0x52
     CAPABILITIES = 0x54
+    LIST_ENTRY = 0x59
+    LIST = 0x5A
     OPEN_SCAN = 0x5B
     SERIAL_NUMBER = 0x61
     EXTENDED = 0x66

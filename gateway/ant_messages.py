@@ -235,6 +235,16 @@ def extend(*, who: bool = True, rssi: bool = True, time: bool = True) -> Message
     return Message(Id.LIBRARY, bytes((0, (0x80 if who else 0) | (0x40 if rssi else 0) | (0x20 if time else 0))))
 
 
+def exclude(channel: int, who: ChannelId, place: int) -> Message:
+    """One entry (of four) of the list of masters a search leaves out."""
+    return Message(Id.LIST_ENTRY, set_id(channel, who).data + bytes((place,)))
+
+
+def excluded(channel: int, count: int) -> Message:
+    """The list holds so many masters, and they are left out."""
+    return Message(Id.LIST, bytes((channel, count, 1)))
+
+
 def open_channel(channel: int) -> Message:
     """Search, then track."""
     return Message(Id.OPEN, bytes((channel,)))

@@ -33,27 +33,22 @@ from gateway.ant_messages import (
     Startup,
     Unknown,
     assign,
-    close_channel,
     extend,
     network_key,
-    open_channel,
     open_scan,
     request,
     reset,
     set_frequency,
     set_id,
-    set_period,
-    set_search_timeout,
     unassign,
     understand,
 )
+from gateway.ant_search import Search, Searching
 from gateway.ant_transfers import CONTROL_CHANNEL, Delivered, Route, Transfers
 
 NETWORK: Final = 0
 QUIET_S: Final = 10.0  # nothing from the stick for so long: is it still there?
 STALE_S: Final = 0.1  # a frame begun and not ended after so long has lost a byte
-SEARCH_STEPS: Final = 4  # of 2.5 s: how long a channel looks for one kind of sensor
-AGAIN_S: Final = 0.5  # a search that found whom another channel has: how long until the next
 ANYBODY: Final = ChannelId(0, 0, 0)
 
 
@@ -65,14 +60,6 @@ class Phase(Enum):
     SETTING = auto()
     LISTENING = auto()
     FAILED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """One kind of sensor a channel can look for: `period` in 1/32768 s."""
-
-    type: int
-    period: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +109,7 @@ class Stick:
         self.transfers = Transfers(self._way_to)
         self._out = bytearray()
         self._heard_s = now_s
-        self._next_search = 0
-        self._look_s = now_s
+        self.searching = Searching(settings.searches, settings.frequency)
         self._extends = True
         self._enter(Phase.RESETTING)
 
@@ -143,8 +129,8 @@ class Stick:
                 times.append(waits)
             if asked is None:
                 times.append(self._heard_s + QUIET_S)
-            if asked is None and not self.scanning and self._free() is not None:
-                times.append(self._look_s)
+            if asked is None and not self.scanning and (search := self.searching.deadline_s(self.channels)) is not None:
+                times.append(search)
         return min(times, default=self._heard_s + QUIET_S)
 
     def forget(self, ticket: int) -> None:
@@ -190,7 +176,8 @@ class Stick:
             self._enter(_NEXT[self.phase])
         if self.phase is Phase.LISTENING:
             if not self.scanning:
-                self._search(now_s)
+                if not len(self.commands):
+                    self.commands.add(self.searching.due(self.channels, now_s))
                 for message in self.commands.due(now_s)[0]:
                     self._out += encode(message)
             messages, delivered = self.transfers.due(now_s)
@@ -207,7 +194,7 @@ class Stick:
         ended = self.commands.heard(heard)
         match heard:
             case Data():
-                self._data(heard, output)
+                self._data(heard, now_s, output)
             case Event():
                 self._follow(heard, output)
                 self.transfers.heard(heard, now_s)
@@ -222,7 +209,7 @@ class Stick:
                 self.version = heard.version or self.version
                 self.serial = heard.serial if heard.serial is not None else self.serial
             case ChannelIs():
-                self._found(heard)
+                self._found(heard, now_s)
             case Unknown(message) if message.id == Id.CHANNEL_STATUS:
                 if not message.data[1] & 0b11:
                     self._restart()
@@ -246,18 +233,20 @@ class Stick:
         if before is not State.ASSIGNED and after is State.ASSIGNED and self.scanning:
             self._restart()
 
-    def _data(self, data: Data, output: list[Output]) -> None:
+    def _data(self, data: Data, now_s: float, output: list[Output]) -> None:
         channel = self.channels.get(data.channel)
         if channel is None or channel.state not in _OPEN:
             return
         who = data.id or channel.who
         first = channel.state is State.SEARCHING
         channel.take(data)
-        if not self.scanning and first and (who is None or self._taken(who, channel)):
+        if not self.scanning and first and who is not None and not self._taken(who, channel):
+            self.searching.found(channel)
+        elif not self.scanning and first:
             if who is None:
                 self.commands.add([Ask(request(channel.number, Id.CHANNEL_ID))])
             else:
-                self._close(channel)
+                self.commands.add(self.searching.found_again(channel, now_s))
         if who is None or not who.number:
             return
         content: bytes | None = data.payload
@@ -266,22 +255,19 @@ class Stick:
         if content is not None:
             output.append(Page(who, content, data.rssi_dbm, data.time, data.kind is Id.BROADCAST))
 
-    def _found(self, found: ChannelIs) -> None:
+    def _found(self, found: ChannelIs, now_s: float) -> None:
         channel = self.channels.get(found.channel)
         if channel is None or self.scanning:
             return
         channel.who = found.id
         if self._taken(found.id, channel):
-            self._close(channel)
+            self.commands.add(self.searching.found_again(channel, now_s))
+        else:
+            self.searching.found(channel)
 
     def _taken(self, who: ChannelId, but: Channel) -> bool:
         """Whether another channel tracks the same master already."""
         return any(c.who == who and c.state is State.TRACKING for c in self.channels.values() if c is not but)
-
-    def _close(self, channel: Channel) -> None:
-        """Two channels hear one master: end this one. A channel that closed by itself meanwhile refuses, which is as good."""
-        self.commands.add([Ask(close_channel(channel.number), optional=True)])
-        self._look_s = self._heard_s + AGAIN_S
 
     def _end(self, ended: Ended) -> None:
         ask = ended.ask
@@ -330,34 +316,6 @@ class Stick:
         for channel in self.channels.values():
             asks.append(Ask(assign(channel.number, NETWORK)))
         return asks
-
-    def _search(self, now_s: float) -> None:
-        """One free channel at a time looks for one kind of sensor: the stick has one radio."""
-        free = self._free() if now_s >= self._look_s else None
-        if free is not None and not len(self.commands):
-            self.commands.add(self._look(free))
-
-    def _free(self) -> Channel | None:
-        """The channel to look on next; None while one looks already, or all track."""
-        if any(c.state is State.SEARCHING and c.who is None for c in self.channels.values()):
-            return None
-        return next((c for c in self.channels.values() if c.state is State.ASSIGNED), None)
-
-    def _look(self, channel: Channel) -> list[Ask]:
-        """Open an assigned channel for the kind of sensor that is next in turn."""
-        searches = self._set.searches
-        if not searches:
-            return []
-        channel.search = self._next_search % len(searches)
-        self._next_search += 1
-        wanted, number = searches[channel.search], channel.number
-        return [
-            Ask(set_id(number, ChannelId(0, wanted.type, 0))),
-            Ask(set_period(number, wanted.period)),
-            Ask(set_search_timeout(number, SEARCH_STEPS), optional=True),
-            Ask(set_frequency(number, self._set.frequency)),
-            Ask(open_channel(number)),
-        ]
 
     def _questions(self) -> list[Ask]:
         about = [Ask(request(0, wanted), optional=True, attempts=2) for wanted in (Id.VERSION, Id.SERIAL_NUMBER)]

@@ -59,14 +59,34 @@ class _Channel:
     period: int = 8192
     timeout_steps: int = 12
     until_us: int | None = None
+    entries: dict[int, bytes] = field(default_factory=dict[int, bytes])  # ids a search leaves out, as far as `listed`
+    listed: int = 0
     tracked: Sensor | None = None
     misses: int = 0
     waiting: bytearray = field(default_factory=bytearray)  # a message for the device, until it is heard
     burst: bytearray = field(default_factory=bytearray)
 
+    def set(self, message: int, data: bytes) -> None:
+        """One setting of an assigned channel."""
+        match message:
+            case 0x51:
+                self.number, self.type, self.transmission = data[1] | data[2] << 8, data[3], data[4]
+            case 0x43:
+                self.period = data[1] | data[2] << 8
+            case 0x44:
+                self.timeout_steps = data[1]
+            case 0x59:
+                self.entries[data[5]] = data[1:5]
+            case 0x5A:
+                self.listed = data[1] if data[2] else 0
+            case _:
+                pass  # frequency, waveform and low-priority search make no difference here
+
     def matches(self, sensor: Sensor) -> bool:
-        """Whether its id mask lets the sensor in."""
+        """Whether its id mask lets the sensor in, and its list does not leave it out."""
         low = sensor.number & 0xFFFF
+        if any(self.entries.get(place) == sensor.channel_id for place in range(self.listed)):
+            return False
         return self.number in (0, low) and self.type in (0, sensor.type) and self.transmission in (0, sensor.transmission)
 
 
@@ -192,14 +212,8 @@ class VirtualStick:
             case 0x41 if state == ASSIGNED:
                 channel.state = UNASSIGNED
                 channel.waiting.clear()
-            case 0x51 if state >= ASSIGNED:
-                channel.number, channel.type, channel.transmission = data[1] | data[2] << 8, data[3], data[4]
-            case 0x43 if state >= ASSIGNED:
-                channel.period = data[1] | data[2] << 8
-            case 0x44 if state >= ASSIGNED:
-                channel.timeout_steps = data[1]
-            case 0x45 | 0x63 | 0x49 if state >= ASSIGNED:
-                pass
+            case 0x43 | 0x44 | 0x45 | 0x49 | 0x51 | 0x59 | 0x5A | 0x63 if state >= ASSIGNED:
+                channel.set(message, data)
             case 0x4B if state == ASSIGNED and not self._scanning:
                 self._search(channel)
             case 0x5B if self.model.can_scan and state == ASSIGNED and all(c.state < SEARCHING for c in self._channels):
@@ -208,7 +222,7 @@ class VirtualStick:
                 return INVALID_MESSAGE
             case 0x4C if state >= SEARCHING:
                 pass
-            case 0x41 | 0x42 | 0x43 | 0x44 | 0x45 | 0x49 | 0x4B | 0x4C | 0x51 | 0x5B | 0x63:
+            case 0x41 | 0x42 | 0x43 | 0x44 | 0x45 | 0x49 | 0x4B | 0x4C | 0x51 | 0x59 | 0x5A | 0x5B | 0x63:
                 return WRONG_STATE
             case _:
                 return INVALID_MESSAGE

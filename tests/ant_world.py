@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from gateway.ant_stick import Output, Page, Phase, Search, Stick, StickSettings
+from gateway.ant_search import Search
+from gateway.ant_stick import Output, Page, Phase, Stick, StickSettings
 from simulators.ant_sensors import Sensor
 from simulators.ant_stick import StickFaults, StickModel, VirtualStick
 
