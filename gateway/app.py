@@ -144,6 +144,14 @@ class Gateway:
                 connected=lambda: self.connected,
             ),
         )
+        if settings.ant.enabled:
+            from gateway.ant_source import AntSource  # brings the profiles, and pyusb for a stick on USB
+
+            radios = self._radios
+            ant = AntSource(
+                settings.ant, radios.sensing, radios.sightings, radios.controllable, random=self._random, alive=self._part("ant")
+            )
+            radios.add("ant", ant)
         book = ReplayBook(settings.data_dir)
         self._files = [
             FileSource(

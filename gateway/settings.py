@@ -5,6 +5,7 @@ Unknown keys are errors that name the field. Passwords are `SecretStr`: they pri
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from broker.ids import is_id
 from broker.topics import PLATFORM, UPLOAD_NODE, parse_username
 from gateway.limits import GymLimits
 
+_KEY = re.compile(r"[0-9A-Fa-f]{16}")
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 _Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -162,6 +164,36 @@ class BleSettings(BaseModel):
     power: bool = True
 
 
+class AntSettings(BaseModel):
+    """ANT+ sensors. `sticks` are `usb` (the next free one), `usb:SERIAL` or paths of serial devices.
+
+    `key` is the network key, 16 hex digits. `scan` "never" treats every stick as one that cannot hear a whole room. `allow` and `deny` are
+    ids (`ant-TYPE-NUMBER`) with `*` and `?`; `deny` wins.
+    """
+
+    model_config = _STRICT
+    enabled: bool = False
+    key: SecretStr = SecretStr("")
+    sticks: tuple[str, ...] = ("usb",)
+    scan: Literal["auto", "never"] = "auto"
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> AntSettings:
+        if not self.enabled:
+            return self
+        if not _KEY.fullmatch(self.key.get_secret_value()):
+            raise ValueError("key must be the 16 hex digits of the ANT+ network key (docs/gateway.md says where it comes from)")
+        if not self.sticks:
+            raise ValueError("sticks must name at least one: usb, usb:SERIAL or a path such as /dev/ttyUSB0")
+        named = [stick for stick in self.sticks if stick != "usb"]
+        wrong = next((stick for stick in named if not stick.startswith(("/", "usb:"))), None)
+        if wrong is not None or len(named) != len(set(named)):
+            raise ValueError(f"sticks: {wrong or 'one is named twice'}: use usb, usb:SERIAL or a path such as /dev/ttyUSB0")
+        return self
+
+
 class GatewaySettings(BaseModel):
     """Everything one gateway process needs. Two processes must never share `data_dir` (a lock refuses the second)."""
 
@@ -174,6 +206,7 @@ class GatewaySettings(BaseModel):
     near: NearBroker | None = None
     files: Files = ()
     ble: BleSettings = BleSettings()
+    ant: AntSettings = AntSettings()
     spool: SpoolLimits = SpoolLimits()
     equipment: EquipmentSettings = EquipmentSettings()
     frame_ms: int = Field(default=250, ge=50, le=10_000)

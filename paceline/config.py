@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
-from gateway.settings import BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
+from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
@@ -47,6 +47,7 @@ class GatewayPart(BaseModel):
     files: Files = ()
     equipment: EquipmentSettings = EquipmentSettings()
     ble: BleSettings = BleSettings()
+    ant: AntSettings = AntSettings()
 
 
 class ApiSettings(BaseModel):

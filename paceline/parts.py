@@ -41,6 +41,7 @@ def gateway_settings(site: Site) -> GatewaySettings:
         ),
         files=s.gateway.files,
         ble=s.gateway.ble,
+        ant=s.gateway.ant,
         spool=s.gateway.spool,
         equipment=s.gateway.equipment,
         frame_ms=s.gateway.frame_ms,
