@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.ble_address import device_of_address
 
@@ -53,6 +53,9 @@ class Judgement:
     reason: str = ""
 
 
+_NO_SENSOR: Final = ("", "health.1")  # a battery makes no sensor: phones and earphones have one
+
+
 class Judge:
     """The rules of one box."""
 
@@ -61,7 +64,7 @@ class Judge:
         self._deny = tuple(pattern.lower() for pattern in deny)
         self._by_service: dict[str, list[str]] = {}
         for profile in profiles:
-            if profile.source == "ble" and profile.service and profile.layout and profile.mode != "write":
+            if profile.source == "ble" and profile.service and profile.layout not in _NO_SENSOR and profile.mode != "write":
                 self._by_service.setdefault(profile.service, []).append(profile.name)
 
     @property

@@ -58,6 +58,12 @@ def test_device_with_a_known_service_is_wanted_and_a_stranger_is_not():
     assert (stranger.wanted, stranger.reason) == (False, "advertises no service that a profile reads")
 
 
+def test_a_battery_alone_makes_no_sensor():
+    battery = "0000180f-0000-1000-8000-00805f9b34fb"
+    assert battery not in Judge(catalogue().all()).services
+    assert not Judge(catalogue().all()).judge(advert(uuids=(battery,))).wanted
+
+
 @pytest.mark.parametrize("pattern", ["ble-c00000000001", "C0:00:00:00:00:01", "c0:00:*", "strap ?", "Strap*"])
 def test_allow_and_deny_match_id_address_or_name_and_deny_wins(pattern):
     assert Judge(catalogue().all(), allow=[pattern]).judge(advert(uuids=())).wanted
