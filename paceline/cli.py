@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "athletes": "paceline.commands.athletes:athletes",
     "profiles": "paceline.commands.profiles:profiles",
     "upload": "paceline.commands.upload:upload",
+    "equipment": "paceline.commands.equipment:equipment",
     "tap": "paceline.commands.tap:tap",
     "node": "paceline.commands.node:node",
     "events": "paceline.commands.events:events",

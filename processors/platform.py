@@ -19,6 +19,7 @@ from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
 from processors.bulk_client import BulkSettings
 from processors.control import Control
+from processors.equipment import EquipmentDesk
 from processors.ingest import IngestService
 from processors.log import SqliteLog
 from processors.runner import Runner
@@ -72,7 +73,8 @@ async def run(settings: PlatformSettings) -> None:
 async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event) -> None:
     runner = Runner(log, settings.state_file)
     ingest = IngestService(BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value()), log)
-    control = Control(settings.node_configs, settings.host, settings.port, settings.control_password)
+    desk = EquipmentDesk(settings.data_dir / "equipment.db")
+    control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk)
     page_stop = asyncio.Event()
     await asyncio.to_thread(run_kernel.warm_up)  # before anything is accepted: the first frame must not wait for a compiler
     await asyncio.to_thread(trace.warm_up)
@@ -81,7 +83,7 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
         "ingest": asyncio.create_task(ingest.run()),
         "control": asyncio.create_task(control.run()),
         "runner": asyncio.create_task(runner.run()),
-        "page": asyncio.create_task(_page(settings, log, control, runner, page_stop)),
+        "page": asyncio.create_task(_page(settings, log, control, runner, desk, page_stop)),
     }
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -97,13 +99,22 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
         await runner.finish(tasks["runner"], DRAIN_S)
         await _end(tasks["page"], cancel=False)
         runner.close()
+        desk.close()
 
 
-async def _page(settings: PlatformSettings, log: SqliteLog, control: Control, runner: Runner, stop: asyncio.Event) -> None:
+async def _page(
+    settings: PlatformSettings, log: SqliteLog, control: Control, runner: Runner, desk: EquipmentDesk, stop: asyncio.Event
+) -> None:
     """The API and the live page, until `stop`."""
     options = ApiOptions(settings.tenant, settings.api_host, settings.api_port, settings.api_token.get_secret_value(), settings.token_file)
     with open_services(
-        log, settings.state_file, settings.node_configs, settings.tenant, nodes=lambda: control.nodes, latency=runner.latency.quantiles
+        log,
+        settings.state_file,
+        settings.node_configs,
+        settings.tenant,
+        nodes=lambda: control.nodes,
+        latency=runner.latency.quantiles,
+        desk=desk,
     ) as services:
         await serve_api(services, options, stop)
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from broker.commands import Command, CommandState, Notice, NoticeEvent, NoticeReason, Reply
 from broker.frames import Clock, Frame, encode_frame
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
@@ -24,6 +25,7 @@ from processors import results_db
 from processors.api import ApiOptions, Services, create_app
 from processors.api.app import close_app
 from processors.api.opening import open_services
+from processors.equipment import EquipmentDesk
 from processors.live_state import Matching
 from processors.log import SqliteLog
 from processors.matcher import Fixes, advance
@@ -159,6 +161,9 @@ def stores(folder: Path, *tenants: str) -> Generator[Stores]:
     for tenant in tenants:
         fill(state, tenant)
     said = nodes(*tenants)
+    desk = EquipmentDesk(folder / "equipment.db")
+    for tenant in tenants:
+        commanded(desk, tenant)
     with (
         SqliteLog.open(folder / "log.db") as log,
         open_services(
@@ -169,10 +174,22 @@ def stores(folder: Path, *tenants: str) -> Generator[Stores]:
             nodes=lambda: said,
             latency=lambda: {"p50": 1.0, "p95": 2.0, "p99": 3.0},
             clock_us=clock_from_now(),
+            desk=desk,
         ) as services,
     ):
         yield Stores(services, state, log, folder)
+    desk.close()
     state.close()
+
+
+def commanded(desk: EquipmentDesk, tenant: str) -> None:
+    """A command of Ann's trainer, answered, and a notice of it."""
+    made = {"id": "command-1", "device": "strap1", "athlete": "ann", "expires_us": NOW_US + 60_000_000, "order": {"action": "stop"}}
+    desk.send(tenant, "box", Command.model_validate(made), NOW_US)
+    done = Reply(id="command-1", device="strap1", state=CommandState.DONE, detail=f"answered in {tenant}", at_us=NOW_US)
+    desk.answered(tenant, "box", done, NOW_US + 1)
+    stopped = Notice(device="strap1", athlete="ann", event=NoticeEvent.STOPPED, reason=NoticeReason.SHUTDOWN, detail=f"told in {tenant}")
+    desk.answered(tenant, "box", stopped, NOW_US + 2)
 
 
 class _Transport(httpx.ASGITransport):

@@ -10,6 +10,7 @@ from broker.nodeconfig import NodeState
 from broker.reference import UploadRef, decode_reference
 from processors.api.services import Services
 from processors.dead_letters import dead_counts
+from processors.equipment import EquipmentDesk
 from processors.log import SqliteLog
 from processors.reads import Reads
 from processors.reference_writer import ReferenceWriter
@@ -31,8 +32,12 @@ def open_services(
     nodes: Nodes,
     latency: Callable[[], dict[str, float]],
     clock_us: Callable[[], int] = wall_us,
+    desk: EquipmentDesk | None = None,
 ) -> Generator[Services]:
-    """`tenant` is the site's: it is shown all that was refused and changed here. StoreError when there is no state file yet."""
+    """`tenant` is the site's: it is shown all that was refused and changed here. Without `desk` no equipment can be commanded.
+
+    StoreError when there is no state file yet.
+    """
     reads = Reads(state)
     store = ReadStore(state)  # of the threads that write, one at a time
     view = SnapshotView(
@@ -48,7 +53,7 @@ def open_services(
         writer = ReferenceWriter(
             log, node_configs, standing=lambda of: reads.directory.of(of).bindings.values(), hearing=hearing, clock_us=clock_us
         )
-        yield Services(view, reads, writer, uploads, nodes, clock_us)
+        yield Services(view, reads, writer, uploads, nodes, clock_us, desk)
     finally:
         uploads.close()
         reads.close()

@@ -16,6 +16,7 @@ from processors.api.board_reads import BoardReads
 from processors.api.live import Latest, LiveView
 from processors.api.problems import RefusedError
 from processors.api.tokens import Access
+from processors.equipment import EquipmentDesk
 from processors.reads import Reads
 from processors.reference_writer import ReferenceWriter
 from processors.snapshot import for_screens
@@ -50,7 +51,7 @@ class ApiOptions:
 
 @dataclass(slots=True)
 class Services:
-    """What an API serves. Without `writer` or `uploads` it only reads."""
+    """What an API serves. Without `writer` or `uploads` it only reads, without `desk` it commands no equipment."""
 
     view: LiveView
     reads: Reads
@@ -58,6 +59,7 @@ class Services:
     uploads: Uploads | None = None
     nodes: Callable[[], dict[tuple[str, str], NodeState]] = field(default_factory=lambda: dict)
     clock_us: Callable[[], int] = wall_us
+    desk: EquipmentDesk | None = None
 
 
 class Feeds:

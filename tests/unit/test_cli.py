@@ -134,3 +134,21 @@ def test_a_command_whose_module_is_not_installed_is_not_there() -> None:
     context = click.Context(group)
     assert group.list_commands(context) == ["here"]
     assert group.get_command(context, "elsewhere") is None
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["mill", "speed_mps"], "speed_mps needs a VALUE"),
+        (["mill", "stop", "3"], "stop takes no VALUE"),
+        (["mill", "start", "--grade", "2"], "belong to simulation"),
+        (["mill", "fly"], "'fly' is not one of"),
+        (["mill", "stop", "--for", "3600"], "--for"),
+        (["mill", "stop", "--data", "nowhere"], "nowhere/site.json"),
+    ],
+)
+def test_equipment_commands_that_make_no_sense_are_not_sent(args: list[str], says: str) -> None:
+    done = paceline("equipment", "send", *args)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
