@@ -20,10 +20,10 @@ _BITS = 23  # in plans only: a part of an integer
 SIZES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 6, 8, 2, 2, 3, 4, 4, 2, 4, 7, 0, 0, 0, 0)
 _SIGNED = (S8, S24, S32, S16BE, S32BE)
 
-NEXT, SAME, NOWHERE = 255, 254, 0  # `at` of a row: after the field before; on the bytes of the field before
+NEXT, SAME = 255, 254  # `at` of a row: after the field before; on the bytes of the field before
 NO_KEY, PAGE_KEY = 0, 5  # `key` of a header: 1 to 4 are the bytes of flags at the start
 PACK_VERSION = 1
-PLANS_KEPT = 32  # a sender of random flags must not fill the memory
+PLANS_KEPT = 32  # of each profile: a sender of random flags must not fill the memory. A small device sets it to 2 or 3
 
 _TENS = [1.0]
 while len(_TENS) < 23:  # powers of ten that a double holds exactly
@@ -325,11 +325,26 @@ class Pack:
         """The decoder of one profile; KeyError if it is not in this pack."""
         for at in self._places():
             if self._ascii(at + 2) == name:
-                at += 3 + self.blob[at + 2]
-                return Decoder(self.blob[at], self.blob[at + 1], self.blob[at + 2], _PackedRows(self, at + 3).rows)
+                return self._decoder(at + 3 + self.blob[at + 2])
         raise KeyError(name)
 
-    def row(self, at):
+    def _decoder(self, at):
+        return Decoder(self.blob[at], self.blob[at + 1], self.blob[at + 2], lambda page: self.rows(at + 3, page))
+
+    def rows(self, at, page):
+        """The rows of a page of the profile whose blocks stand at that place."""
+        blocks = self.blob[at]
+        at += 1
+        for _ in range(blocks):
+            number = _integer(self.blob, at, U16)
+            count = self.blob[at + 2]
+            at += 3
+            if number == page & 0xFFFF:
+                return [self._row(at + 8 * i) for i in range(count)]
+            at += 8 * count
+        return None
+
+    def _row(self, at):
         """The row at a place in the blob."""
         code, place, condition, scale, sentinels, bits, gate, name = self.blob[at : at + 8]
         mask = want = bit = count = div = pre = 0
@@ -376,23 +391,3 @@ class Pack:
             raw = _integer(self.blob, at + 1 + i * size, U32 if size == 4 else U64)
             values.append(raw - (1 << 8 * size) if raw >> 8 * size - 1 else raw)
         return tuple(values)
-
-
-class _PackedRows:
-    """The rows of one profile in a pack."""
-
-    def __init__(self, pack, at):
-        self.pack = pack
-        self.at = at
-
-    def rows(self, page):
-        blob = self.pack.blob
-        at = self.at + 1
-        for _ in range(blob[self.at]):
-            number = _integer(blob, at, U16)
-            count = blob[at + 2]
-            at += 3
-            if number == (page if page >= 0 else 0xFFFF):
-                return [self.pack.row(at + 8 * i) for i in range(count)]
-            at += 8 * count
-        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import pytest
 
@@ -12,22 +11,10 @@ from device_profiles.engine import Pack
 from device_profiles.errors import ProfileError
 from device_profiles.packs import micropython_source, pack
 from device_profiles.profile import Profile
+from tests.profile_packets import packets
 
 PROFILES = catalogue().all()
 TEN = PROFILES[:10]
-
-
-def packets(profile: Profile, seed: int, count: int) -> Sequence[bytes]:
-    dice = random.Random(f"{profile.name} {seed}")
-    whole = [packet for golden in profile.golden for packet in golden.packets]
-    changed = []
-    for _ in range(count):
-        packet = bytearray(dice.choice(whole) if whole and dice.random() < 0.7 else dice.randbytes(dice.randrange(24)))
-        for _ in range(dice.randrange(4)):
-            if packet:
-                packet[dice.randrange(len(packet))] = dice.randrange(256)
-        changed.append(bytes(packet[: dice.randrange(1, 30)]))
-    return [*whole, *changed]
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
@@ -43,7 +30,7 @@ def test_rows_come_out_of_a_pack_as_they_went_in(profile: Profile) -> None:
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
 def test_packed_and_plain_tables_decode_the_same(profile: Profile) -> None:
     decoder = Pack(pack([profile])).decoder(profile.name)
-    for packet in packets(profile, 1, 300):
+    for packet in packets(profile, random.Random(1), 300):
         assert decoder.decode(packet) == profile.decoder.decode(packet), packet.hex()
 
 
