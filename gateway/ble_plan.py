@@ -224,6 +224,12 @@ class Plan:
             device.failures = 0 if told else device.failures
             self._back_off(device, reason, now_us, rest=rest)
 
+    def relent(self, address: str) -> None:
+        """The owner did what the device asked for: no need to wait any more."""
+        device = self._devices.get(address)
+        if device is not None:
+            device.not_before_us, device.failures = 0, 0
+
     def sweep(self, now_us: int) -> list[str]:
         """Forget who is not heard any more; their addresses."""
         gone: list[str] = []

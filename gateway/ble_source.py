@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from bleak.backends.device import BLEDevice
 
@@ -20,6 +20,7 @@ from broker.errors import LinkError
 from device_profiles.catalogue import Catalogue
 from device_profiles.samples import Identity, Sample
 from gateway.ble_address import device_of_address, device_of_serial, lasts
+from gateway.ble_errands import Errands
 from gateway.ble_faults import Fault, LinkEndedError, Meaning
 from gateway.ble_judging import Advert, Judge
 from gateway.ble_link import Ended, Limits, Memory, SensorLink
@@ -59,7 +60,6 @@ class BleCounters:
     late: int = 0  # notifications of a client that was dropped already
     daemons: int = 0
     resets: int = 0
-    strays: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return {f"ble_{name}": value for name, value in asdict(self).items()}
@@ -98,7 +98,7 @@ class BleSource:
         self._scans: dict[str, tuple[AdapterScan, asyncio.Task[None]]] = {}
         self._links: dict[str, tuple[SensorLink, asyncio.Task[None]]] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}  # scans: the next one on the adapter waits for its end
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands = Errands(self._watch, frozenset(self._judge.services), self._links.keys())
         self._adverts: dict[str, Advert] = {}
         self._heard: dict[tuple[str, str], BLEDevice] = {}  # (address, adapter)
         self._memories: OrderedDict[str, Memory] = OrderedDict()
@@ -107,7 +107,6 @@ class BleSource:
         self._ticked_us = 0
         self._powered_us: dict[str, int] = {}
         self._strays_us: int | None = None
-        self._suspects: frozenset[str] = frozenset()
 
     @property
     def live(self) -> tuple[SensorLink, ...]:
@@ -134,13 +133,14 @@ class BleSource:
                 await _ended(task for _, task in self._links.values())
             finally:
                 try:
-                    await _ended([*(task for _, task in self._scans.values()), *self._ending.values(), *self._errands])
+                    await _ended([*(task for _, task in self._scans.values()), *self._ending.values(), *self._errands.tasks])
                 finally:
                     await _ended([watching])
 
     def counted(self) -> dict[str, int]:
         """For the state of the node."""
-        return self.counters.as_dict() | {"ble_live": len(self.live), "ble_adapters": len(self._plan.adapters())}
+        held = {"ble_live": len(self.live), "ble_adapters": len(self._plan.adapters()), "ble_strays": self._errands.strays}
+        return self.counters.as_dict() | held
 
     async def _sleep(self) -> None:
         now_us = self._clock().mono_us
@@ -163,7 +163,7 @@ class BleSource:
         for adapter in self._plan.resets(now_us):
             self.counters.resets += 1
             log.warning("%s: nothing works on it: it is turned off and on", adapter)
-            self._send(self._reset(adapter))
+            self._errands.reset(adapter)
         if now_us - self._ticked_us >= TICK_S * 1e6:
             self._ticked_us = now_us
             self._tick(now_us)
@@ -183,7 +183,7 @@ class BleSource:
             self._drop_adapter(adapter)
         self._heard.clear()
         self._plan.forget_sights()
-        self._strays_us, self._suspects = None, frozenset()
+        self._strays_us = None
 
     def _follow_adapters(self, now_us: int) -> None:
         ours = {name: seen for name, seen in self._watch.adapters.items() if self._is_ours(name, seen.address)}
@@ -199,10 +199,10 @@ class BleSource:
             elif not seen.powered and self._settings.power and now_us - self._powered_us.get(name, 0) >= POWER_EVERY_US:
                 self._powered_us[name] = now_us
                 log.warning("%s is off: it is turned on", name)
-                self._send(self._power(name))
+                self._errands.power(name)
         if ours and (self._strays_us is None or now_us - self._strays_us >= STRAYS_EVERY_US):
             first, self._strays_us = self._strays_us is None, now_us
-            self._send(self._end_strays(frozenset(ours), at_once=first))
+            self._errands.end_strays(frozenset(ours), at_once=first)
 
     def _is_ours(self, name: str, address: str) -> bool:
         wanted = {one.lower() for one in self._settings.adapters}
@@ -222,40 +222,13 @@ class BleSource:
         self._ending.pop(name, None)
         self._wake.set()
 
-    def _send(self, errand: Any) -> None:
-        """Do something beside the loop that may fail: it is tried again when it is due again."""
-        task = asyncio.create_task(_errand(errand))
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
-
-    async def _power(self, name: str) -> None:
-        await self._watch.power(name, on=True)
-
-    async def _reset(self, name: str) -> None:
-        await self._watch.reset(name)
-
-    async def _end_strays(self, adapters: frozenset[str], *, at_once: bool) -> None:
-        """End links to our sensors that nobody here holds: a strap whose box was killed stays connected to BlueZ, and is never seen again.
-
-        Later on only those found twice: another program may pair one just now.
-        """
-        services = set(self._judge.services)
-        found = [
-            device
-            for device in await self._watch.devices()
-            if device.connected and device.adapter in adapters and device.address not in self._links and services & set(device.uuids)
-        ]
-        for device in found:
-            if (at_once or device.path in self._suspects) and device.address not in self._links:
-                self.counters.strays += 1
-                log.info("%s was connected by nobody: its link is ended", device.address)
-                await self._watch.disconnect(device.path)
-        self._suspects = frozenset(device.path for device in found)
-
     # devices
 
     def _on_advert(self, advert: Advert, device: BLEDevice) -> None:
         judgement = self._judge.judge(advert)
+        before = self._adverts.get(advert.address)
+        if before is not None and advert.bonded and not before.bonded:
+            self._plan.relent(advert.address)
         self._adverts[advert.address] = advert
         self._heard[advert.address, advert.adapter] = device
         now_us = self._clock().mono_us
@@ -390,13 +363,6 @@ class BleSource:
             sighting = sighting_of(device, advert, judgement, link, memory, self._plan.reason(device, now_us))
             if sighting is not None:
                 self._sightings.report(sighting)
-
-
-async def _errand(work: Any) -> None:
-    try:
-        await work
-    except LinkError as error:
-        log.info("Bluetooth: %s", error.message)
 
 
 async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
