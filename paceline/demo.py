@@ -13,7 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,14 +27,16 @@ from paceline.live_client import fetch_board, fetch_live
 from paceline.options import program_name
 from paceline.parts import roles
 from paceline.reference_book import open_book
+from paceline.sensor_gym import SensorGym, sensors_of
 from paceline.site import Site, add_nodes, open_site, publish_site
-from paceline.supervise import Supervisor, require_free
+from paceline.supervise import Role, Supervisor, require_free
 from paceline.verify import as_bound, judge, pending, read_reference, read_stored, ride_owed, unread
 
 if TYPE_CHECKING:
     from device_profiles.files.recording import Recording
     from processors.log import SqliteLog
     from simulators.gym import Gym
+    from simulators.sensor_truth import SensorVerdict
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ _CONNECT_S: Final = 0.006  # one device at the embedded broker, with its passwor
 _STILL_S: Final = 1.5
 _ONLINE_S: Final = 30.0
 _BOARD_LINES: Final = 40
+STRAPS: Final = 12  # of the virtual sensors
+MACHINES: Final = 8
 _STRANGERS: Final = 1  # straps that nobody owns: grey tiles until somebody names them
 _SETTLE_S: Final = 30.0  # after the last sample, at most this long until everything is stored
 
@@ -64,6 +68,15 @@ class DemoOptions:
     speed: float = 1.0
     port: int = 8800
     seed: int = 1
+    sensors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sensed:
+    """What became of the virtual sensors: the verdict, and the frames their box owes."""
+
+    verdict: SensorVerdict
+    frames: Mapping[tuple[str, int], range]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,9 @@ class DemoResult:
     @property
     def clean(self) -> bool:
         """Nothing lost, nothing counted twice, nothing refused."""
-        return not (self.figures["lost"] or self.figures["duplicated"] or self.figures["dead_letters"])
+        sensors = self.figures.get("sensors", {})
+        wrong = self.figures["dead_letters"] or sensors.get("wrong") or sensors.get("out_of_order")
+        return not (self.figures["lost"] or self.figures["duplicated"] or wrong)
 
 
 class Demo:
@@ -96,9 +111,10 @@ class Demo:
         recording = self._make_ride()
         replay = FileReplay(path=self._ride.absolute(), athlete=RIDER, device=RIDE_DEVICE, speed=options.speed, shift="now")
         self._ride_samples = samples_of_frames(replay, recording)
-        settings = Settings.model_validate(
-            {"data": data, "tenant": TENANT, "gateway": {"files": [replay.model_dump()]}, "api": {"port": options.port}}
-        )
+        gateway: dict[str, Any] = {"files": [replay.model_dump()]}
+        if options.sensors:
+            gateway |= SensorGym.gateway_settings()
+        settings = Settings.model_validate({"data": data, "tenant": TENANT, "gateway": gateway, "api": {"port": options.port}})
         self.site: Site = open_site(settings)
         near = self.site.settings.near
         gym = GymSettings(
@@ -109,6 +125,11 @@ class Demo:
         lead_s = 0.5 + options.athletes * _CONNECT_S  # first everyone connects, then the class begins
         self._gym_settings = replace(gym, passwords=secrets, lead_s=lead_s)
         self._references = demo_references(TENANT, synthetic_loop(), member_athletes(gym), draw_athlete(RIDER, Sport.RIDE, options.seed))
+        self._sensors: SensorGym | None = None
+        if options.sensors:
+            room = sensors_of(options.seed, STRAPS, MACHINES)
+            self._sensors = SensorGym(TENANT, self.site.settings.gateway.node, data / "bluetooth", room)
+            self._references += self._sensors.references()
         self._new_gym: Callable[[], Gym] = lambda: Gym(self._gym_settings)
         self._gym: Gym | None = None
         self._supervisor: Supervisor | None = None
@@ -130,12 +151,21 @@ class Demo:
         with open_book(self.site, TENANT) as book:
             book.put_all(self._references)
         publish_site(self.site)
-        self._supervisor = Supervisor(roles(self.site), self.site.logs)
+        if self._sensors is not None:
+            await self._sensors.open()
+        self._supervisor = Supervisor(self._roles(self.site), self.site.logs)
         await self._supervisor.start()
         await self._until_online()
         self._gym = self._new_gym()
         await self._gym.start()
         self._began_s = time.monotonic()
+
+    def _roles(self, site: Site) -> list[Role]:
+        """The processes; of them the gateway hears the virtual sensors and no real radio."""
+        if self._sensors is None:
+            return roles(site)
+        seen = self._sensors.environment
+        return [replace(role, env={**role.env, **seen}) if role.name == "gateway" else role for role in roles(site)]
 
     async def play(self, show: Show, stop: asyncio.Event) -> None:
         """Show a snapshot a second until the time is up or `stop` is set."""
@@ -165,6 +195,8 @@ class Demo:
         assert self._gym is not None
         assert self._supervisor is not None
         elapsed = time.monotonic() - self._began_s
+        if self._sensors is not None:
+            await self._sensors.hush()
         self._gym.end_samples()
         await self._gym.wait_drained(_SETTLE_S)
         await self._end_ride()
@@ -176,7 +208,9 @@ class Demo:
         unfinished = {page.boot: page.frames for page in read_pages(self.site.gateway_dir) if page.device == RIDE_DEVICE}
         ride = ride_owed(f"{TENANT}/{RIDE_DEVICE}", self._ride_samples, unfinished, stored.frames)
         made = as_bound(report.truth, read_reference(self.site.state_db))
-        verdict = judge(made, stored, ride.frames, {f"{TENANT}/{RIDER}": ride.samples})
+        sensed = self._judge_sensors()
+        others = {**ride.frames, **(sensed.frames if sensed else {})}
+        verdict = judge(made, stored, others, {f"{TENANT}/{RIDER}": ride.samples})
         latency = last["latency_ms"]
         figures: dict[str, Any] = {
             "seconds": round(elapsed, 1),
@@ -193,7 +227,18 @@ class Demo:
             "dead_letters": last["dead_letters"],
             "latency_ms": {key: latency[key] for key in ("p50", "p95", "p99")},
         }
-        return DemoResult(figures, verdict.examples, restarts)
+        if sensed is None:
+            return DemoResult(figures, verdict.examples, restarts)
+        figures |= {"lost": verdict.lost + sensed.verdict.lost, "duplicated": verdict.duplicated + sensed.verdict.duplicated}
+        figures["sensors"] = {key: value for key, value in asdict(sensed.verdict).items() if key != "examples"}
+        return DemoResult(figures, (*verdict.examples, *sensed.verdict.examples), restarts)
+
+    def _judge_sensors(self) -> Sensed | None:
+        """What the virtual sensors said against what is stored; None without sensors."""
+        if self._sensors is None:
+            return None
+        tracks = self._sensors.read(self.site.state_db)
+        return Sensed(self._sensors.judge(tracks), tracks.numbers())
 
     async def close(self) -> None:
         """End whatever still runs; safe at any time."""
@@ -201,6 +246,8 @@ class Demo:
             await self._gym.stop()
         if self._supervisor is not None:
             await self._supervisor.stop()
+        if self._sensors is not None:
+            await self._sensors.close()
 
     def _make_ride(self) -> Recording:
         from device_profiles.errors import FileError
@@ -236,7 +283,7 @@ class Demo:
             return
         settings = self.site.settings
         quiet = settings.model_copy(update={"gateway": settings.gateway.model_copy(update={"files": ()})})
-        await self._supervisor.replace(next(role for role in roles(Site(quiet)) if role.name == "gateway"))
+        await self._supervisor.replace(next(role for role in self._roles(Site(quiet)) if role.name == "gateway"))
 
     async def _settled(self) -> dict[str, Any]:
         """The snapshot once nothing waits in the box, in the log or to be worked in, and the stores stood still; the last one when the time

@@ -41,7 +41,7 @@ _NICKNAMES: Final = ("Rocket", "Diesel", "Gecko", "Turbo", "Pixel", "Falcon", "N
 
 def demo_references(tenant: str, course: Course, members: Iterable[Athlete], rider: Athlete) -> list[Reference]:
     """The segments of the loop, and an athlete for every member and for the rider of the replayed file."""
-    people = [_person(tenant, index, body) for index, body in enumerate(members)]
+    people = [person(tenant, index, body) for index, body in enumerate(members)]
     people.append(AthleteRef(tenant=tenant, id=rider.name, name="Robin Vale", sex="x", birth_year=1988, hr_max_bpm=round(rider.max_bpm)))
     return [*demo_segments(tenant, course), *people]
 
@@ -61,7 +61,8 @@ def _line(course: Course, start_m: float, length_m: float) -> list[tuple[float, 
     return [(place.lat_deg, place.lon_deg) for place in places]
 
 
-def _person(tenant: str, index: int, body: Athlete) -> AthleteRef:
+def person(tenant: str, index: int, body: Athlete) -> AthleteRef:
+    """A made-up person for a body: the `index`-th of the list."""
     male = (index + index // 4) % 2
     names = (_FEMALE, _MALE)[male]
     name = f"{names[index // 2 % len(names)]} {_LAST[index * 11 % len(_LAST)]}"

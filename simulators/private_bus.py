@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator
@@ -26,6 +27,7 @@ DBUS_DAEMON: Final = DebianTool(
     packages=("dbus-daemon",),
     cure="install dbus-daemon with your package manager",
 )
+_ROOT: Final = Path(__file__).resolve().parent.parent  # where `python -m` finds us, installed or not
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 10.0
 _CONFIG: Final = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "busconfig.dtd">
@@ -64,30 +66,34 @@ class PrivateBus:
 
 @asynccontextmanager
 async def private_bus(folder: Path, tools: Path | None = None) -> AsyncGenerator[PrivateBus]:
-    """A bus whose files are in `folder`. ToolUnavailableError when there is no dbus-daemon to be had."""
+    """A bus whose files are in `folder`, which ends with this process. ToolUnavailableError when there is no dbus-daemon to be had."""
+    binary, folder = await asyncio.to_thread(DBUS_DAEMON.find, tools), await asyncio.to_thread(folder.absolute)
     with tempfile.TemporaryDirectory(prefix="paceline-bus-") as short:
-        bus = await asyncio.to_thread(_start, folder, Path(short), tools)
+        place = Path(short) / "bus"
+        process = _start(binary, folder, place)
         try:
-            yield bus
+            await asyncio.to_thread(_wait, process, place, folder / "bus.log")
+            yield PrivateBus(f"unix:path={place}", process)
         finally:
-            await asyncio.to_thread(_stop, bus.process)
+            await asyncio.to_thread(_stop, process)
 
 
-def _start(folder: Path, short: Path, tools: Path | None) -> PrivateBus:
-    binary = DBUS_DAEMON.find(tools)
+def _start(binary: Path, folder: Path, place: Path) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
-    place, config, log = short / "bus", folder / "bus.conf", folder / "bus.log"
+    config = folder / "bus.conf"
     config.write_text(_CONFIG.format(socket=place))
-    command = [str(binary), f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=DBUS_DAEMON.environment(binary))  # noqa: S603
+    command = [sys.executable, "-m", "simulators.with_parent", str(binary)]
+    command += [f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog"]
+    with (folder / "bus.log").open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, env=DBUS_DAEMON.environment(binary), cwd=_ROOT)  # noqa: S603
+
+
+def _wait(process: subprocess.Popen[bytes], place: Path, log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not _listens(place):
         if process.poll() is not None or time.monotonic() > deadline:
-            _stop(process)
             raise ToolUnavailableError(f"dbus-daemon did not start (exit {process.poll()}): {log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.02)
-    return PrivateBus(f"unix:path={place}", process)
 
 
 def _listens(path: Path) -> bool:

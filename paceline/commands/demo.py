@@ -33,6 +33,7 @@ _LINE_EVERY_S = 5.0
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary to FILE.")
 @click.option("--no-table", is_flag=True, help="A plain line every 5 s instead of the table.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same athletes.")
+@click.option("--sensors", is_flag=True, help="Also virtual straps and machines, heard over Bluetooth by the real gateway.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Keep the data in this folder (default: a temporary one).")
 @click.pass_context
 def demo(
@@ -46,6 +47,8 @@ def demo(
     no_table: bool,
     seed: int,
     data: Path | None,
+    *,
+    sensors: bool,
 ) -> None:
     """Show a virtual gym and a ride, ranked live: real gateway, brokers, ingest, stages and page.
 
@@ -56,11 +59,12 @@ def demo(
     Example:
       paceline demo --seconds 30 --json out.json
       paceline demo --ride morning.fit --speed 10
+      paceline demo --sensors
     """
     from paceline.demo import Demo, DemoOptions, run_demo
 
     logging.basicConfig(level="WARNING", format="%(levelname)s: %(message)s")
-    options = DemoOptions(seconds, athletes, ride, speed, port, seed)
+    options = DemoOptions(seconds, athletes, ride, speed, port, seed, sensors)
     with contextlib.ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paceline-demo-")))
         if (folder / "site.json").exists():
@@ -153,6 +157,11 @@ def _print_summary(result: DemoResult) -> None:
         f"{figures['board_changes']} board changes, {figures['events']} events; "
         f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms, p99 {latency['p99']:.0f} ms"
     )
+    if sensors := figures.get("sensors"):
+        click.echo(
+            f"sensors: {sensors['devices']} heard, {sensors['reports']} reports with {sensors['samples']} samples, "
+            f"{sensors['stored']} stored, {sensors['lost']} lost, {sensors['duplicated']} counted twice, {sensors['wrong']} wrong"
+        )
     for name, times in result.restarts.items():
         if times:
             click.echo(f"{name} died and was started again {times} times")

@@ -20,6 +20,7 @@ from simulators.bluez.control import Control
 from simulators.bluez.daemon import Daemon
 from simulators.bluez.journal import Journal
 from simulators.bluez.world import World, make_peripheral, read_world
+from simulators.with_parent import die_with_parent
 
 
 async def serve(address: str, control: Path, world: World, *, epoch_s: float, journal: Path | None) -> None:
@@ -50,9 +51,12 @@ async def serve(address: str, control: Path, world: World, *, epoch_s: float, jo
 @click.option("--control", required=True, type=click.Path(path_type=Path), help="Unix socket of the control channel.")
 @click.option("--world", required=True, type=click.Path(path_type=Path, exists=True), help="JSON document of the room.")
 @click.option("--epoch-s", type=float, default=None, help="Start of the room's time on the monotonic clock; now without it.")
+@click.option("--with-parent", is_flag=True, help="End when the process that started it does.")
 @click.option("--journal", type=click.Path(path_type=Path), default=None, help="File that gets a line for each report sent.")
-def main(address: str, control: Path, world: Path, epoch_s: float | None, journal: Path | None) -> None:
+def main(address: str, control: Path, world: Path, epoch_s: float | None, journal: Path | None, *, with_parent: bool) -> None:
     """A virtual Bluetooth daemon on a private D-Bus."""
+    if with_parent:
+        die_with_parent()
     try:
         room = read_world(world.read_text())
         asyncio.run(serve(address, control, room, epoch_s=time.monotonic() if epoch_s is None else epoch_s, journal=journal))

@@ -10,6 +10,7 @@
 | `off`, `on` | `device` | battery out, in |
 | `rotate` | `device` | it takes a new random address; answers `address` |
 | `silent` | `device`, `seconds` | linked, and says nothing |
+| `hush` | | everybody is silent from now on: the truth is complete |
 | `say` | `device`, `uuid`, `hex` | a notification by hand |
 | `fault` | `name`, `device`, `times`, `value` | arm a fault |
 | `act` | `device`, `name`, `value` | somebody does something to the sensor (`contact`, `user_stop` ...) |
@@ -51,6 +52,7 @@ class Control:
             "on": lambda command: self._switch(command, on=True),
             "rotate": self._rotate,
             "silent": self._silent,
+            "hush": self._hush,
             "say": self._say,
             "fault": self._fault,
             "act": self._act,
@@ -133,6 +135,12 @@ class Control:
     def _silent(self, command: Command) -> dict[str, object]:
         self._peripheral(command).silent_until_s = self._room.now_s() + _number(command, "seconds")
         return {}
+
+    def _hush(self, command: Command) -> dict[str, object]:
+        del command
+        for peripheral in self._room.peripherals:
+            peripheral.silent_until_s = float("inf")
+        return {"reports": self._room.journal.written}
 
     def _say(self, command: Command) -> dict[str, object]:
         try:

@@ -28,6 +28,7 @@ from broker.errors import LinkError
 from simulators.bluez.journal import Entry, read_journal
 from simulators.private_bus import PrivateBus, private_bus
 
+_ROOT: Final = Path(__file__).resolve().parents[2]  # where `python -m` finds us, installed or not
 _START_TIMEOUT_S: Final = 60.0
 _COMMAND_TIMEOUT_S: Final = 30.0
 
@@ -61,9 +62,17 @@ class VirtualBluetooth:
     async def start(self) -> None:
         """Start the daemon, and wait until it owns its name. LinkError says why it did not."""
         command = [sys.executable, "-m", "simulators.bluez", "--address", self.bus.address, "--control", str(self.control)]
-        command += ["--world", str(self.folder / "world.json"), "--epoch-s", repr(self.epoch_s), "--journal", str(self.journal)]
+        command += [
+            "--world",
+            str(self.folder / "world.json"),
+            "--epoch-s",
+            repr(self.epoch_s),
+            "--journal",
+            str(self.journal),
+            "--with-parent",
+        ]
         with (self.folder / "bluez.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=log)
+            self.process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT)
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -120,6 +129,7 @@ class VirtualBluetooth:
 @asynccontextmanager
 async def virtual_bluetooth(folder: Path, world: Mapping[str, object]) -> AsyncGenerator[VirtualBluetooth]:
     """A virtual daemon with the room `world` (see simulators/bluez/world.py); its files are in `folder`."""
+    folder = await asyncio.to_thread(folder.absolute)
     with tempfile.TemporaryDirectory(prefix="paceline-bluez-") as short:
         async with private_bus(folder) as bus:
             _write_world(folder, world)

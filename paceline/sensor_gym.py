@@ -1,0 +1,196 @@
+"""The virtual sensors of `paceline demo --sensors`: straps, machines and meters on a private D-Bus, heard by the real gateway over bleak.
+
+Each belongs to an athlete of its own by a binding, but one strap that nobody owns. At the end everybody is silent, and what the virtual
+daemon says went out is held against the tracks of those athletes, sample by sample (`simulators.sensor_truth`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from broker.layouts import all_layouts
+from broker.reference import BindingRef, Reference
+from paceline.demo_world import person
+from simulators.athlete import Sport, draw_athlete
+from simulators.bluez.process import VirtualBluetooth, virtual_bluetooth
+from simulators.sensor_truth import Record, SensorVerdict, device_of, fields_of, judge_sensors, owed, stored_records
+
+if TYPE_CHECKING:
+    from processors.tracks import Track
+
+MACHINES: Final = ("trainer", "treadmill", "rower", "cross_trainer", "trainer", "stair_climber", "treadmill", "step_climber")
+METERS: Final = ("power_meter", "foot_pod")
+_KIND_WORDS: Final = {"strap": "Strap", "foot_pod": "Foot pod"}
+_RUNNING: Final = frozenset({"treadmill"})
+_FIRST_NAME: Final = 200  # of the list of names: others than those of the members
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualSensor:
+    """One sensor of the room, and the athlete who wears or uses it ("" for nobody)."""
+
+    kind: str
+    address: str
+    name: str
+    seed: int
+    athlete: str
+
+    @property
+    def device(self) -> str:
+        """Its id on the wire."""
+        return device_of(self.address)
+
+    def document(self) -> dict[str, object]:
+        """As the room document has it."""
+        options = {"running": True} if self.kind in _RUNNING else {}
+        about = {"kind": self.kind, "address": self.address, "name": self.name, "seed": self.seed, "options": options}
+        return {**about, "rssi": {"hci0": -55 - self.seed % 30}}
+
+
+def sensors_of(seed: int, straps: int, machines: int) -> list[VirtualSensor]:
+    """The sensors of a room: the athletes s01, s02 ... have a strap each, the first of them stand on the machines, then come the meters."""
+    kinds = ["strap"] * straps + [MACHINES[index % len(MACHINES)] for index in range(machines)] + list(METERS[: straps // 4])
+    made: list[VirtualSensor] = []
+    for index, kind in enumerate(kinds):
+        owner = index if kind == "strap" else index - straps
+        word = _KIND_WORDS.get(kind, kind.replace("_", " ").capitalize())
+        address = f"C0:FF:EE:00:{index >> 8:02X}:{index & 0xFF:02X}"
+        made.append(VirtualSensor(kind, address, f"{word} {index + 1}", seed * 1000 + index, f"s{owner + 1:02}"))
+    return [*made, VirtualSensor("strap", "C0:FF:EE:00:FF:FF", "Strap of nobody", seed * 1000 + 999, "")]
+
+
+@dataclass(slots=True)
+class SensorGym:
+    """A room of virtual sensors. `await open()`, `await hush()` when it is over, `await close()` always."""
+
+    tenant: str
+    node: str
+    folder: Path
+    sensors: Sequence[VirtualSensor]
+    said: dict[str, list[Record]] = field(default_factory=dict[str, list[Record]])
+    reports: int = 0
+    _bluetooth: VirtualBluetooth | None = None
+    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes the gateway see this room and no real radio."""
+        assert self._bluetooth is not None
+        return {"DBUS_SYSTEM_BUS_ADDRESS": self._bluetooth.address}
+
+    @staticmethod
+    def gateway_settings() -> dict[str, Any]:
+        """What the gateway is told besides."""
+        return {"ble": {"enabled": True, "slots": 64}}
+
+    def references(self) -> list[Reference]:
+        """An athlete for each who wears or uses something, and the bindings."""
+        athletes = dict.fromkeys(sensor.athlete for sensor in self.sensors if sensor.athlete)
+        people = [
+            person(self.tenant, _FIRST_NAME + index, draw_athlete(name, Sport.BIKE, self.sensors[0].seed))
+            for index, name in enumerate(athletes)
+        ]
+        bindings = [
+            BindingRef(tenant=self.tenant, id=f"demo-{one.device}", node=self.node, device=one.device, athlete=one.athlete)
+            for one in self.sensors
+            if one.athlete
+        ]
+        return [*people, *bindings]
+
+    async def open(self) -> None:
+        """Start the private bus and the virtual daemon."""
+        room = {"adapters": [{"name": "hci0"}], "sensors": [sensor.document() for sensor in self.sensors]}
+        self._bluetooth = await self._stack.enter_async_context(virtual_bluetooth(self.folder, room))
+
+    async def hush(self) -> None:
+        """Everybody is silent: what was said is the truth."""
+        assert self._bluetooth is not None
+        await self._bluetooth.do("hush")
+        entries = self._bluetooth.entries()
+        self.said, self.reports = owed(entries), len(entries)
+
+    async def close(self) -> None:
+        """End the processes; safe at any time."""
+        await self._stack.aclose()
+
+    def read(self, state: Path) -> SensedTracks:
+        """What the tracks of their athletes hold of these sensors; the state file must be quiet."""
+        return read_tracks(state, self.tenant, self.node, {sensor.device: sensor.athlete for sensor in self.sensors})
+
+    def judge(self, tracks: SensedTracks) -> SensorVerdict:
+        """What was said against what the tracks hold."""
+        return judge_sensors(self.said, tracks.records(self.said), self.reports)
+
+
+@dataclass(frozen=True, slots=True)
+class SensedTracks:
+    """What tracks hold of the sensors of a box: per device and layout, numbering and raw records, in the order they were numbered."""
+
+    origin: str
+    rows: Mapping[tuple[str, int], Sequence[Numbered]]
+
+    def numbers(self) -> dict[tuple[str, int], range]:
+        """What each (origin, boot) must have: every number up to the last."""
+        last: dict[tuple[str, int], int] = {}
+        for (device, _), rows in self.rows.items():
+            for row in rows:
+                key = f"{self.origin}/{device}", row.boot
+                last[key] = max(last.get(key, 0), row.seq)
+        return {key: range(seq + 1) for key, seq in last.items()}
+
+    def records(self, said: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+        """The samples of each device that are compared."""
+        found: dict[str, list[Record]] = {}
+        for (device, layout_id), rows in self.rows.items():
+            layout = all_layouts()[layout_id]
+            compared = fields_of(said.get(device, ())).get(layout.name)
+            if compared:
+                found.setdefault(device, []).extend(stored_records(b"".join(row.record for row in rows), layout, compared))
+        return found
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Numbered:
+    """One sample of a track. `first_us` is when the numbering of its boot began."""
+
+    first_us: int
+    boot: int
+    seq: int
+    index: int
+    record: bytes
+
+
+def read_tracks(state: Path, tenant: str, node: str, owners: Mapping[str, str]) -> SensedTracks:
+    """The samples of these devices of one box, each only in the tracks of its owner ("": of the device itself)."""
+    from processors.stores import ReadStore
+
+    origin = f"{tenant}/{node}"
+    rows: dict[tuple[str, int], list[Numbered]] = {}
+    store = ReadStore(state)
+    try:
+        for athlete in sorted(set(owners.values())):
+            subjects = (
+                [f"{tenant}/{athlete}"] if athlete else [f"{tenant}/@{node}/{device}" for device, owner in owners.items() if not owner]
+            )
+            for layout, track in [pair for subject in subjects for pair in store.tracks(subject).items()]:
+                for place, (source, boot) in enumerate(track.sources):
+                    device = source.removeprefix(f"{origin}/")
+                    if owners.get(device) == athlete:
+                        rows.setdefault((device, layout), []).extend(_numbered(track, place, boot))
+    finally:
+        store.close()
+    return SensedTracks(origin, {key: sorted(found) for key, found in rows.items()})
+
+
+def _numbered(track: Track, place: int, boot: int) -> list[Numbered]:
+    mine = track.source == place
+    size = all_layouts()[track.layout].size
+    raw, first_us = track.records[mine].tobytes(), int(track.t_us[mine].min())
+    return [
+        Numbered(first_us, boot, int(seq), int(index), raw[at * size : (at + 1) * size])
+        for at, (seq, index) in enumerate(zip(track.seq[mine], track.index[mine], strict=True))
+    ]
