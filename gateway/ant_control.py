@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from device_profiles.samples import Identity
 from gateway.ant_messages import PAYLOAD_BYTES
 from gateway.controllable import Dialect
 
@@ -39,6 +40,11 @@ class AntControl:
     def dialect(self) -> Dialect:
         """See `ControlLink`."""
         return "fec"
+
+    @property
+    def identity(self) -> Identity:
+        """Not known: a trainer says who it is on pages that come when they like."""
+        return Identity()
 
     async def write(self, payload: bytes, *, timeout_s: float) -> bytes | None:
         """See `ControlLink`. ValueError for a page that is not eight bytes."""

@@ -15,6 +15,7 @@ from typing import Final
 from bleak import BleakClient
 from bleak.backends.characteristic import BleakGATTCharacteristic
 
+from device_profiles.samples import Identity
 from gateway.ble_faults import Meaning, fault_of
 from gateway.bounded import bounded
 from gateway.controllable import Dialect
@@ -75,7 +76,10 @@ class _Answers:
 class _BleControl:
     """What both dialects share: a write whose errors are OSError, and reading a characteristic by its number."""
 
-    def __init__(self, client: BleakClient, out: BleakGATTCharacteristic, on_loss: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: BleakClient, out: BleakGATTCharacteristic, on_loss: Callable[[str], None], identity: Identity | None = None
+    ) -> None:
+        self.identity: Final = identity or Identity()
         self._client = client
         self._out = out
         self._on_loss = on_loss
@@ -168,8 +172,15 @@ class FecControl(_BleControl):
 
     dialect: Dialect = "fec"
 
-    def __init__(self, client: BleakClient, out: BleakGATTCharacteristic, on_loss: Callable[[str], None], told: Told) -> None:
-        super().__init__(client, out, on_loss)
+    def __init__(
+        self,
+        client: BleakClient,
+        out: BleakGATTCharacteristic,
+        on_loss: Callable[[str], None],
+        told: Told,
+        identity: Identity | None = None,
+    ) -> None:
+        super().__init__(client, out, on_loss, identity)
         self._told = told
 
     async def write(self, payload: bytes, *, timeout_s: float) -> bytes | None:

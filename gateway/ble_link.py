@@ -206,7 +206,7 @@ class SensorLink:
         point, out = services.get_characteristic(CONTROL_POINT), services.get_characteristic(FEC_OUT)
         lost = partial(self._lost_in_command)
         if point is not None:
-            ftms = FtmsControl(self._client, point, lost)
+            ftms = FtmsControl(self._client, point, lost, self.memory.identity)
             for uuid in (STATUS, TRAINING_STATUS):
                 status = services.get_characteristic(uuid)
                 if status is not None and _notifies(status):
@@ -220,7 +220,7 @@ class SensorLink:
                 return
             self.control = ftms
         elif out is not None:
-            self.control = FecControl(self._client, out, lost, lambda what, page: self._owner.told(self, what, page))
+            self.control = FecControl(self._client, out, lost, lambda what, page: self._owner.told(self, what, page), self.memory.identity)
         if self.control is not None:
             self._owner.controls(self, self.control)
 

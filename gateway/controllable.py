@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+from device_profiles.samples import Identity
+
 Dialect = Literal["ftms", "fec"]
 
 
@@ -21,6 +23,11 @@ class ControlLink(Protocol):
     @property
     def dialect(self) -> Dialect:
         """FTMS control point (0x2AD9), or FE-C pages (over ANT+, or over BLE, where the link does the wrapping)."""
+        ...
+
+    @property
+    def identity(self) -> Identity:
+        """What the machine says of itself, as far as it is known: some take other numbers than the standard's (`quirks.yaml`)."""
         ...
 
     async def write(self, payload: bytes, *, timeout_s: float) -> bytes | None:

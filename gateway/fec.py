@@ -74,6 +74,11 @@ class Fec:
         del what, payload
         return Said()
 
+    def undoes(self, order: Order) -> bool:
+        """No page does."""
+        del order
+        return False
+
     def repeatable(self, sent: bytes) -> bool:
         """Every page sets a value."""
         return bool(sent)

@@ -1,6 +1,7 @@
 """The Fitness Machine Service as commands: control point (0x2AD9), status (0x2ADA), features and ranges. Pure; bytes as in FTMS 1.0.
 
-Resistance is sent as one byte of 0.1 levels where it fits (as the standard says) and as two beyond (as machines with more levels take it).
+Targets are put into bytes by the profile of the control point, so that what some machines do differently (miles per hour, a resistance of
+one byte, a start that pauses) is data: `device_profiles/quirks.yaml`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ from struct import Struct, error, pack, unpack_from
 from typing import Final
 
 from broker.commands import CommandReason, Order, Plain, Simulation, Target
+from device_profiles.catalogue import catalogue
+from device_profiles.commands import encode
+from device_profiles.errors import CommandError
+from device_profiles.samples import Identity
 from gateway.limits import Quantity, Span
 from gateway.machine_dialect import Facts, Judged, Said, Told, Verdict
 
+PROFILE: Final = "fitness_machine_control_point"
 FEATURES: Final = 0x2ACC
 STATUS: Final = 0x2ADA
 TREADMILL_DATA: Final = 0x2ACD
@@ -27,6 +33,13 @@ _REQUEST_CONTROL: Final = b"\x00"
 _STOP: Final = b"\x08\x01"
 _PLAIN: Final = {"start": b"\x07", "stop": _STOP, "pause": b"\x08\x02", "reset": b"\x01", "spindown": b"\x13\x01"}
 _ONCE: Final = frozenset({0x01, 0x07, 0x13})  # reset, start (a toggle on some machines), spin down: not to be repeated blindly
+_TARGETS: Final[Mapping[Quantity, tuple[str, str, float]]] = {  # command and argument of the profile, and its unit for one of ours
+    "target_power_w": ("set_target_power", "power_w", 1.0),
+    "speed_mps": ("set_target_speed", "speed_kmh", 3.6),
+    "incline_pct": ("set_target_incline", "incline_pct", 1.0),
+    "resistance": ("set_target_resistance", "resistance", 1.0),
+}
+_NOT_NEGATIVE: Final = frozenset({"speed_mps", "resistance"})
 _REFUSALS: Final = {
     2: (CommandReason.NOT_SUPPORTED, "op code not supported"),
     3: (CommandReason.INVALID, "invalid parameter"),
@@ -36,7 +49,13 @@ _EVENTS: Final = {0x01: Told.RESET, 0x03: Told.SAFETY_KEY, 0x04: Told.STARTED, 0
 
 
 class Ftms:
-    """The dialect of a fitness machine."""
+    """The dialect of a fitness machine, as the machine with this identity means it."""
+
+    def __init__(self, identity: Identity | None = None) -> None:
+        profile = catalogue().named(PROFILE)
+        if profile is None:
+            raise LookupError(f"there is no profile {PROFILE!r}; restore device_profiles/profiles/fitness_control.yaml")
+        self._profile = profile.of(identity or Identity())
 
     @property
     def control(self) -> bytes | None:
@@ -54,11 +73,11 @@ class Ftms:
                     min(round(order.crr * 10_000), 255), min(round(order.cw_kgpm * 100), 255),
                 ),
             )  # fmt: skip
-        return _target(order)
+        return self._target(order)
 
     def release(self) -> tuple[bytes, ...]:
         """Power 0: what a trainer without a stop understands."""
-        return _target(Target(action="target_power_w", value=0))
+        return self._target(Target(action="target_power_w", value=0))
 
     def judge(self, sent: bytes, answer: bytes) -> Judged:
         """`80 OP RESULT`."""
@@ -82,6 +101,19 @@ class Ftms:
             return Said(speed_mps=_speed(payload, 2))
         return Said()
 
+    def _target(self, order: Target) -> tuple[bytes, ...]:
+        """Empty for a value that this machine has no bytes for."""
+        command, argument, factor = _TARGETS[order.action]
+        value = max(order.value, 0.0) if order.action in _NOT_NEGATIVE else order.value
+        try:
+            return (encode(self._profile, command, {argument: value * factor}),)
+        except CommandError:
+            return ()
+
+    def undoes(self, order: Order) -> bool:
+        """A start, on machines that take a second one for a pause."""
+        return order.action == "start" and self._profile.commands["start"].toggles
+
     def repeatable(self, sent: bytes) -> bool:
         """Whatever sets a value, or stops."""
         return sent[0] not in _ONCE
@@ -103,19 +135,6 @@ def ftms_facts(answers: Mapping[int, bytes | None]) -> Facts:
         return Facts(spans)
     (targets,) = unpack_from("<I", features, 4)
     return Facts(spans, frozenset(action for action, bit in _TARGET_BITS.items() if not targets >> bit & 1) if targets else frozenset())
-
-
-def _target(order: Target) -> tuple[bytes, ...]:
-    match order.action:
-        case "target_power_w":
-            return (pack("<Bh", 0x05, round(order.value)),)
-        case "speed_mps":
-            return (pack("<BH", 0x02, max(round(order.value * 360), 0)),)
-        case "incline_pct":
-            return (pack("<Bh", 0x03, round(order.value * 10)),)
-        case "resistance":
-            level = max(round(order.value * 10), 0)
-            return (pack("<BB", 0x04, level) if level <= 255 else pack("<Bh", 0x04, min(level, 32_767)),)
 
 
 def _speed(payload: bytes, at: int) -> float | None:

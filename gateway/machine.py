@@ -68,7 +68,7 @@ class Machine:
     def appeared(self, link: ControlLink) -> None:
         """A connection that takes commands."""
         self.link = link
-        dialect = Fec() if link.dialect == "fec" else Ftms()
+        dialect = Fec() if link.dialect == "fec" else Ftms(link.identity)
         self.post(lambda now_s: self.session.linked(dialect, now_s))
         self._learning = asyncio.create_task(self._learn(link))
 

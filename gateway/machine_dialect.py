@@ -78,6 +78,10 @@ class MachineDialect(Protocol):
         """What a message that was not asked for says."""
         ...
 
+    def undoes(self, order: Order) -> bool:
+        """Whether the order, given while it holds already, undoes itself: a start that pauses a belt which runs."""
+        ...
+
     def repeatable(self, sent: bytes) -> bool:
         """Whether a message that was not answered may be sent again: it sets a value, and the second time changes nothing."""
         ...

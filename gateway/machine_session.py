@@ -42,6 +42,7 @@ class MachineSession:
         self._waiting: deque[Job] = deque()
         self._stopping: Stopping | None = None
         self._halted = False  # stopped at the machine: nothing but a start may move it again
+        self._runs = False  # a start was taken, and no stop or pause since
         self._belt_mps = 0.0
         self._echo_until_s = 0.0
 
@@ -56,6 +57,7 @@ class MachineSession:
         """A connection is up. A stop that is owed goes at once; other orders are refused until `learned`."""
         self._dialect = dialect
         self._linked, self._held, self._asking, self._in_flight, self.wake_s = True, False, False, None, None
+        self._runs = False
         if self.moving and self._stopping is None:
             self._stopping = Stopping(NoticeReason.LINK_LOST, now_s + STOP_FOR_S)
         return self._go_on(now_s)
@@ -122,6 +124,8 @@ class MachineSession:
         said = self._dialect.heard(what, payload)
         if said.speed_mps is not None:
             self._belt_mps = said.speed_mps
+        if said.event is not None and said.event is not Told.CONTROL_LOST:
+            self._runs = said.event is Told.STARTED
         match said.event:
             case Told.CONTROL_LOST:
                 return self._lost_control(now_s)
@@ -216,6 +220,8 @@ class MachineSession:
             return job.refused(CommandReason.NOT_SUPPORTED, f"the machine says it has no {job.order.action}")
         if beyond := limits.refusal(job.order):
             return job.refused(CommandReason.LIMIT, beyond)
+        if self._runs and self._dialect.undoes(job.order):
+            return job.refused(CommandReason.INVALID, f"the machine runs, and would take a second {job.order.action} for a pause")
         if self._halted and job.moves and job.order.action != "start":
             return job.refused(CommandReason.HALTED)
         return None
@@ -264,6 +270,8 @@ class MachineSession:
             return self._go_on(now_s)
         self._job = None
         effects: list[Effect] = []
+        if isinstance(job.order, Plain) and job.order.action != "spindown":
+            self._runs = job.order.action == "start"
         match job.order.action:
             case "start":
                 self._halted = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from device_profiles.samples import Identity
 from gateway.controllable import Controllable, ControlLink, Dialect
 
 
@@ -9,6 +10,7 @@ class Link:
     """A link that nobody writes to."""
 
     dialect: Dialect = "ftms"
+    identity = Identity()
 
     async def write(self, payload: bytes, *, timeout_s: float) -> bytes | None:
         return None

@@ -24,6 +24,7 @@ from broker.commands import (
     encode_command,
 )
 from broker.errors import StoreError
+from device_profiles.samples import Identity
 from gateway.answers import MAX_WAITING, Answers
 from gateway.authority import SILENT_S, Situation, refusal
 from gateway.clock import Instant
@@ -43,6 +44,7 @@ class Link:
     def __init__(self, model: FtmsModel | FecModel, ranges: dict[int, bytes] | None = None) -> None:
         self.model = model
         self.dialect: Dialect = "fec" if isinstance(model, FecModel) else "ftms"
+        self.identity = Identity()
         self.ranges = ranges or {}
         self.open = asyncio.Event()
         self.open.set()

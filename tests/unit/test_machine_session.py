@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.commands import NoticeReason
+from device_profiles.samples import Identity
 from gateway.fec import Fec, fec_facts
 from gateway.ftms import STATUS, TREADMILL_DATA, Ftms, ftms_facts
 from gateway.limits import GymLimits, Limits, Span, gym_limits
@@ -48,7 +49,43 @@ def test_messages_are_the_bytes_of_the_standard() -> None:
     bench.order("f", "spindown")
     bench.order("g", "reset")
     bench.order("h", "stop")
-    assert [raw.hex() for raw in model.got] == ["00", "07", "026400", "0464", "042c01", "0802", "1301", "01", "00", "0801"]
+    assert [raw.hex() for raw in model.got] == ["00", "07", "026400", "046400", "042c01", "0802", "1301", "01", "00", "0801"]
+
+
+PAD = Identity(name="TM11GY-0042")
+
+
+def test_machine_that_counts_miles_is_told_miles() -> None:
+    model = FtmsModel()
+    bench = Bench(MachineSession(Ftms(PAD)), model.take)
+    bench.run(bench.session.linked(Ftms(PAD), bench.now_s))
+    bench.session.learned(ALL)
+    bench.order("a", "start")
+    bench.order("b", "speed_mps", 1.609344 / 3.6)
+    assert [raw.hex() for raw in model.got] == ["00", "07", "026400"]
+
+
+def test_start_that_would_pause_a_belt_is_refused_while_it_runs() -> None:
+    model = FtmsModel()
+    bench = Bench(MachineSession(Ftms(PAD)), model.take)
+    bench.run(bench.session.linked(Ftms(PAD), bench.now_s))
+    bench.session.learned(ALL)
+    bench.order("a", "start")
+    bench.order("b", "start")
+    assert (bench.state("a"), bench.state("b")) == (("done", ""), ("refused", "invalid"))
+    bench.order("c", "pause")
+    bench.order("d", "start")
+    bench.told(0x2ADA, b"\x04")
+    bench.order("e", "start")
+    assert (bench.state("d"), bench.state("e")) == (("done", ""), ("refused", "invalid"))
+    assert [raw.hex() for raw in model.got] == ["00", "07", "0802", "07"]
+
+
+def test_other_machines_take_a_second_start() -> None:
+    bench = mill(FtmsModel())
+    bench.order("a", "start")
+    bench.order("b", "start")
+    assert bench.state("b") == ("done", "")
 
 
 def test_machine_that_gives_no_control_refuses_each_command() -> None:
