@@ -53,6 +53,18 @@ def origin_of(tenant: str, node: str, device: str, *, self_numbered: bool) -> Or
     return Origin(f"{tenant}/{device}" if self_numbered else f"{tenant}/{node}/{device}")
 
 
+def unbound_of(origin: str) -> Subject:
+    """The subject of what an origin measures while nothing says whom it counts for."""
+    tenant, _, rest = origin.partition("/")
+    return Subject(f"{tenant}/@{rest}")
+
+
+def origin_unbound(subject: str) -> Origin | None:
+    """Inverse of `unbound_of`; None for the subject of an athlete."""
+    tenant, at, rest = subject.partition("/@")
+    return Origin(f"{tenant}/{rest}") if at else None
+
+
 def route_of(tenant: str, node: str, device: str, subject: str, *, self_numbered: bool) -> Subject:
     """The key a frame is processed under: its subject, or the unbound device."""
     if subject:

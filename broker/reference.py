@@ -115,7 +115,16 @@ class BindingRef(BaseModel):
 
     def covers(self, t_us: int) -> bool:
         """Whether it holds at that instant."""
-        return not self.removed and (self.from_us is None or self.from_us <= t_us) and (self.to_us is None or t_us < self.to_us)
+        return not self.removed and self.spans(t_us)
+
+    def spans(self, t_us: int) -> bool:
+        """Whether it holds at that instant, or would if it were not undone."""
+        return (self.from_us is None or self.from_us <= t_us) and (self.to_us is None or t_us < self.to_us)
+
+    def gives_back(self, t_us: int) -> bool:
+        """Whether it says that a stamp with its athlete at that instant is out of date: it was undone, or had ended, and the box did not
+        know yet."""
+        return self.spans(t_us) if self.removed else self.to_us is not None and self.to_us <= t_us
 
 
 class UploadRef(BaseModel):

@@ -17,6 +17,7 @@ import numpy as np
 
 from broker.errors import Rejected
 from broker.frames import Frame
+from broker.ids import unbound_of
 from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
 from processors import live_kernel as k
@@ -95,7 +96,7 @@ class LiveStage:
         keys = {of.key: None for of in numbered}
         for of in numbered:
             if self._reference.is_bound(of.origin):
-                keys.update({b.subject: None for b in self._reference.bindings(of.origin)})
+                keys.update({b.subject: None for b in self._reference.bindings(of.origin)} | {unbound_of(of.origin): None})
         return Wants(list(keys), list(numbered))
 
     def also_wants(self, batch: Batch, inputs: Inputs) -> Sequence[str]:
@@ -163,7 +164,8 @@ class LiveStage:
             subjects = self._reference.counting_for(of.key, of.origin, from_us, to_us)
         for subject in subjects:
             self._touch(states, subject, position, record.appended_us, touched)
-        for subject in dict.fromkeys([*subjects, of.key, *(b.subject for b in self._reference.bindings(of.origin))]) if spans else ():
+        held = {unbound_of(of.origin), *(b.subject for b in self._reference.bindings(of.origin))} if bound else set[str]()
+        for subject in dict.fromkeys([*subjects, of.key, *sorted(held)]) if spans else ():
             self._touch(states, subject, position, record.appended_us, touched)
             for lo, hi in spans:
                 late(states.rows[states.slot(subject)], lo, hi)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from broker.ids import unbound_of
 from broker.logrecord import LogRecord
 from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef, UploadRef, decode_reference
 from processors import live_kernel as k
@@ -36,7 +37,9 @@ def concerned_by(record: LogRecord, inputs: Inputs, reference: ReferenceData) ->
     value = decode_reference(record.body)
     if isinstance(value, BindingRef | UploadRef):
         bound = {b.subject for held in inputs.held for b in reference.bindings(held.origin)}
-        return sorted({held.key for held in inputs.held} | bound | ({value.subject} if inputs.held else set()))
+        devices = {str(unbound_of(held.origin)) for held in inputs.held if reference.is_bound(held.origin)}
+        devices |= {str(unbound_of(value.origin))} if isinstance(value, BindingRef) else set()
+        return sorted({held.key for held in inputs.held} | bound | devices | {value.subject} if inputs.held else set())
     return []
 
 
@@ -80,7 +83,8 @@ def _binding(
     for (key, origin, first_us, last_us), losing in zip(inputs.held, counted_for, strict=True):
         mine = [b for b in changed if b.origin == origin]
         lo = max(first_us, min(k.NEVER if b.from_us is None else b.from_us for b in mine))
-        hi = min(last_us, max(-k.NEVER if b.to_us is None else b.to_us for b in mine))
+        ends_us = max(-k.NEVER if b.to_us is None or b.subject == key else b.to_us for b in mine)  # a stamp may outlive its binding
+        hi = min(last_us, ends_us)
         if lo > hi:
             continue
         concerned = sorted({*losing, *reference.counting_for(key, origin, lo, hi)})

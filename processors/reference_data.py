@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
+from broker.ids import unbound_of
 from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef
 from processors.live_kernel import HR_REF, fresh_row
 from processors.segments import SegmentIndex
@@ -28,6 +30,7 @@ class ReferenceData:
         self._bindings: dict[tuple[str, str], BindingRef] = {}
         self._standing: dict[str, tuple[BindingRef, ...]] = {}  # by origin, the greatest id first; empty once all were undone
         self._bound: dict[str, dict[str, None]] = {}  # subject: origins that stand or stood bound to it
+        self._given: dict[str, dict[str, BindingRef]] = {}  # by origin and id, undone ones too
 
     def apply(self, value: Reference) -> Reference | None:
         """Take a change; returns the value before it."""
@@ -47,6 +50,8 @@ class ReferenceData:
                 others = [b for b in self._standing.get(origin, ()) if b.id != value.id]
                 standing = [*others, value] if origin == value.origin and not value.removed else others
                 self._standing[origin] = tuple(sorted(standing, key=lambda b: b.id, reverse=True))
+                self._given.setdefault(origin, {}).pop(value.id, None)
+            self._given[value.origin][value.id] = value
             self._bound.setdefault(value.subject, {})[value.origin] = None
         else:
             before = None
@@ -87,12 +92,16 @@ class ReferenceData:
         for binding in self._standing.get(origin, ()):
             if binding.covers(t_us):
                 return binding.subject
-        return key
+        return unbound_of(origin) if any(b.gives_back(t_us) for b in self.stamping(key, origin)) else key
+
+    def stamping(self, key: str, origin: str) -> list[BindingRef]:
+        """The bindings, undone ones too, by which a box may have stamped frames of `origin` with the subject `key`."""
+        return [b for b in self._given.get(origin, {}).values() if b.subject == key]
 
     def counting_for(self, key: str, origin: str, from_us: int, to_us: int) -> list[str]:
         """Everybody whom samples of `origin` between two times (both included) that were stored under `key` may count for."""
         edges = [from_us]
-        for b in self._standing.get(origin, ()):
+        for b in self._given.get(origin, {}).values():
             edges += [at_us for at_us in (b.from_us, b.to_us) if at_us is not None and from_us < at_us <= to_us]
         return list(dict.fromkeys(self.counts_for(key, origin, at_us) for at_us in edges))
 
@@ -105,17 +114,32 @@ class ReferenceData:
         return origin in self._standing
 
 
+Mask = npt.NDArray[np.bool_]
+
+
 def attributed(track: Track, key: str, subject: str, reference: ReferenceData) -> Track:
     """The samples of a track stored under `key` that count for `subject`: sample by sample, by the bindings of their origins."""
     if key == subject and not any(reference.is_bound(origin) for origin, _ in track.sources):
         return track
     mine = np.full(len(track), key == subject)
     for number, (origin, _) in enumerate(track.sources):
-        for binding in reversed(reference.bindings(origin)):
+        for binding in reference.stamping(key, origin):
             inside = track.source == number
-            if binding.from_us is not None:
-                inside &= track.t_us >= binding.from_us
-            if binding.to_us is not None:
-                inside &= track.t_us < binding.to_us
-            mine[inside] = binding.subject == subject
+            if binding.removed:
+                inside &= _within(track, binding)
+            else:
+                inside &= track.t_us >= binding.to_us if binding.to_us is not None else False
+            mine[inside] = unbound_of(origin) == subject
+        for binding in reversed(reference.bindings(origin)):
+            mine[(track.source == number) & _within(track, binding)] = binding.subject == subject
     return track if mine.all() else picked(track, mine)
+
+
+def _within(track: Track, binding: BindingRef) -> Mask:
+    """Which samples of a track lie in the span of a binding."""
+    inside = np.ones(len(track), np.bool_)
+    if binding.from_us is not None:
+        inside &= track.t_us >= binding.from_us
+    if binding.to_us is not None:
+        inside &= track.t_us < binding.to_us
+    return inside

@@ -16,7 +16,7 @@ import numpy as np
 
 from broker.errors import Rejected, StoreError
 from broker.frames import read_frame
-from broker.ids import origin_of
+from broker.ids import origin_of, origin_unbound
 from broker.reference import UploadRef
 from processors.live_kernel import GAP_US, I64
 from processors.preference import is_upload
@@ -152,7 +152,9 @@ def bindings_of(db: sqlite3.Connection) -> ReferenceData:
 def stored_under(db: sqlite3.Connection, subject: str, reference: ReferenceData) -> list[str]:
     """The keys under which samples of a subject may be stored, its own first."""
     keys = {subject: None}
-    for origin in reference.origins_of(subject):
+    own = origin_unbound(subject)
+    stamped = [own] if own is not None and reference.is_bound(own) else []
+    for origin in [*stamped, *reference.origins_of(subject)]:
         keys.update((row[0], None) for row in db.execute("SELECT DISTINCT subject FROM numbering WHERE origin=? ORDER BY 1", (origin,)))
     return list(keys)
 

@@ -42,6 +42,30 @@ def test_a_binding_that_moves_to_another_device_gives_back_the_first(tmp_path: P
     both_ways(tmp_path, [then, *frames], [first, *frames, 700, then])
 
 
+def test_a_stamp_of_a_box_that_did_not_know_the_end_of_a_binding_counts_for_the_device(tmp_path: Path) -> None:
+    """Configurations travel for a second or two, longer while the uplink is down; what is stamped with the old one is not hers."""
+    before = [motion(t_s, t_s, "strap", subject="") for t_s in range(0, 20, 5)]
+    stamped = [motion(t_s, t_s, "strap") for t_s in range(20, 60, 5)]
+    opened, ended = bound("b1", "anna", 0), bound("b1", "anna", 0, 40)
+    kept = both_ways(tmp_path, [ended, *before, *stamped], [*before, opened, *stamped[:4], 5, ended, *stamped[4:]])
+    assert {name for name in kept if name.startswith("activity")} == {"activity gym/anna 0", "activity gym/@strap 40000000"}
+
+
+def test_an_undone_binding_gives_back_what_was_stamped_with_it(tmp_path: Path) -> None:
+    stamped = [motion(t_s, t_s, "strap") for t_s in range(20, 60, 5)]
+    before = [motion(t_s, t_s, "strap", subject="") for t_s in range(0, 20, 5)]
+    opened = bound("b1", "anna", 0)
+    undone = opened.model_copy(update={"removed": True})
+    kept = both_ways(tmp_path, [*before, opened, undone, *stamped], [*before, opened, *stamped, 700, undone])
+    assert {name for name in kept if name.startswith("activity")} == {"activity gym/@strap 0"}
+
+
+def test_a_device_that_names_its_athlete_itself_keeps_doing_so_before_a_binding_to_her(tmp_path: Path) -> None:
+    own = [motion(t_s, t_s, "watch") for t_s in range(0, 60, 5)]
+    kept = both_ways(tmp_path, [bound("b1", "anna", 30, device="watch"), *own], [*own, 5, bound("b1", "anna", 30, device="watch")])
+    assert {name for name in kept if name.startswith("activity")} == {"activity gym/anna 0"}
+
+
 def test_undated_samples_change_hands_too(tmp_path: Path) -> None:
     """The device has no date at first; the binding comes once all is over."""
     frames = [motion(t_s, t_s, "strap", subject="") for t_s in range(0, 60, 5)]
