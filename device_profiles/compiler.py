@@ -166,7 +166,9 @@ class _Compiling:
         each = None
         if doc.each:
             self._known(doc.each.field, (*here, "each", "field"))
-            each = Each(doc.each.field, doc.each.to, float(doc.each.mul), float(doc.each.div), doc.each.age == "after")
+            beside = tuple((to, self._known(field, (*here, "each", "with", to))) for to, field in doc.each.beside.items())
+            aged, every_us = doc.each.age == "after", float(doc.each.every_ms or 0) * 1000
+            each = Each(doc.each.field, doc.each.to, float(doc.each.mul), float(doc.each.div), aged, every_us, beside)
         return SampleRule(
             layout=doc.layout,
             constants={name: float(value) for name, value in doc.set.items()},

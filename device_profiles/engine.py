@@ -15,10 +15,10 @@ EXTRA = 4  # bytes after the last field
 
 U8, S8, U16, S16, U24, S24, U32, S32, U48, U64 = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 U16BE, S16BE, U24BE, U32BE, S32BE = 11, 12, 13, 14, 15
-SFLOAT, FLOAT, DATETIME, UTF8, BYTES, FLAGS, SKIP = 16, 17, 18, 19, 20, 21, 22
-_BITS = 23  # in plans only: a part of an integer
-SIZES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 6, 8, 2, 2, 3, 4, 4, 2, 4, 7, 0, 0, 0, 0)
-_SIGNED = (S8, S24, S32, S16BE, S32BE)
+SFLOAT, FLOAT, DATETIME, UTF8, BYTES, FLAGS, SKIP, FLOAT32 = 16, 17, 18, 19, 20, 21, 22, 23
+_BITS = 24  # in plans only: a part of an integer
+SIZES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 6, 8, 2, 2, 3, 4, 4, 2, 4, 7, 0, 0, 0, 0, 4)
+_SIGNED = (S8, S16, S24, S32, S16BE, S32BE)
 
 NEXT, SAME = 255, 254  # `at` of a row: after the field before; on the bytes of the field before
 NO_KEY, PAGE_KEY = 0, 5  # `key` of a header: 1 to 4 are the bytes of flags at the start
@@ -218,17 +218,11 @@ def _value(payload, at, code, extra):
         code, bit, bits = extra
         raw = _integer(payload, at, code)
         if bits < 0:
-            bits = -bits
-            raw = raw >> bit & (1 << bits) - 1
-            return raw - (1 << bits) if raw >> bits - 1 else raw
+            return _signed(raw >> bit & (1 << -bits) - 1, -bits)
         return raw >> bit & (1 << bits) - 1
     if code < SFLOAT:
         raw = _integer(payload, at, code)
-        if code in _SIGNED or code == S16:
-            top = 8 * SIZES[code] - 1
-            if raw >> top:
-                raw -= 2 << top
-        return raw
+        return _signed(raw, 8 * SIZES[code]) if code in _SIGNED else raw
     if code == SFLOAT:
         raw = payload[at] | payload[at + 1] << 8
         return _decimal(raw & 0xFFF, 0x800, raw >> 12, 8)
@@ -236,8 +230,14 @@ def _value(payload, at, code, extra):
         return _decimal(payload[at] | payload[at + 1] << 8 | payload[at + 2] << 16, 0x800000, payload[at + 3], 0x80)
     if code == DATETIME:
         return _datetime(payload, at)
+    if code == FLOAT32:
+        return _binary(_integer(payload, at, U32))
     part = payload[at : at + extra[2]]
     return _text(part) if code == UTF8 else bytes(part)
+
+
+def _signed(raw, bits):
+    return raw - (1 << bits) if raw >> bits - 1 else raw
 
 
 def _integer(payload, at, code):
@@ -268,6 +268,16 @@ def _decimal(mantissa, sign, exponent, exponent_sign):
     if exponent < 0:
         return mantissa / _TENS[-exponent]
     return mantissa * _TENS[exponent]
+
+
+def _binary(raw):
+    """IEEE 754 single precision, exact; None for what is no number or infinite."""
+    exponent = raw >> 23 & 0xFF
+    if exponent == 0xFF:
+        return None
+    mantissa = raw & 0x7FFFFF | (0x800000 if exponent else 0)
+    value = mantissa * 2.0 ** (max(exponent, 1) - 150)
+    return -value if raw >> 31 else value
 
 
 def _datetime(payload, at):
@@ -317,8 +327,7 @@ class Pack:
         self.gates = self._after(self.sentinels, blob[6], 8, 0)
         self.profiles = self._after(self.gates, blob[7], 4, 2)
 
-    def names_of_profiles(self):
-        """The profiles in it, in order."""
+    def names_of_profiles(self):  # in order
         return [self._ascii(at + 2) for at in self._places()]
 
     def decoder(self, name):
@@ -386,8 +395,5 @@ class Pack:
         return self._ascii(self._after(self.names, index, 1, 0))
 
     def _values(self, at, size):
-        values = []
-        for i in range(self.blob[at]):
-            raw = _integer(self.blob, at + 1 + i * size, U32 if size == 4 else U64)
-            values.append(raw - (1 << 8 * size) if raw >> 8 * size - 1 else raw)
-        return tuple(values)
+        code = U32 if size == 4 else U64
+        return tuple([_signed(_integer(self.blob, at + 1 + i * size, code), 8 * size) for i in range(self.blob[at])])

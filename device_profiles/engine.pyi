@@ -28,6 +28,7 @@ UTF8: int
 BYTES: int
 FLAGS: int
 SKIP: int
+FLOAT32: int
 SIZES: Sequence[int]
 NEXT: int
 SAME: int

@@ -77,13 +77,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """One sample for each value of a repeated field; with `aged`, each is as old as the sum of those after it (seconds)."""
+    """One sample for each value of a repeated field, and of the lists `beside` it (layout's field, profile's field).
+
+    With `aged`, each is as old as the sum of those after it (seconds); else `every_us` older than the next.
+    """
 
     field: str
     to: str
     mul: float
     div: float
     aged: bool
+    every_us: float
+    beside: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

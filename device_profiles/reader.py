@@ -14,7 +14,7 @@ from typing import Final
 from device_profiles.deriving import start
 from device_profiles.engine import EXTRA, FLAGS, SHORT, UNKNOWN_PAGE
 from device_profiles.hooks import HOOKS
-from device_profiles.profile import Profile, SampleRule, Source
+from device_profiles.profile import Each, Profile, SampleRule, Source
 from device_profiles.samples import Identity, Sample
 from device_profiles.values import Value
 
@@ -66,6 +66,11 @@ class Reader:
                 self._held = {}
         samples.extend(self._record(payload, fields, t_us))
         return samples
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a record has begun whose end has not come."""
+        return bool(self._held)
 
     def _record(self, payload: bytes, fields: dict[str, Value], t_us: int) -> list[Sample]:
         """A whole record: what is kept, derived and plausible, as samples."""
@@ -146,23 +151,28 @@ def _samples(rule: SampleRule, fields: Mapping[str, Value], all_fields: Mapping[
                 values[to] = value
                 fresh = fresh or source.field not in stale
                 break
-    each = rule.each
-    spans = all_fields.get(each.field) if each is not None else None
-    if each is not None and isinstance(spans, list):
-        good = fields.get(each.field)
-        age_s = 0.0
-        made: list[Sample] = []
-        for i in range(len(spans) - 1, -1, -1):
-            one = good[i] if isinstance(good, list) else None
-            if one is not None:
-                made.append(Sample(rule.layout, round(age_s * 1e6), {**rule.constants, **values, each.to: one * each.mul / each.div}))
-            if each.aged:
-                age_s += spans[i] or 0.0
+    if rule.each is not None:
+        made = list(_each(rule.each, fields, all_fields))
+        yield from (Sample(rule.layout, age_us, {**rule.constants, **values, **own}) for age_us, own in reversed(made))
         if made:
-            yield from reversed(made)
             return
     if fresh:
         yield Sample(rule.layout, 0, {**rule.constants, **values} if rule.constants else values)
+
+
+def _each(each: Each, fields: Mapping[str, Value], all_fields: Mapping[str, Value]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Age and values of each sample of a list, the newest first. What is not plausible still takes its time."""
+    spans, good = all_fields.get(each.field), fields.get(each.field)
+    if not isinstance(spans, list):
+        return
+    lists = [(to, one) for to, name in each.beside if isinstance(one := fields.get(name), list)]
+    age_us = 0.0
+    for i in range(len(spans) - 1, -1, -1):
+        one = good[i] if isinstance(good, list) else None
+        if one is not None:
+            own = {to: value for to, values in lists if i < len(values) and (value := values[i]) is not None}
+            yield round(age_us), {each.to: one * each.mul / each.div, **own}
+        age_us += (spans[i] or 0.0) * 1e6 if each.aged else each.every_us
 
 
 def _translated(source: Source, value: Value | None) -> float | None:

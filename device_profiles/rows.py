@@ -22,8 +22,8 @@ Fail = Callable[[tuple[str | int, ...], str, str], Exception]
 CODES: Final = {
     "u8": engine.U8, "s8": engine.S8, "u16": engine.U16, "s16": engine.S16, "u24": engine.U24, "s24": engine.S24, "u32": engine.U32,
     "s32": engine.S32, "u48": engine.U48, "u64": engine.U64, "u16be": engine.U16BE, "s16be": engine.S16BE, "u24be": engine.U24BE,
-    "u32be": engine.U32BE, "s32be": engine.S32BE, "sfloat": engine.SFLOAT, "float": engine.FLOAT, "datetime7": engine.DATETIME,
-    "utf8": engine.UTF8, "bytes": engine.BYTES, "flags": engine.FLAGS,
+    "u32be": engine.U32BE, "s32be": engine.S32BE, "sfloat": engine.SFLOAT, "float": engine.FLOAT, "float32": engine.FLOAT32,
+    "datetime7": engine.DATETIME, "utf8": engine.UTF8, "bytes": engine.BYTES, "flags": engine.FLAGS,
 }  # fmt: skip
 EXACT: Final = 1 << 53
 
@@ -42,19 +42,21 @@ class Names:
 def compile_rows(docs: Sequence[FieldDoc], key: int, page: int, names: Names, fail: Fail) -> tuple[Row, ...]:
     """Rows of one page, or of every packet (page -1). `key` is that of the engine's header."""
     rows: list[Row] = []
-    open_end = False
+    ends: list[tuple[int, int]] = []
     for i, doc in enumerate(docs):
-        if open_end and doc.at is None and doc.type != "flags":
+        mask, want = condition(doc.when)
+        after_end = any(not mask & other & (want ^ wanted) for other, wanted in ends)  # unless they never stand in one packet
+        if after_end and doc.at is None and doc.type != "flags":
             raise fail((i,), "stands after a field that reaches to the end of the packet", "put it before that field")
         if doc.when is not None and not 1 <= key <= 4:
             raise fail((i, "if"), "there are no flags to look at", "say `flags: u8` (u16, u24, u32) in the profile")
         if doc.type == "flags" and not 1 <= key <= 4:
             raise fail((i, "type"), "there are no flags to look at", "say `flags: u8` (u16, u24, u32) in the profile")
-        mask, want = condition(doc.when)
         if mask >> 8 * key and doc.when is not None:
             raise fail((i, "if"), f"the flags have only {8 * key} bits", "name a bit that exists")
         rows += _rows(doc, i, page, mask, want, names, fail)
-        open_end = open_end or doc.repeat is not None or (doc.type in ("utf8", "bytes") and doc.length is None)
+        if doc.repeat is not None or (doc.type in ("utf8", "bytes") and doc.length is None):
+            ends.append((mask, want))
     return tuple(rows)
 
 

@@ -191,13 +191,18 @@ def _source(value: object) -> object:
 
 
 class EachDoc(Doc):
-    """One sample for each value of a repeated field. `age: after`: the values are spans in seconds, the last ends with the packet."""
+    """One sample for each value of a repeated field, with those of others beside it.
+
+    `age: after`: the values are spans in seconds, the last ends with the packet; `every_ms`: they are so far apart, the last is new.
+    """
 
     field: Name
     to: Name
     mul: Number = 1
     div: Divisor = 1
     age: Literal["none", "after"] = "none"
+    every_ms: Annotated[Number, Field(gt=0, le=10_000)] | None = None
+    beside: dict[Name, Name] = Field(default_factory=dict[str, str], alias="with")
 
 
 class SamplesDoc(Doc):

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 INTEGERS: Final = ("u8", "s8", "u16", "s16", "u24", "s24", "u32", "s32", "u48", "u64", "u16be", "s16be", "u24be", "u32be", "s32be")
-OTHERS: Final = ("sfloat", "float", "datetime7", "utf8", "bytes", "flags")
 TypeName = Literal[
     "u8", "s8", "u16", "s16", "u24", "s24", "u32", "s32", "u48", "u64", "u16be", "s16be", "u24be", "u32be", "s32be",
-    "sfloat", "float", "datetime7", "utf8", "bytes", "flags",
+    "sfloat", "float", "float32", "datetime7", "utf8", "bytes", "flags",
 ]  # fmt: skip
 IntegerName = Literal["u8", "s8", "u16", "s16", "u24", "s24", "u32", "s32", "u48", "u64", "u16be", "s16be", "u24be", "u32be", "s32be"]
 NAME: Final = r"^[a-z][a-z0-9_]{0,47}$"

@@ -133,7 +133,8 @@ def decode(*, as_json: bool, name: str, manufacturer: str, firmware: str, file: 
         took = reader.feed(_bytes(packet), (1 + i) * (profile.period_ms or 1000) * 1000)
         samples = [{"layout": one.layout, "age_ms": one.age_us / 1000, "values": dict(one.values)} for one in took]
     infos = reader.profile.fields
-    fields = {key: plain(value) for key, value in reader.fields.items()}
+    said, _ = reader.profile.decoder.decode(_bytes(packets[-1]))  # also what the reader does not believe or publish yet
+    fields = {key: plain(value) for key, value in (said if reader.is_waiting else {**said, **reader.fields}).items()}
     words = {
         key: infos[key].enum[value] for key, value in fields.items() if key in infos and isinstance(value, int) and value in infos[key].enum
     }
@@ -147,7 +148,7 @@ def decode(*, as_json: bool, name: str, manufacturer: str, firmware: str, file: 
         age = f", {sample['age_ms']:g} ms before" if sample["age_ms"] else ""
         click.echo(f"  -> {sample['layout']}{age}: " + ", ".join(f"{key} {_said(value)}" for key, value in sample["values"].items()))
     if not samples:
-        click.echo("  -> no sample")
+        click.echo("  -> the record goes on in the next packet" if reader.is_waiting else "  -> no sample")
     for word, times in reader.bad.items():
         click.echo(f"  {word}: {times}")
 

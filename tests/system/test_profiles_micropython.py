@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 import device_profiles.engine
-from device_profiles.catalogue import catalogue
+from device_profiles.catalogue import catalogue, load
 from device_profiles.packs import pack
 from device_profiles.profile import Profile
 from tests.micropython import MicroPython, find_or_unpack_micropython
 from tests.profile_packets import packets
 
-PROFILES = catalogue().all()
+LATER = Path(__file__).parent.parent / "vectors" / "profiles_later.yaml"
+PROFILES = (*catalogue().all(), *load([LATER]).all())
 TEN = (
     "heart_rate_measurement", "csc_measurement", "cycling_power_measurement", "rsc_measurement", "treadmill_data", "indoor_bike_data",
     "rower_data", "battery_level", "heart_rate", "fitness_equipment",

@@ -67,6 +67,12 @@ def test_decode_takes_several_packets_names_and_ant_types() -> None:
     assert (short.exit_code, "short: 1" in short.stdout, "no sample" in short.stdout) == (0, True, True)
 
 
+def test_decode_tells_of_one_packet_what_a_reader_waits_to_believe() -> None:
+    assert as_json("decode", "ant:120", "011e0000000000ff")["fields"]["operating_time_s"] == 60
+    assert as_json("decode", "2ad2", "41009600")["fields"] == {"power_w": 150}
+    assert "goes on in the next packet" in call("decode", "2ad2", "41009600").stdout
+
+
 def test_decode_refuses_what_is_no_packet_and_no_profile() -> None:
     assert call("decode", "2a37", "xyz").exit_code == 2
     assert call("decode", "2a37").exit_code == 2

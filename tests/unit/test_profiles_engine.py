@@ -46,6 +46,11 @@ def decoded(body: str, packet: str) -> tuple[dict[str, object], int]:
         ("sfloat", "7800", 120.0),
         ("float", "6c0100ff", 36.4),
         ("float", "64ffffff", -15.6),
+        ("float32", "0000c03f", 1.5),
+        ("float32", "cdcccc3d", 0.10000000149011612),
+        ("float32", "000080bf", -1.0),
+        ("float32", "01000000", 1.401298464324817e-45),
+        ("float32", "ffff7f7f", 3.4028234663852886e38),
         ("datetime7", "e80706140a1e00", "2024-06-20T10:30:00"),
         ("utf8", "4d69c3bc00ff", "Miü"),
         ("utf8", "41ff42", "A?B"),
@@ -65,6 +70,11 @@ def test_special_sfloats_are_absent(packet: str) -> None:
 @pytest.mark.parametrize("packet", ["ffff7f00", "00008000", "feff7f00", "02008000", "01008000", "01000080", "0100007f"])
 def test_special_floats_and_absurd_exponents_are_absent(packet: str) -> None:
     assert decoded("fields: [{name: x, type: float}]", packet) == ({}, 0)
+
+
+@pytest.mark.parametrize("packet", ["0000807f", "000080ff", "0000c07f"])
+def test_a_float32_that_is_no_number_is_absent(packet: str) -> None:
+    assert decoded("fields: [{name: x, type: float32}]", packet) == ({}, 0)
 
 
 @pytest.mark.parametrize("packet", ["000006140a1e00", "e80700140a1e00", "e8070614181e00", "e80706140a1e3c"])
