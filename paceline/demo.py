@@ -27,7 +27,7 @@ from paceline.live_client import fetch_board, fetch_live
 from paceline.options import program_name
 from paceline.parts import roles
 from paceline.reference_book import open_book
-from paceline.sensor_gym import SensorGym, sensors_of
+from paceline.sensor_gym import SensorGym, SensorPlan
 from paceline.site import Site, add_nodes, open_site, publish_site
 from paceline.supervise import Role, Supervisor, require_free
 from paceline.verify import as_bound, judge, pending, read_reference, read_stored, ride_owed, unread
@@ -50,8 +50,7 @@ _CONNECT_S: Final = 0.006  # one device at the embedded broker, with its passwor
 _STILL_S: Final = 1.5
 _ONLINE_S: Final = 30.0
 _BOARD_LINES: Final = 40
-STRAPS: Final = 12  # of the virtual sensors
-MACHINES: Final = 8
+BOX: Final = "box"
 _STRANGERS: Final = 1  # straps that nobody owns: grey tiles until somebody names them
 _SETTLE_S: Final = 30.0  # after the last sample, at most this long until everything is stored
 
@@ -68,7 +67,7 @@ class DemoOptions:
     speed: float = 1.0
     port: int = 8800
     seed: int = 1
-    sensors: bool = False
+    sensors: SensorPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,10 @@ class Demo:
         replay = FileReplay(path=self._ride.absolute(), athlete=RIDER, device=RIDE_DEVICE, speed=options.speed, shift="now")
         self._ride_samples = samples_of_frames(replay, recording)
         gateway: dict[str, Any] = {"files": [replay.model_dump()]}
-        if options.sensors:
-            gateway |= SensorGym.gateway_settings()
+        self._sensors: SensorGym | None = None
+        if options.sensors is not None:
+            self._sensors = SensorGym(TENANT, BOX, data / "sensors", options.sensors, seed=options.seed)
+            gateway |= {"node": BOX, **self._sensors.gateway_settings()}
         settings = Settings.model_validate({"data": data, "tenant": TENANT, "gateway": gateway, "api": {"port": options.port}})
         self.site: Site = open_site(settings)
         near = self.site.settings.near
@@ -125,10 +126,7 @@ class Demo:
         lead_s = 0.5 + options.athletes * _CONNECT_S  # first everyone connects, then the class begins
         self._gym_settings = replace(gym, passwords=secrets, lead_s=lead_s)
         self._references = demo_references(TENANT, synthetic_loop(), member_athletes(gym), draw_athlete(RIDER, Sport.RIDE, options.seed))
-        self._sensors: SensorGym | None = None
-        if options.sensors:
-            room = sensors_of(options.seed, STRAPS, MACHINES)
-            self._sensors = SensorGym(TENANT, self.site.settings.gateway.node, data / "bluetooth", room)
+        if self._sensors is not None:
             self._references += self._sensors.references()
         self._new_gym: Callable[[], Gym] = lambda: Gym(self._gym_settings)
         self._gym: Gym | None = None

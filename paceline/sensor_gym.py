@@ -1,4 +1,6 @@
-"""The virtual sensors of `paceline demo --sensors`: straps, machines and meters on a private D-Bus, heard by the real gateway over bleak.
+"""The virtual sensors of `paceline demo --sensors`: straps, machines and meters on a private D-Bus, and an ANT stick that hears a room.
+
+The real gateway hears them, over unmodified bleak and over a serial line.
 
 Each belongs to an athlete of its own by a binding, but one strap that nobody owns. At the end everybody is silent, and what the virtual
 daemon says went out is held against the tracks of those athletes, sample by sample (`simulators.sensor_truth`).
@@ -6,15 +8,18 @@ daemon says went out is held against the tracks of those athletes, sample by sam
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.layouts import all_layouts
 from broker.reference import BindingRef, Reference
 from paceline.demo_world import person
+from simulators.ant_hall import AntHall
 from simulators.athlete import Sport, draw_athlete
 from simulators.bluez.process import VirtualBluetooth, virtual_bluetooth
 from simulators.sensor_truth import Record, SensorVerdict, device_of, fields_of, judge_sensors, owed, stored_records
@@ -51,6 +56,15 @@ class VirtualSensor:
         return {**about, "rssi": {"hci0": -55 - self.seed % 30}}
 
 
+@dataclass(frozen=True, slots=True)
+class SensorPlan:
+    """How many there are: straps, machines, and what the ANT stick hears (`hr:30,trainer:2`; "" for no stick)."""
+
+    straps: int = 12
+    machines: int = 8
+    ant: str = "hr:6,trainer:1,treadmill:1,power:1,stride:1"
+
+
 def sensors_of(seed: int, straps: int, machines: int) -> list[VirtualSensor]:
     """The sensors of a room: the athletes s01, s02 ... have a strap each, the first of them stand on the machines, then come the meters."""
     kinds = ["strap"] * straps + [MACHINES[index % len(MACHINES)] for index in range(machines)] + list(METERS[: straps // 4])
@@ -63,18 +77,28 @@ def sensors_of(seed: int, straps: int, machines: int) -> list[VirtualSensor]:
     return [*made, VirtualSensor("strap", "C0:FF:EE:00:FF:FF", "Strap of nobody", seed * 1000 + 999, "")]
 
 
-@dataclass(slots=True)
 class SensorGym:
-    """A room of virtual sensors. `await open()`, `await hush()` when it is over, `await close()` always."""
+    """A room of virtual sensors and a virtual ANT stick. `await open()`, `await hush()` when it is over, `await close()` always.
 
-    tenant: str
-    node: str
-    folder: Path
-    sensors: Sequence[VirtualSensor]
-    said: dict[str, list[Record]] = field(default_factory=dict[str, list[Record]])
-    reports: int = 0
-    _bluetooth: VirtualBluetooth | None = None
-    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    Every sensor of the ANT room is worn by an athlete of its own.
+    """
+
+    def __init__(self, tenant: str, node: str, folder: Path, plan: SensorPlan, *, seed: int) -> None:
+        self.sensors = sensors_of(seed, plan.straps, plan.machines)
+        self.said: dict[str, list[Record]] = {}
+        self.reports = 0
+        self._tenant = tenant
+        self._node = node
+        self._folder = folder
+        self._seed = seed
+        self._key = secrets.token_bytes(8)
+        self._link = folder.absolute() / "ant-stick"
+        self._ant = AntHall(plan.ant, self._key, self._link) if plan.ant else None
+        self._bluetooth: VirtualBluetooth | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self.owners = {sensor.device: sensor.athlete for sensor in self.sensors}
+        if self._ant is not None:
+            self.owners |= {sensor.device: f"a{index + 1:02}" for index, sensor in enumerate(self._ant.sensors)}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -82,36 +106,44 @@ class SensorGym:
         assert self._bluetooth is not None
         return {"DBUS_SYSTEM_BUS_ADDRESS": self._bluetooth.address}
 
-    @staticmethod
-    def gateway_settings() -> dict[str, Any]:
+    def gateway_settings(self) -> dict[str, Any]:
         """What the gateway is told besides."""
-        return {"ble": {"enabled": True, "slots": 64}}
+        settings: dict[str, Any] = {"ble": {"enabled": True, "slots": 64}}
+        if self._ant is not None:
+            settings["ant"] = {"enabled": True, "key": self._key.hex(), "sticks": [str(self._link)]}
+        return settings
 
     def references(self) -> list[Reference]:
         """An athlete for each who wears or uses something, and the bindings."""
-        athletes = dict.fromkeys(sensor.athlete for sensor in self.sensors if sensor.athlete)
+        athletes = dict.fromkeys(athlete for athlete in self.owners.values() if athlete)
         people = [
-            person(self.tenant, _FIRST_NAME + index, draw_athlete(name, Sport.BIKE, self.sensors[0].seed))
-            for index, name in enumerate(athletes)
+            person(self._tenant, _FIRST_NAME + index, draw_athlete(name, Sport.BIKE, self._seed)) for index, name in enumerate(athletes)
         ]
         bindings = [
-            BindingRef(tenant=self.tenant, id=f"demo-{one.device}", node=self.node, device=one.device, athlete=one.athlete)
-            for one in self.sensors
-            if one.athlete
+            BindingRef(tenant=self._tenant, id=f"demo-{device}", node=self._node, device=device, athlete=athlete)
+            for device, athlete in self.owners.items()
+            if athlete
         ]
         return [*people, *bindings]
 
     async def open(self) -> None:
-        """Start the private bus and the virtual daemon."""
+        """Start the private bus and the virtual daemon, and plug the stick in."""
         room = {"adapters": [{"name": "hci0"}], "sensors": [sensor.document() for sensor in self.sensors]}
-        self._bluetooth = await self._stack.enter_async_context(virtual_bluetooth(self.folder, room))
+        self._bluetooth = await self._stack.enter_async_context(virtual_bluetooth(self._folder, room))
+        if self._ant is not None:
+            self._stack.push_async_callback(self._ant.close)
+            await self._ant.open()
 
     async def hush(self) -> None:
         """Everybody is silent: what was said is the truth."""
         assert self._bluetooth is not None
         await self._bluetooth.do("hush")
-        entries = self._bluetooth.entries()
+        entries = await asyncio.to_thread(self._bluetooth.entries)
         self.said, self.reports = owed(entries), len(entries)
+        if self._ant is not None:
+            self._ant.hush()
+            self.said |= self._ant.said()
+            self.reports += self._ant.heard
 
     async def close(self) -> None:
         """End the processes; safe at any time."""
@@ -119,7 +151,7 @@ class SensorGym:
 
     def read(self, state: Path) -> SensedTracks:
         """What the tracks of their athletes hold of these sensors; the state file must be quiet."""
-        return read_tracks(state, self.tenant, self.node, {sensor.device: sensor.athlete for sensor in self.sensors})
+        return read_tracks(state, self._tenant, self._node, self.owners)
 
     def judge(self, tracks: SensedTracks) -> SensorVerdict:
         """What was said against what the tracks hold."""

@@ -16,7 +16,7 @@ from typing import Final
 from broker.layouts import Layout, layout_named
 from simulators.bluez.journal import Entry
 
-Record = tuple[str, tuple[tuple[str, float | None], ...]]
+Record = tuple[str, tuple[tuple[str, float], ...]]  # layout, and what was measured by name
 Values = Mapping[str, float | list[float]]
 _MOTION: Final = ("power_w", "speed_mps", "cadence_rpm", "distance_m")
 _EXAMPLES: Final = 10
@@ -64,10 +64,14 @@ def owed(entries: Iterable[Entry]) -> dict[str, list[Record]]:
     for entry in entries:
         records = found.setdefault(device_of(entry.device), [])
         for name, values in said_samples(entry.values):
-            layout = layout_named(name)
-            (row,) = layout.unpack(layout.pack({"tick_ms": 0, **values}))
-            records.append(_record(layout, row, values))
+            records.append(record_of(layout_named(name), values))
     return found
+
+
+def record_of(layout: Layout, values: Mapping[str, float]) -> Record:
+    """One sample as its layout stores it."""
+    (row,) = layout.unpack(layout.pack({"tick_ms": 0, **values}))
+    return _record(layout, row, values)
 
 
 def stored_records(records: bytes, layout: Layout, fields: Iterable[str]) -> list[Record]:
@@ -116,5 +120,5 @@ def _beats(values: Values) -> Sequence[tuple[str, Mapping[str, float]]]:
 
 
 def _record(layout: Layout, row: Mapping[str, float | None], fields: Iterable[str]) -> Record:
-    names = set(fields) | ({"rr_ms", "hr_bpm"} if layout.name == "beats.1" else set[str]())
-    return layout.name, tuple((name, row[name]) for name in sorted(names))
+    measured = ((name, row[name]) for name in sorted(fields))
+    return layout.name, tuple((name, value) for name, value in measured if value is not None)

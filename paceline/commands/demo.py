@@ -62,9 +62,10 @@ def demo(
       paceline demo --sensors
     """
     from paceline.demo import Demo, DemoOptions, run_demo
+    from paceline.sensor_gym import SensorPlan
 
     logging.basicConfig(level="WARNING", format="%(levelname)s: %(message)s")
-    options = DemoOptions(seconds, athletes, ride, speed, port, seed, sensors)
+    options = DemoOptions(seconds, athletes, ride, speed, port, seed, SensorPlan() if sensors else None)
     with contextlib.ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paceline-demo-")))
         if (folder / "site.json").exists():

@@ -77,7 +77,7 @@ def _cross_trainer(done: Workout) -> tuple[bytes, Fields, Values]:
     ]
     values: Values = {
         "kind": 2,
-        "speed_mps": speed / 360,
+        "speed_mps": speed / 100 / 3.6,
         "distance_m": distance,
         "power_w": power,
         "incline_pct": incline / 10,

@@ -89,7 +89,7 @@ class Trainer(FitnessMachine):
         packets = split_record(2, struct.pack("<H", speed), fields, room_bytes=self.room_bytes)
         values: dict[str, float | list[float]] = {
             "kind": KIND,
-            "speed_mps": speed / 360,
+            "speed_mps": speed / 100 / 3.6,
             "cadence_rpm": cadence / 2,
             "power_w": power,
             "distance_m": distance,

@@ -82,7 +82,7 @@ class Treadmill(FitnessMachine):
         packets = split_record(2, struct.pack("<H", speed), fields, room_bytes=self.room_bytes)
         values: dict[str, float | list[float]] = {
             "kind": KIND,
-            "speed_mps": speed / 360,
+            "speed_mps": speed / 100 / 3.6,
             "incline_pct": incline / 10,
             "distance_m": distance,
             "energy_kcal": energy,

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import pytest
 
+from broker.layouts import layout_named
 from device_profiles.catalogue import catalogue
 from device_profiles.reader import Reader
 from device_profiles.samples import Sample
+from simulators.sensor_truth import record_of
 from simulators.sensors.catalogue import make_sensor
 from simulators.sensors.sensor import Report
 
+MACHINE = layout_named("machine.1")
 MACHINES = ("cross_trainer", "rower", "stair_climber", "step_climber", "trainer", "treadmill")
 DERIVED = {"rower": {"speed_mps"}, "power_meter": {"cadence_rpm"}}  # a reader makes them of other fields: of pace, of crank turns
-SECONDS = 120.0
+SECONDS = 300.0
 PERIOD_US = {True: 250_000, False: 1_000_000}
 
 
@@ -59,6 +62,9 @@ def test_every_record_of_a_machine_is_one_sample_also_when_it_is_split(kind: str
             continue
         (sample,) = samples
         assert {name: sample.values[name] for name in report.values} == pytest.approx(dict(report.values))
+        said = {name: value for name, value in report.values.items() if isinstance(value, int | float)}
+        read_of = {name: sample.values[name] for name in said}
+        assert record_of(MACHINE, read_of) == record_of(MACHINE, said)  # also where a value lies between two steps of the layout
         assert set(sample.values) - set(report.values) <= DERIVED.get(kind, set())
 
 
