@@ -2,7 +2,7 @@
 
 Whatever opens PATH finds a stick there, `paceline gateway` among them. SIGUSR1 pulls it out (the device vanishes, readers get an error),
 SIGUSR2 plugs it in again, under another number. What nobody reads is lost, as with a real stick. `--truth FILE` writes each page that was
-sent undamaged as a line of JSON, and at the end one line of what each sensor meant last.
+sent as a line of JSON, whole or not, with the machine's monotonic time, and at the end one line of what each sensor meant last.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import termios
+import time
 import tty
 from pathlib import Path
 from typing import TextIO
@@ -89,8 +90,9 @@ class PtyStick:
 
 def _truth_writer(file: TextIO | None):  # noqa: ANN202 - a callback of `VirtualStick`, inferred
     def told(sensor: Sensor, page: bytes, whole: bool) -> None:
-        if file is not None and whole:
-            file.write(json.dumps({"device": sensor.device, "page": page.hex()}) + "\n")
+        if file is not None:
+            row = {"device": sensor.device, "page": page.hex(), "whole": whole, "mono_us": time.monotonic_ns() // 1000}
+            file.write(json.dumps(row) + "\n")
 
     return told
 

@@ -288,8 +288,10 @@ class MuscleOxygen(Sensor):
     type, period = 31, 8192
 
     def advance(self, t_us: int) -> None:
-        smo2, thb = round(self.wobble(t_us, 62, 12, 80), 1), round(self.wobble(t_us, 12.3, 0.2, 80), 2)
-        self.truth = {"muscle_oxygen_pct": smo2, "total_hemoglobin_gpl": thb * 10, "events": t_us // 1_000_000}
+        events = t_us // 1_000_000
+        at_us = events * 1_000_000  # a value is new once a second
+        smo2, thb = round(self.wobble(at_us, 62, 12, 80), 1), round(self.wobble(at_us, 12.3, 0.2, 80), 2)
+        self.truth = {"muscle_oxygen_pct": smo2, "total_hemoglobin_gpl": thb * 10, "events": events}
 
     def main(self) -> bytes:
         smo2, thb = round(self.truth["muscle_oxygen_pct"] * 10), round(self.truth["total_hemoglobin_gpl"] * 10)
@@ -303,7 +305,8 @@ class Environment(Sensor):
     type, period = 25, 8192
 
     def advance(self, t_us: int) -> None:
-        self.truth = {"ambient_temp_c": round(self.wobble(t_us, 21.5, 1, 600), 2), "events": t_us // 1_000_000}
+        events = t_us // 1_000_000
+        self.truth = {"ambient_temp_c": round(self.wobble(events * 1_000_000, 21.5, 1, 600), 2), "events": events}
 
     def main(self) -> bytes:
         return bytes((1, 255, int(self.truth["events"]) & 0xFF, 0xB4, 0x00, 0x0F)) + u16(round(self.truth["ambient_temp_c"] * 100))
@@ -315,12 +318,14 @@ class CoreTemperature(Sensor):
     type, period = 127, 16_384
 
     def advance(self, t_us: int) -> None:
-        skin = round(self.wobble(t_us, 34, 1, 300) / 0.05) * 0.05
-        self.truth = {"core_temp_c": round(self.wobble(t_us, 37.6, 0.4, 300), 2), "skin_temp_c": skin, "events": t_us // 2_000_000}
+        events = t_us // 2_000_000
+        at_us = events * 2_000_000
+        skin = round(self.wobble(at_us, 34, 1, 300) / 0.05) * 0.05
+        self.truth = {"core_temp_c": round(self.wobble(at_us, 37.6, 0.4, 300), 2), "skin_temp_c": skin, "events": events}
 
     def main(self) -> bytes:
         skin, core = round(self.truth["skin_temp_c"] / 0.05), round(self.truth["core_temp_c"] * 100)
-        return bytes((1, int(self.truth["events"]) & 0xFF, 255, skin & 0xFF, skin >> 8 << 4, 0)) + u16(core)
+        return bytes((1, 255, int(self.truth["events"]) & 0xFF, skin & 0xFF, skin >> 8 << 4 | 0x0F, 255)) + u16(core)
 
 
 class Weight(Sensor):

@@ -97,6 +97,15 @@ def test_damaged_frames_double_no_beat_and_make_no_ghost():
 MEANT = {
     "trainer": ("power_w", "speed_mps", "cadence_rpm"),
     "treadmill": ("speed_mps", "incline_pct"),
+    "power": ("power_w", "cadence_rpm"),
+    "speed": ("speed_mps",),
+    "cadence": ("cadence_rpm",),
+    "speed_cadence": ("speed_mps", "cadence_rpm"),
+    "stride": ("speed_mps", "cadence_rpm"),
+    "oxygen": ("muscle_oxygen_pct", "total_hemoglobin_gpl"),
+    "air": ("ambient_temp_c",),
+    "core": ("core_temp_c", "skin_temp_c"),
+    "weight": ("weight_kg",),
 }
 NEAR = {"power_w": 12, "speed_mps": 0.25, "cadence_rpm": 3, "incline_pct": 0.01, "weight_kg": 0.01}
 
