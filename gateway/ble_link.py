@@ -29,6 +29,7 @@ from gateway.ble_silence import Silence, Step, allowed_us
 from gateway.bounded import bounded
 from gateway.clock import Instant
 from gateway.controllable import ControlLink
+from gateway.ftms import TREADMILL_DATA
 
 log = logging.getLogger(__name__)
 
@@ -326,6 +327,8 @@ class SensorLink:
         self._owner.took(self, reader.feed(bytes(payload), now_us), now_us)
         if isinstance(self.control, FecControl) and characteristic.uuid == FEC_IN:
             self.control.heard(bytes(payload))
+        elif isinstance(self.control, FtmsControl) and characteristic.uuid == BASE.format(f"{TREADMILL_DATA:04x}"):
+            self._owner.told(self, TREADMILL_DATA, bytes(payload))  # how fast the belt is: a ramp begins there
 
     def _battery(self, reader: Reader, _: BleakGATTCharacteristic, payload: bytearray) -> None:
         if self._closed or not payload:

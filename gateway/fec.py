@@ -1,36 +1,39 @@
-"""ANT+ fitness equipment as commands: pages 48-51 to the machine, 54 and 71 from it. Pure; the same pages travel over BLE in some trainers.
+"""ANT+ fitness equipment as a dialect: orders in the words of the profile `fitness_equipment`. Pure; some trainers take it over BLE too.
 
-There is no control to ask for, no start and no stop: what can be done is to load a brake and to release it. So `stop` sets the
-basic resistance to 0 %, and a belt cannot be commanded at all. Page 71 answers with the last command, so an older answer is told apart
-by its page number.
+There is no control to ask for, no start and no stop: what can be done is to load a brake and to release it. So `stop` sets the basic
+resistance to 0 %, and a belt cannot be commanded at all. Page 71 answers with the last command, so an older answer is told apart by its
+page number.
 """
 
 from __future__ import annotations
 
-from struct import pack
+from collections.abc import Mapping
 from typing import Final
 
-from broker.commands import CommandReason, Order, Plain, Simulation
+from broker.commands import CommandReason, Order, Plain, Simulation, Target
+from device_profiles.catalogue import catalogue
+from device_profiles.commands import encode, parse_reply
 from gateway.limits import Quantity, Span
 from gateway.machine_dialect import Facts, Judged, Said, Verdict
 
+DEVICE_TYPE: Final = 17
 CAPABILITIES: Final = 54
-STATUS: Final = 71
-_CAPABLE: Final = {"resistance": 0, "target_power_w": 1, "simulation": 2}
-_RELEASE: Final = bytes([48, *[0xFF] * 6, 0])
-_SPANS: Final[dict[Quantity, Span]] = {
-    "resistance": Span(0, 100, "FE-C", 0.5),
-    "target_power_w": Span(0, 4_000, "FE-C", 0.25),
+_SETS: Final[Mapping[Quantity, tuple[str, str]]] = {
+    "resistance": ("set_resistance", "resistance_pct"),
+    "target_power_w": ("set_target_power", "power_w"),
 }
-_REFUSALS: Final = {
-    1: (CommandReason.FAILED, "failed"),
-    2: (CommandReason.NOT_SUPPORTED, "not supported"),
-    3: (CommandReason.INVALID, "rejected"),
-}
+_TAKES: Final = {"resistance": "takes_resistance", "target_power_w": "takes_power", "simulation": "takes_simulation"}
+_REFUSALS: Final = {2: CommandReason.NOT_SUPPORTED, 3: CommandReason.INVALID}
+_MAX_CRR: Final = 0.0127  # page 51 ends here; the command's own limit is that of FTMS
 
 
 class Fec:
     """The dialect of fitness equipment."""
+
+    def __init__(self) -> None:
+        profile = catalogue().ant(DEVICE_TYPE)
+        assert profile is not None, DEVICE_TYPE
+        self._profile = profile
 
     @property
     def control(self) -> bytes | None:
@@ -40,34 +43,25 @@ class Fec:
     def plan(self, order: Order) -> tuple[bytes, ...]:
         """Empty for what FE-C has no word for."""
         if isinstance(order, Plain):
-            return (_RELEASE,) if order.action == "stop" else ()
+            return (self._resistance(0),) if order.action == "stop" else ()
         if isinstance(order, Simulation):
-            wind_kmh = min(max(round(order.wind_mps * 3.6), -127), 127)
-            grade = round((order.grade_pct + 200) * 100)
-            return (
-                bytes([50, 0xFF, 0xFF, 0xFF, 0xFF, min(round(order.cw_kgpm * 100), 0xBA), wind_kmh + 127, 100]),  # alone: draft factor 1
-                pack("<BBBBBHB", 51, 0xFF, 0xFF, 0xFF, 0xFF, grade, min(round(order.crr / 5e-5), 254)),
-            )
-        match order.action:
-            case "target_power_w":
-                return (pack("<BBBBBBH", 49, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, round(order.value * 4)),)
-            case "resistance":
-                return (bytes([48, *[0xFF] * 6, round(order.value * 2)]),)
-            case "speed_mps" | "incline_pct":
-                return ()
+            wind = {"wind_resistance_kgpm": order.cw_kgpm, "wind_speed_kmh": min(max(order.wind_mps * 3.6, -127), 127)}
+            grade = {"grade_pct": order.grade_pct, "rolling_resistance": min(order.crr, _MAX_CRR)}
+            return encode(self._profile, "set_wind", wind), encode(self._profile, "set_simulation", grade)
+        return self._set(order)
 
     def release(self) -> tuple[bytes, ...]:
         """`stop` is that already."""
         return ()
 
     def judge(self, sent: bytes, answer: bytes) -> Judged:
-        """Page 71: byte 1 the last command, byte 3 how it fared. Pending: the brake is on its way, so it was taken."""
-        if len(answer) < 8 or answer[0] != STATUS or answer[1] != sent[0]:
+        """Page 71. Pending: the brake is on its way, so the command was taken."""
+        reply = parse_reply(self._profile, answer)
+        if reply is None or reply.op != sent[0]:
             return Judged(Verdict.REFUSED, CommandReason.FAILED, f"page 71 does not speak of page {sent[0]}: {answer[:8].hex()}")
-        if answer[3] in {0, 4}:
+        if reply.ok or reply.pending:
             return Judged(Verdict.TAKEN)
-        reason, word = _REFUSALS.get(answer[3], (CommandReason.FAILED, f"status {answer[3]}"))
-        return Judged(Verdict.REFUSED, reason, word)
+        return Judged(Verdict.REFUSED, _REFUSALS.get(reply.result, CommandReason.FAILED), reply.text or f"status {reply.result}")
 
     def heard(self, what: int, payload: bytes) -> Said:
         """FE-C tells nothing about control."""
@@ -83,9 +77,20 @@ class Fec:
         """Every page sets a value."""
         return bool(sent)
 
+    def facts(self, answers: Mapping[int, bytes | None]) -> Facts:
+        """What page 54 says, if it was answered, within what the profile can say."""
+        page = answers.get(CAPABILITIES) or b""
+        fields = self._profile.decoder.decode(page)[0] if page[:1] == bytes([CAPABILITIES]) else {}
+        missing = frozenset(action for action, field in _TAKES.items() if fields.get(field) == 0)
+        spans: dict[Quantity, Span] = {}
+        for quantity, (command, _) in _SETS.items():
+            (arg,) = self._profile.commands[command].args
+            spans[quantity] = Span(arg.min, arg.max, "its profile", arg.mul / arg.div)
+        return Facts(spans, missing)
 
-def fec_facts(page: bytes | None) -> Facts:
-    """What page 54 says (bits of byte 7), if it was answered."""
-    if page is None or len(page) < 8 or page[0] != CAPABILITIES:
-        return Facts(dict(_SPANS))
-    return Facts(dict(_SPANS), frozenset(action for action, bit in _CAPABLE.items() if not page[7] >> bit & 1))
+    def _set(self, order: Target) -> tuple[bytes, ...]:
+        command = _SETS.get(order.action)
+        return () if command is None else (encode(self._profile, command[0], {command[1]: order.value}),)
+
+    def _resistance(self, percent: float) -> bytes:
+        return encode(self._profile, "set_resistance", {"resistance_pct": percent})

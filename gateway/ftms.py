@@ -1,142 +1,148 @@
-"""The Fitness Machine Service as commands: control point (0x2AD9), status (0x2ADA), features and ranges. Pure; bytes as in FTMS 1.0.
+"""The Fitness Machine Service as a dialect: orders in the words of the profile `fitness_machine_control_point`, ranges as limits. Pure.
 
-Targets are put into bytes by the profile of the control point, so that what some machines do differently (miles per hour, a resistance of
-one byte, a start that pauses) is data: `device_profiles/quirks.yaml`.
+The bytes are the profile's, and what some machines do differently is in its quirks: belts that count in miles an hour, a start that stops a
+belt which runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from struct import Struct, error, pack, unpack_from
+from dataclasses import dataclass
 from typing import Final
 
-from broker.commands import CommandReason, Order, Plain, Simulation, Target
+from broker.commands import CommandReason, Order, Plain, Simulation
 from device_profiles.catalogue import catalogue
-from device_profiles.commands import encode
-from device_profiles.errors import CommandError
+from device_profiles.commands import encode, parse_reply
+from device_profiles.profile import Profile
 from device_profiles.samples import Identity
-from gateway.limits import Quantity, Span
+from device_profiles.values import Value
+from gateway.limits import Quantity, Span, Spans, strictest
 from gateway.machine_dialect import Facts, Judged, Said, Told, Verdict
 
-PROFILE: Final = "fitness_machine_control_point"
 FEATURES: Final = 0x2ACC
 STATUS: Final = 0x2ADA
 TREADMILL_DATA: Final = 0x2ACD
-RANGES: Final[Mapping[int, tuple[Quantity, Struct, float]]] = {  # least, greatest, step; and their unit in ours
-    0x2AD4: ("speed_mps", Struct("<HHH"), 0.01 / 3.6),
-    0x2AD5: ("incline_pct", Struct("<hhH"), 0.1),
-    0x2AD6: ("resistance", Struct("<hhH"), 0.1),
-    0x2AD8: ("target_power_w", Struct("<hhH"), 1.0),
+NOT_PERMITTED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """How a quantity is set: the profile's command and argument, the unit of both in ours, and where a machine tells its range."""
+
+    command: str
+    arg: str
+    unit: float
+    range_of: int
+    range_unit: str
+    feature: str
+
+
+_SETS: Final[Mapping[Quantity, _Set]] = {
+    "speed_mps": _Set("set_target_speed", "speed_kmh", 1 / 3.6, 0x2AD4, "kmh", "set_speed"),
+    "incline_pct": _Set("set_target_incline", "incline_pct", 1, 0x2AD5, "pct", "set_inclination"),
+    "resistance": _Set("set_target_resistance", "resistance", 1, 0x2AD6, "level", "set_resistance"),
+    "target_power_w": _Set("set_target_power", "power_w", 1, 0x2AD8, "w", "set_power"),
 }
-_TARGET_BITS: Final = {"speed_mps": 0, "incline_pct": 1, "resistance": 2, "target_power_w": 3, "simulation": 13, "spindown": 15}
-_REQUEST_CONTROL: Final = b"\x00"
-_STOP: Final = b"\x08\x01"
-_PLAIN: Final = {"start": b"\x07", "stop": _STOP, "pause": b"\x08\x02", "reset": b"\x01", "spindown": b"\x13\x01"}
-_ONCE: Final = frozenset({0x01, 0x07, 0x13})  # reset, start (a toggle on some machines), spin down: not to be repeated blindly
-_TARGETS: Final[Mapping[Quantity, tuple[str, str, float]]] = {  # command and argument of the profile, and its unit for one of ours
-    "target_power_w": ("set_target_power", "power_w", 1.0),
-    "speed_mps": ("set_target_speed", "speed_kmh", 3.6),
-    "incline_pct": ("set_target_incline", "incline_pct", 1.0),
-    "resistance": ("set_target_resistance", "resistance", 1.0),
-}
-_NOT_NEGATIVE: Final = frozenset({"speed_mps", "resistance"})
-_REFUSALS: Final = {
-    2: (CommandReason.NOT_SUPPORTED, "op code not supported"),
-    3: (CommandReason.INVALID, "invalid parameter"),
-    4: (CommandReason.FAILED, "operation failed"),
-}
-_EVENTS: Final = {0x01: Told.RESET, 0x03: Told.SAFETY_KEY, 0x04: Told.STARTED, 0xFF: Told.CONTROL_LOST}
+RANGES: Final = tuple(one.range_of for one in _SETS.values())
+_PLAIN: Final = {"start": "start", "stop": "stop", "pause": "pause", "reset": "reset", "spindown": "spin_down"}
+_FEATURES: Final = {"simulation": "simulation", "spindown": "spin_down", **{quantity: one.feature for quantity, one in _SETS.items()}}
+_ONCE: Final = ("reset", "start", "spin_down")  # not to be sent again when no answer came
+_REFUSALS: Final = {2: CommandReason.NOT_SUPPORTED, 3: CommandReason.INVALID}
+_EVENTS: Final = {1: Told.RESET, 3: Told.SAFETY_KEY, 4: Told.STARTED, 255: Told.CONTROL_LOST}
+_STOPPED, _PAUSE = 2, 2
 
 
 class Ftms:
-    """The dialect of a fitness machine, as the machine with this identity means it."""
+    """The dialect of a fitness machine with that identity."""
 
     def __init__(self, identity: Identity | None = None) -> None:
-        profile = catalogue().named(PROFILE)
-        if profile is None:
-            raise LookupError(f"there is no profile {PROFILE!r}; restore device_profiles/profiles/fitness_control.yaml")
-        self._profile = profile.of(identity or Identity())
+        self._identity = identity or Identity()
+        self._point = _named("fitness_machine_control_point").of(self._identity)
+        self._once = frozenset(self._point.commands[name].start[:1] for name in _ONCE)
 
     @property
     def control(self) -> bytes | None:
         """Control has to be asked for, once a connection."""
-        return _REQUEST_CONTROL
+        return encode(self._point, "request_control")
 
     def plan(self, order: Order) -> tuple[bytes, ...]:
         """One message an order."""
         if isinstance(order, Plain):
-            return (_PLAIN[order.action],)
+            return (encode(self._point, _PLAIN[order.action]),)
         if isinstance(order, Simulation):
-            return (
-                pack(
-                    "<BhhBB", 0x11, round(order.wind_mps * 1000), round(order.grade_pct * 100),
-                    min(round(order.crr * 10_000), 255), min(round(order.cw_kgpm * 100), 255),
-                ),
-            )  # fmt: skip
-        return self._target(order)
+            road = {"wind_speed_mps": order.wind_mps, "grade_pct": order.grade_pct}
+            drag = {"rolling_resistance": order.crr, "wind_resistance_kgpm": order.cw_kgpm}
+            return (encode(self._point, "set_simulation", road | drag),)
+        setting = _SETS[order.action]
+        return (encode(self._point, setting.command, {setting.arg: order.value / setting.unit}),)
 
     def release(self) -> tuple[bytes, ...]:
         """Power 0: what a trainer without a stop understands."""
-        return self._target(Target(action="target_power_w", value=0))
+        return (encode(self._point, "set_target_power", {"power_w": 0}),)
 
     def judge(self, sent: bytes, answer: bytes) -> Judged:
         """`80 OP RESULT`."""
-        if len(answer) < 3 or answer[0] != 0x80 or answer[1] != sent[0]:
+        reply = parse_reply(self._point, answer)
+        if reply is None or reply.op != sent[0]:
             return Judged(Verdict.REFUSED, CommandReason.FAILED, f"no answer to {sent.hex()}: {answer[:20].hex()}")
-        result = answer[2]
-        if result == 1:
+        if reply.ok:
             return Judged(Verdict.TAKEN)
-        if result == 5:
-            return Judged(Verdict.AGAIN, CommandReason.NO_CONTROL, "control not permitted")
-        reason, word = _REFUSALS.get(result, (CommandReason.FAILED, f"result {result}"))
-        return Judged(Verdict.REFUSED, reason, word)
+        word = reply.text or f"result {reply.result}"
+        if reply.result == NOT_PERMITTED:
+            return Judged(Verdict.AGAIN, CommandReason.NO_CONTROL, word)
+        return Judged(Verdict.REFUSED, _REFUSALS.get(reply.result, CommandReason.FAILED), word)
 
     def heard(self, what: int, payload: bytes) -> Said:
-        """Status, and the belt's speed in the data of a treadmill (absent when the speed comes in a later packet)."""
-        if what == STATUS and payload:
-            if payload[0] == 0x02:
-                return Said(Told.USER_PAUSED if payload[1:2] == b"\x02" else Told.USER_STOPPED)
-            return Said(_EVENTS.get(payload[0]), _speed(payload, 1) if payload[0] == 0x05 else None)
-        if what == TREADMILL_DATA and payload and not payload[0] & 1:
-            return Said(speed_mps=_speed(payload, 2))
-        return Said()
-
-    def _target(self, order: Target) -> tuple[bytes, ...]:
-        """Empty for a value that this machine has no bytes for."""
-        command, argument, factor = _TARGETS[order.action]
-        value = max(order.value, 0.0) if order.action in _NOT_NEGATIVE else order.value
-        try:
-            return (encode(self._profile, command, {argument: value * factor}),)
-        except CommandError:
-            return ()
+        """Status, and the belt's speed in the data of a treadmill (absent when it comes in another packet of the record)."""
+        if what == STATUS:
+            fields = self._read(what, payload)
+            event = fields.get("event")
+            if event == _STOPPED:
+                return Said(Told.USER_PAUSED if fields.get("stop_kind") == _PAUSE else Told.USER_STOPPED)
+            return Said(_EVENTS.get(event) if isinstance(event, int) else None, _mps(fields))
+        return Said(speed_mps=_mps(self._read(what, payload))) if what == TREADMILL_DATA else Said()
 
     def undoes(self, order: Order) -> bool:
         """A start, on machines that take a second one for a pause."""
-        return order.action == "start" and self._profile.commands["start"].toggles
+        return order.action == "start" and self._point.commands["start"].toggles
 
     def repeatable(self, sent: bytes) -> bool:
         """Whatever sets a value, or stops."""
-        return sent[0] not in _ONCE
+        return sent[:1] not in self._once
+
+    def facts(self, answers: Mapping[int, bytes | None]) -> Facts:
+        """What the machine's ranges and features say, within what the profile can say; a range that makes no sense says nothing."""
+        told: dict[Quantity, Span] = {}
+        for quantity, setting in _SETS.items():
+            fields = self._read(setting.range_of, answers.get(setting.range_of) or b"")
+            low, high, step = (fields.get(f"{end}_{setting.range_unit}") for end in ("min", "max", "step"))
+            if isinstance(low, int | float) and isinstance(high, int | float) and low < high:
+                step = step if isinstance(step, int | float) else 0
+                told[quantity] = Span(low * setting.unit, high * setting.unit, "the machine", step * setting.unit)
+        features = self._read(FEATURES, answers.get(FEATURES) or b"")
+        has_any = bool(features.get("targets"))  # a machine that claims to take no target at all is not believed
+        missing = frozenset(action for action, name in _FEATURES.items() if has_any and not features.get(name))
+        return Facts(strictest(told, self._spans()), missing)
+
+    def _spans(self) -> Spans:
+        """What the profile can say."""
+        return {
+            quantity: Span(arg.min * setting.unit, arg.max * setting.unit, "its profile")
+            for quantity, setting in _SETS.items()
+            for arg in self._point.commands[setting.command].args
+        }
+
+    def _read(self, what: int, payload: bytes) -> Mapping[str, Value]:
+        profile = catalogue().ble(f"{what:04x}")
+        return {} if profile is None or not payload else profile.of(self._identity).decoder.decode(payload)[0]
 
 
-def ftms_facts(answers: Mapping[int, bytes | None]) -> Facts:
-    """What features and ranges say, of those that the machine has; one that makes no sense says nothing."""
-    spans: dict[Quantity, Span] = {}
-    for what, (quantity, layout, unit) in RANGES.items():
-        raw = answers.get(what)
-        try:
-            low, high, step = layout.unpack_from(raw or b"")
-        except error:
-            continue
-        if low < high:
-            spans[quantity] = Span(low * unit, high * unit, "the machine", step * unit)
-    features = answers.get(FEATURES) or b""
-    if len(features) < 8:
-        return Facts(spans)
-    (targets,) = unpack_from("<I", features, 4)
-    return Facts(spans, frozenset(action for action, bit in _TARGET_BITS.items() if not targets >> bit & 1) if targets else frozenset())
+def _named(name: str) -> Profile:
+    profile = catalogue().named(name)
+    assert profile is not None, name
+    return profile
 
 
-def _speed(payload: bytes, at: int) -> float | None:
-    """A speed in 0.01 km/h as m/s."""
-    return None if len(payload) < at + 2 else int.from_bytes(payload[at : at + 2], "little") / 360
+def _mps(fields: Mapping[str, Value]) -> float | None:
+    speed_kmh = fields.get("speed_kmh")
+    return speed_kmh / 3.6 if isinstance(speed_kmh, int | float) else None

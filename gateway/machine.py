@@ -13,16 +13,17 @@ from typing import Final, Protocol
 
 from broker.faultpoints import hit
 from gateway.controllable import ControlLink
-from gateway.fec import CAPABILITIES, Fec, fec_facts
-from gateway.ftms import FEATURES, RANGES, Ftms, ftms_facts
+from gateway.fec import CAPABILITIES, Fec
+from gateway.ftms import FEATURES, RANGES, Ftms
 from gateway.limits import GymLimits, gym_limits
-from gateway.machine_dialect import Facts
+from gateway.machine_dialect import MachineDialect
 from gateway.machine_effects import Abort, Effect, Moves, Noticed, Replied, Write
 from gateway.machine_session import MachineSession
 
 log = logging.getLogger(__name__)
 
 ANSWER_S: Final = {"ftms": 5.0, "fec": 3.0}  # FTMS would wait 30 s, longer than anybody on a belt does
+ASKED: Final = {"ftms": (FEATURES, *RANGES), "fec": (CAPABILITIES,)}
 READ_S: Final = 5.0
 GRACE_S: Final = 1.0  # a link that keeps neither its time nor a cancellation is not waited for
 
@@ -70,7 +71,7 @@ class Machine:
         self.link = link
         dialect = Fec() if link.dialect == "fec" else Ftms(link.identity)
         self.post(lambda now_s: self.session.linked(dialect, now_s))
-        self._learning = asyncio.create_task(self._learn(link))
+        self._learning = asyncio.create_task(self._learn(link, dialect))
 
     def gone(self) -> None:
         """It is no more."""
@@ -145,15 +146,11 @@ class Machine:
 
         self.post(answered)
 
-    async def _learn(self, link: ControlLink) -> None:
+    async def _learn(self, link: ControlLink, dialect: MachineDialect) -> None:
         """Ask the machine for its ranges; what it does not say does not limit it."""
-        facts = await (self._fec(link) if link.dialect == "fec" else self._ftms(link))
+        facts = dialect.facts({what: await self._read(link, what) for what in ASKED[link.dialect]})
         limits = gym_limits(self._rules, facts.spans, facts.missing)
-        log.info(
-            "%s can be commanded: %s",
-            self.device,
-            ", ".join(f"{q} {s.low:g} to {s.high:g}" for q, s in limits.spans.items()) or "no ranges",
-        )
+        log.info("%s can be commanded: %s", self.device, ", ".join(f"{q} {s.low:g} to {s.high:g}" for q, s in limits.spans.items()))
 
         def learned(_now_s: float) -> list[Effect]:
             if self.link is link:
@@ -161,12 +158,6 @@ class Machine:
             return []
 
         self.post(learned)
-
-    async def _ftms(self, link: ControlLink) -> Facts:
-        return ftms_facts({what: await self._read(link, what) for what in (FEATURES, *RANGES)})
-
-    async def _fec(self, link: ControlLink) -> Facts:
-        return fec_facts(await self._read(link, CAPABILITIES))
 
     async def _read(self, link: ControlLink, what: int) -> bytes | None:
         try:

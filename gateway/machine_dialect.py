@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -55,7 +56,7 @@ class Facts:
 
 
 class MachineDialect(Protocol):
-    """One protocol. It keeps no state of the session, at most a counter of messages."""
+    """One protocol. It keeps no state."""
 
     @property
     def control(self) -> bytes | None:
@@ -63,7 +64,7 @@ class MachineDialect(Protocol):
         ...
 
     def plan(self, order: Order) -> tuple[bytes, ...]:
-        """The messages of an order, one after the other; empty when the protocol cannot say it."""
+        """The messages of an order, one after the other; empty when the protocol has no word for it. CommandError: it cannot be said."""
         ...
 
     def release(self) -> tuple[bytes, ...]:
@@ -76,6 +77,10 @@ class MachineDialect(Protocol):
 
     def heard(self, what: int, payload: bytes) -> Said:
         """What a message that was not asked for says."""
+        ...
+
+    def facts(self, answers: Mapping[int, bytes | None]) -> Facts:
+        """What the machine says of itself, from what it answered when it was asked (by characteristic or page)."""
         ...
 
     def undoes(self, order: Order) -> bool:

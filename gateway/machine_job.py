@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from broker.commands import CommandReason, CommandState, NoticeReason, Order, Plain, Target
 from gateway.machine_effects import Replied
 
+_SAME_MPS: Final = 1e-3
+
 
 @dataclass(slots=True)
 class Ramp:
-    """A belt's speed on its way: from `at_mps` to `to_mps` by at most `step_mps` a second."""
+    """A belt's speed on its way: from `at_mps` to `to_mps` by at most `step_mps` a second, but not below what the belt knows."""
 
     at_mps: float
     to_mps: float
     step_mps: float
+    low_mps: float = 0.0
 
     @property
     def there(self) -> bool:
         return self.at_mps == self.to_mps
 
     def next(self) -> Target:
-        """One step further."""
-        self.at_mps = min(max(self.to_mps, self.at_mps - self.step_mps), self.at_mps + self.step_mps)
+        """One step further; the last one is exact."""
+        at_mps = min(max(self.to_mps, self.at_mps - self.step_mps), self.at_mps + self.step_mps)
+        at_mps = max(at_mps, min(self.low_mps, self.to_mps))
+        self.at_mps = self.to_mps if abs(at_mps - self.to_mps) < _SAME_MPS else at_mps
         return Target(action="speed_mps", value=self.at_mps)
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Final
 
 from broker.commands import CommandReason, CommandState, NoticeEvent, NoticeReason, Order, Plain, Target
+from device_profiles.errors import CommandError
 from gateway.limits import Limits
 from gateway.machine_dialect import Judged, MachineDialect, Told, Verdict
 from gateway.machine_effects import Abort, Effect, Moves, Noticed, Replied, Write
@@ -190,7 +191,10 @@ class MachineSession:
             return job.refused(CommandReason.EXPIRED)
         if (refused := self._refused(job)) is not None:
             return refused
-        job.steps.extend(self._dialect.plan(self._first_step(job)))
+        try:
+            job.steps.extend(self._dialect.plan(self._first_step(job)))
+        except CommandError as error:
+            return job.refused(CommandReason.LIMIT, str(error))
         if not job.steps:
             return job.refused(CommandReason.NOT_SUPPORTED, f"this kind of machine cannot be told {job.order.action}")
         return None
@@ -204,7 +208,7 @@ class MachineSession:
         order = order if span is None else order.model_copy(update={"value": span.rounded(order.value)})
         if order.action != "speed_mps" or limits.ramp_mps2 is None:
             return order
-        job.ramp = Ramp(self._belt_mps, order.value, limits.ramp_mps2 * RAMP_STEP_S)
+        job.ramp = Ramp(self._belt_mps, order.value, limits.ramp_mps2 * RAMP_STEP_S, 0.0 if span is None else span.low)
         return job.ramp.next()
 
     def _refused(self, job: Job) -> Replied | None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.commands import NoticeReason
+from broker.commands import NoticeReason, Target
 from device_profiles.samples import Identity
-from gateway.fec import Fec, fec_facts
-from gateway.ftms import STATUS, TREADMILL_DATA, Ftms, ftms_facts
+from gateway.fec import CAPABILITIES, Fec
+from gateway.ftms import STATUS, TREADMILL_DATA, Ftms
 from gateway.limits import GymLimits, Limits, Span, gym_limits
 from gateway.machine_effects import Moves, Write
 from gateway.machine_session import OWN_ECHO_S, STOP_AGAIN_S, STOP_FOR_S, MachineSession
@@ -86,6 +86,20 @@ def test_other_machines_take_a_second_start() -> None:
     bench.order("a", "start")
     bench.order("b", "start")
     assert bench.state("b") == ("done", "")
+
+
+def test_resistance_of_one_byte_is_a_quirk_and_ends_where_a_byte_does() -> None:
+    old = Ftms(Identity(name="Sportneer 1"))
+    assert old.plan(Target(action="resistance", value=10)) == (b"\x04\x64",)
+    assert old.facts({}).spans["resistance"].high == 25.5
+
+
+def test_what_a_profile_cannot_say_is_a_limit() -> None:
+    model = FtmsModel()
+    bench = mill(model)
+    bench.order("a", "target_power_w", 5000)
+    assert bench.state("a") == ("refused", "limit")
+    assert model.got == []
 
 
 def test_machine_that_gives_no_control_refuses_each_command() -> None:
@@ -225,6 +239,15 @@ def test_belt_goes_up_and_down_in_steps() -> None:
     bench.wait(10)
     speeds = [int.from_bytes(raw[1:], "little") / 360 for raw in model.got if raw[0] == 2]
     assert speeds == pytest.approx([0.5, 1, 1.5, 2, 1.5, 1], abs=0.01)
+
+
+def test_ramp_does_not_creep_below_the_slowest_speed_of_the_belt() -> None:
+    model = FtmsModel()
+    bench = mill(model, Limits({"speed_mps": Span(0.5, 5, "the machine")}, ramp_mps2=0.2))
+    bench.order("a", "speed_mps", 0.9)
+    bench.wait(5)
+    speeds = [int.from_bytes(raw[1:], "little") / 360 for raw in model.got if raw[0] == 2]
+    assert speeds == pytest.approx([0.5, 0.7, 0.9], abs=0.01)
 
 
 def test_ramp_begins_at_the_speed_the_machine_tells() -> None:
@@ -434,7 +457,7 @@ def test_echo_of_our_own_stop_is_not_a_button() -> None:
 def fec(model: FecModel, page54: bytes | None = None) -> Bench:
     bench = Bench(MachineSession(Fec()), model.take)
     bench.run(bench.session.linked(Fec(), bench.now_s))
-    facts = fec_facts(page54)
+    facts = Fec().facts({CAPABILITIES: page54})
     bench.session.learned(Limits(facts.spans, facts.missing))
     return bench
 
@@ -489,7 +512,7 @@ def test_capabilities_of_page_54_say_what_is_missing() -> None:
 
 
 def test_ranges_and_features_of_a_machine_become_limits() -> None:
-    facts = ftms_facts(
+    facts = Ftms().facts(
         {
             0x2AD4: bytes.fromhex("3200d0070a00"),  # 0.5 to 20 km/h in steps of 0.1
             0x2AD5: bytes.fromhex("e2ff96000500"),  # -3 to 15 % in steps of 0.5
@@ -500,9 +523,10 @@ def test_ranges_and_features_of_a_machine_become_limits() -> None:
     )
     assert facts.spans["speed_mps"] == Span(pytest.approx(0.5 / 3.6), pytest.approx(20 / 3.6), "the machine", pytest.approx(0.1 / 3.6))
     assert facts.spans["incline_pct"] == Span(-3, 15, "the machine", 0.5)
-    assert set(facts.spans) == {"speed_mps", "incline_pct"}
+    assert facts.spans["resistance"] == Span(0, 1000, "its profile")
+    assert facts.spans["target_power_w"] == Span(0, 4000, "its profile")
     assert facts.missing == {"resistance", "target_power_w", "simulation", "spindown"}
-    assert ftms_facts({}).missing == ftms_facts({0x2ACC: bytes(8)}).missing == frozenset()
+    assert Ftms().facts({}).missing == Ftms().facts({0x2ACC: bytes(8)}).missing == frozenset()
 
 
 def test_limits_that_leave_nothing_refuse_everything() -> None:
@@ -524,7 +548,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(EVENTS, max_size=60), st.booleans())
 def test_whatever_happens_each_order_is_answered_once_and_what_moves_is_stopped(events: list[tuple[str, object]], ramped: bool) -> None:
     model = FtmsModel()
