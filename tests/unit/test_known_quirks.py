@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from device_profiles.catalogue import FOLDER, build, catalogue
@@ -53,6 +55,19 @@ def test_an_elliptical_whose_speed_is_always_zero_has_none() -> None:
     assert plain.feed(packet, 0)[0].values == {"kind": 2, "speed_mps": 0, "hr_bpm": 150}
     assert life_fitness.feed(packet, 0)[0].values == {"kind": 2, "hr_bpm": 150}
     assert known("cross_trainer_data").of(Identity(name="LF")) is known("cross_trainer_data")
+
+
+@pytest.mark.parametrize("profile", [one for one in catalogue().all() if one.variants or one.hook or one.derives], ids=lambda one: one.name)
+def test_random_packets_raise_nothing_in_quirks_hooks_and_rates(profile: Profile) -> None:
+    random = Random(profile.name)
+    for variant in (profile, *(one for _, _, one in profile.variants)):
+        reader = Reader(variant)
+        table = variant.table
+        for number in range(1_000):
+            packet = bytearray(random.randbytes(random.randrange(21)))
+            if table.pages and len(packet) > table.page_at:
+                packet[table.page_at] = random.choice(list(table.pages))
+            reader.feed(bytes(packet), number * random.randrange(1_000_000))
 
 
 def quirky(quirk: str) -> Profile:
