@@ -49,7 +49,7 @@ def patterns_for(services: Sequence[str]) -> list[OrPattern]:
 
 def advert_of(adapter: str, device: BLEDevice, data: AdvertisementData) -> Advert:
     """What BlueZ tells of a device, in our words."""
-    props: Mapping[str, Any] = device.details.get("props", {})
+    props: Mapping[str, Any] = data.platform_data[1]  # those of now; the device object keeps its first ones
     return Advert(
         address=device.address,
         address_type=str(props.get("AddressType", "public")),

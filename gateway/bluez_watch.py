@@ -57,6 +57,7 @@ class DeviceSeen:
     address: str
     connected: bool
     uuids: tuple[str, ...]
+    name: str = ""
 
 
 class BluezWatch:
@@ -94,7 +95,8 @@ class BluezWatch:
             if about is not None:
                 adapter = str(about.get("Adapter", "")).rsplit("/", 1)[-1]
                 uuids = tuple(str(uuid).lower() for uuid in about.get("UUIDs", ()))
-                found.append(DeviceSeen(path, adapter, str(about.get("Address", "")), bool(about.get("Connected")), uuids))
+                named, linked = str(about.get("Name", "")), bool(about.get("Connected"))
+                found.append(DeviceSeen(path, adapter, str(about.get("Address", "")), linked, uuids, named))
         return found
 
     async def is_connected(self, path: str) -> bool:

@@ -44,9 +44,15 @@ class Finding:
     cure: str = ""
 
 
-async def examine(site: Site, *, running: bool, now_s: Callable[[], float] = time.time) -> list[Finding]:
-    """All findings of a site. `running`: its ports were published by a `paceline run`, so brokers and page are expected to answer."""
+async def examine(
+    site: Site, *, running: bool, sensors: int | None = None, now_s: Callable[[], float] = time.time
+) -> list[Finding]:  # fmt: skip
+    """All findings of a site. `running`: its ports were published by a `paceline run`, so brokers and page are expected to answer.
+
+    `sensors`: how many there shall be, for what is said of radios; None: as many as the gateway knows.
+    """
     findings = [*versions(), clock(now_s()), *folder(site.data), *secrets(site)]
+    findings += await radios(site, sensors)
     held = lock_holder(site.gateway_dir / "gateway.lock")
     findings.append(Finding("gateway lock", True, f"held by process {held}" if held else "free: no gateway runs"))
     if running:
@@ -143,6 +149,15 @@ def port(name: str, host: str, number: int) -> Finding:
         except OSError as error:
             return Finding(name, False, f"{host}:{number}: {error.strerror}", "stop what uses it, or set another port")
     return Finding(name, True, f"{host}:{number} is free")
+
+
+async def radios(site: Site, sensors: int | None) -> list[Finding]:
+    """Whether the radios that are on can be used, and how many there must be."""
+    from paceline.doctor_radio import bluetooth, enough
+
+    ble = site.settings.gateway.ble
+    there, adapters = await bluetooth(ble) if ble.enabled else ([], None)
+    return [*there, *enough(site.gateway_dir, ble.slots, adapters, sensors)]
 
 
 async def connects(site: Site, broker: Literal["central", "near"]) -> Finding:

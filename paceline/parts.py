@@ -58,6 +58,7 @@ def box_gateway(settings: Settings, credential: BoxCredential) -> GatewaySetting
         password=credential.password,
         uplink=credential.broker(settings.data),
         files=own.files,
+        ble=own.ble,
         spool=own.spool,
         frame_ms=own.frame_ms,
     )

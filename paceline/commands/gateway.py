@@ -10,6 +10,9 @@ from paceline.lazy import LazyGroup
 
 _COMMANDS: Final = {
     "run": "paceline.commands.gateway_run:run",
+    "scan": "paceline.commands.gateway_radio:scan",
+    "devices": "paceline.commands.gateway_radio:devices",
+    "pair": "paceline.commands.gateway_radio:pair",
     "box": "paceline.commands.gateway_box:box",
     "package": "paceline.commands.gateway_package:package",
     "install": "paceline.commands.gateway_install:install",
