@@ -102,7 +102,7 @@ class Decoder:
             trouble |= _rest(payload, n, rest, out)
         for name, field, values, only in gates:
             value = out.get(field)
-            if value is not None and (value in values) != only:
+            if (only or trouble & SHORT) if value is None else (value in values) != only:
                 out.pop(name, None)
         return out, trouble
 

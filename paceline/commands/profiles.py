@@ -153,6 +153,30 @@ def decode(*, as_json: bool, name: str, manufacturer: str, firmware: str, file: 
         click.echo(f"  {word}: {times}")
 
 
+@profiles.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write (default: standard output).")
+@click.argument("names", nargs=-1, required=True)
+def pack(*, out: Path | None, names: tuple[str, ...]) -> None:
+    """Write the tables of the profiles NAMES as a module for a MicroPython device, beside device_profiles/engine.py.
+
+    \b
+    Example:
+      paceline profiles pack heart_rate_measurement csc_measurement --out profile_pack.py
+    """
+    from device_profiles.errors import ProfileError
+    from device_profiles.packs import micropython_source
+
+    try:
+        source = micropython_source([_find(name) for name in names])
+    except ProfileError as error:
+        raise BadInputError(str(error)) from error
+    if out is None:
+        click.echo(source, nl=False)
+    else:
+        out.write_text(source, "utf-8")
+        click.echo(f"{out}: {len(names)} profiles, {len(source)} characters", err=True)
+
+
 def _catalogue() -> tuple[Profile, ...]:
     from device_profiles.catalogue import catalogue
 

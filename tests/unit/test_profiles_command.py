@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from broker.errors import BadInputError
 from device_profiles.catalogue import catalogue
+from device_profiles.engine import Pack
 from paceline.commands.profiles import profiles
 
 GOOD = """
@@ -109,3 +110,13 @@ def test_a_fault_is_named_and_the_exit_code_is_1(tmp_path: Path, was: str, becam
     assert result.exit_code == 1
     assert words in result.stderr
     assert as_json("check", str(path))["wrong"]
+
+
+def test_pack_writes_a_module_for_a_device(tmp_path: Path) -> None:
+    path = tmp_path / "profile_pack.py"
+    assert call("pack", "heart_rate_measurement", "ant:17", "--out", str(path)).exit_code == 0
+    space: dict[str, bytes] = {}
+    exec(path.read_text(), space)
+    assert Pack(space["PACK"]).names_of_profiles() == ["heart_rate_measurement", "fitness_equipment"]
+    assert call("pack", "2a37").stdout.startswith("# Generated")
+    assert isinstance(call("pack", *[profile.name for profile in catalogue().all()]).exception, BadInputError)

@@ -133,6 +133,9 @@ def test_a_state_withholds_a_field() -> None:
     by_field = "fields: [{name: x, type: u8, state_gate: {field: state, not: [2, 3]}}, {name: state, type: u8}]"
     assert decoded(by_field, "0502") == ({"state": 2}, 0)
     assert decoded(by_field, "0501") == ({"x": 5, "state": 1}, 0)
+    assert decoded(by_field, "05") == ({}, SHORT)
+    unknown = "fields: [{name: x, type: u8, state_gate: {field: state, only: 1}}, {name: state, type: u8, na: 255}]"
+    assert decoded(unknown, "05ff") == ({}, 0)
 
 
 def test_a_short_packet_keeps_what_is_whole() -> None:

@@ -61,3 +61,18 @@ def test_the_longest_packets_raise_nothing(profile: Profile) -> None:
     dice = Random(3)
     for length in (244, 512, 4096):
         Reader(profile).feed(dice.randbytes(length), 0)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=ids(PROFILES))
+def test_a_packet_cut_anywhere_tells_nothing_else_than_the_whole(profile: Profile) -> None:
+    decode = profile.decoder.decode
+    for packet in (packet for golden in profile.golden for packet in golden.packets):
+        whole, _ = decode(packet)
+        for length in range(len(packet)):
+            for name, value in decode(packet[:length])[0].items():
+                if isinstance(value, str):  # a letter that was cut is a question mark
+                    assert str(whole[name]).startswith(value.rstrip("?"))
+                elif isinstance(value, list | bytes):
+                    assert value == whole[name][: len(value)], (packet[:length].hex(), name)
+                else:
+                    assert value == whole[name], (packet[:length].hex(), name)
