@@ -20,13 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from simulators.debian_tools import DebianTool, ToolUnavailableError
+from simulators.debian_packages import TOOLS, ToolUnavailableError, find_program, library_environment
 
-DBUS_DAEMON: Final = DebianTool(
-    program="dbus-daemon",
-    packages=("dbus-daemon",),
-    cure="install dbus-daemon with your package manager",
-)
 _ROOT: Final = Path(__file__).resolve().parent.parent  # where `python -m` finds us, installed or not
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 10.0
@@ -65,9 +60,9 @@ class PrivateBus:
 
 
 @asynccontextmanager
-async def private_bus(folder: Path, tools: Path | None = None) -> AsyncGenerator[PrivateBus]:
+async def private_bus(folder: Path, tools: Path = TOOLS) -> AsyncGenerator[PrivateBus]:
     """A bus whose files are in `folder`, which ends with this process. ToolUnavailableError when there is no dbus-daemon to be had."""
-    binary, folder = await asyncio.to_thread(DBUS_DAEMON.find, tools), await asyncio.to_thread(folder.absolute)
+    binary, folder = await asyncio.to_thread(find_program, "dbus-daemon", "dbus-daemon", tools), await asyncio.to_thread(folder.absolute)
     with tempfile.TemporaryDirectory(prefix="paceline-bus-") as short:
         place = Path(short) / "bus"
         process = _start(binary, folder, place)
@@ -85,7 +80,7 @@ def _start(binary: Path, folder: Path, place: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "simulators.with_parent", str(binary)]
     command += [f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog"]
     with (folder / "bus.log").open("ab") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, env=DBUS_DAEMON.environment(binary), cwd=_ROOT)  # noqa: S603
+        return subprocess.Popen(command, stdout=output, stderr=output, env=library_environment(binary), cwd=_ROOT)  # noqa: S603
 
 
 def _wait(process: subprocess.Popen[bytes], place: Path, log: Path) -> None:

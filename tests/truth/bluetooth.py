@@ -23,7 +23,7 @@ from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from simulators.bluez.journal import Entry, read_journal
-from simulators.debian_tools import library_environment
+from simulators.debian_packages import library_environment
 from simulators.private_bus import PrivateBus, private_bus
 from tests.truth.guest import BLUETOOTHD
 

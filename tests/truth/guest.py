@@ -9,7 +9,6 @@ gone when it ends. Packages are Debian's, unpacked into `.cache/tools` (no root,
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import re
 import shlex
@@ -20,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from simulators.debian_tools import TOOLS, ToolUnavailableError, check_libraries, library_environment, unpacked_once
+from simulators.debian_packages import TOOLS, ToolUnavailableError, check_libraries, library_environment, only_one, unpacked_once
 from tests.servers import PROJECT
 from tests.truth.initrd import initrd
 
 PACKAGES: Final = ("qemu-system-x86", "linux-image-amd64", "busybox-static", "bluez", "dbus-daemon")
-CURE: Final = "check that apt-get reaches a Debian mirror"
 BLUETOOTHD: Final = "PACELINE_BLUETOOTHD"  # in the guest: the path of the real daemon
 _EXIT: Final = re.compile(r"^GUEST-EXIT (\d+)\r?$", re.MULTILINE)
 
@@ -59,12 +57,10 @@ class GuestParts:
 
 def find_or_install_guest(tools: Path = TOOLS) -> GuestParts:
     """The parts, unpacked once. ToolUnavailableError says what is missing and the cure."""
-    tools.mkdir(parents=True, exist_ok=True)
-    with (tools / ".guest.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        binary = unpacked_once(tools / "guest", "usr/libexec/bluetooth/bluetoothd", PACKAGES, lambda _: None, CURE)
+    with only_one("guest", tools):
+        binary = unpacked_once(tools / "guest", "usr/libexec/bluetooth/bluetoothd", PACKAGES, lambda _: None)
     parts = GuestParts(binary.parents[3])
-    check_libraries(parts.qemu, library_environment(parts.qemu), CURE)
+    check_libraries(parts.qemu)
     return parts
 
 
