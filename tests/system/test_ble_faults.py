@@ -219,7 +219,7 @@ async def test_box_that_is_ended_at_any_moment_leaves_no_link_scan_or_task(bluet
                 await asyncio.sleep(0.05)
         if before is None and delay_s:
             before = len(asyncio.all_tasks())
-    assert len(asyncio.all_tasks()) <= (before or 0)
+    await until(lambda: len(asyncio.all_tasks()) <= (before or 0), what=asyncio.all_tasks)
 
 
 def by_device(box: Box) -> set[str]:
