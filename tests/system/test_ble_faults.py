@@ -223,7 +223,7 @@ async def test_box_that_is_ended_at_any_moment_leaves_no_link_scan_or_task(bluet
 
 
 def by_device(box: Box) -> set[str]:
-    return {link.device for link in box.source.live}
+    return {link.device for link in box.source.live if link.device}  # a link has its name once its identity was read
 
 
 async def test_two_boxes_in_one_hall_hear_each_beat_once_and_hand_a_strap_over(tmp_path, monkeypatch, capsys):
@@ -232,7 +232,7 @@ async def test_two_boxes_in_one_hall_hear_each_beat_once_and_hand_a_strap_over(t
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluetooth.address)
         left, right = {"adapters": ["hci0"], "power": False}, {"adapters": ["hci1"]}
         async with box_of(tmp_path / "one", limits=QUICK, **left) as one, box_of(tmp_path / "two", limits=QUICK, **right) as two:
-            await until(lambda: len(one.source.live) + len(two.source.live) == 4, what=lambda: one.words() + two.words())
+            await until(lambda: len(by_device(one)) + len(by_device(two)) == 4, what=lambda: one.words() + two.words())
             assert not by_device(one) & by_device(two)
             await until(lambda: all(link.packets > 1 for link in one.source.live + two.source.live))
             moving = by_device(one)
