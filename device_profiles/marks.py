@@ -40,13 +40,15 @@ def read_marked(file: str, text: str) -> Marked:
     loader = _LOADER(text)
     try:
         root: yaml.Node | None = loader.get_single_node()
-        _refuse_doubles(file, root, ())
+        _refuse_doubles(file, root, (), set())
         data = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise BadProfileError(file, 0 if mark is None else mark.line + 1, "", str(error.problem), "mend the YAML there") from error
     except yaml.YAMLError as error:
         raise BadProfileError(file, 1, "", str(error).splitlines()[0], "save the file as plain UTF-8 text") from error
+    except (RecursionError, ValueError) as error:  # a hundred levels deep, or a date that is none
+        raise BadProfileError(file, 1, "", f"cannot be read: {error}", "write it plainly") from error
     finally:
         loader.dispose()
     return Marked(file, data, root)
@@ -63,17 +65,20 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | N
     return None
 
 
-def _refuse_doubles(file: str, node: yaml.Node | None, place: tuple[str, ...]) -> None:
+def _refuse_doubles(file: str, node: yaml.Node | None, place: tuple[str, ...], seen: set[int]) -> None:
+    if id(node) in seen:  # an alias
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
+        names: set[str] = set()
         for key, value in node.value:
             name = str(key.value)
-            if name in seen:
+            if name in names:
                 raise BadProfileError(
                     file, key.start_mark.line + 1, ".".join((*place, name)), "stands twice in one mapping", "keep one of them"
                 )
-            seen.add(name)
-            _refuse_doubles(file, value, (*place, name))
+            names.add(name)
+            _refuse_doubles(file, value, (*place, name), seen)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            _refuse_doubles(file, value, (*place, str(i)))
+            _refuse_doubles(file, value, (*place, str(i)), seen)

@@ -27,7 +27,7 @@ class MicroPython:
     def run(self, script: Path, *arguments: str, stdin: bytes = b"", heap: str = "64m") -> str:
         """What a script printed; RuntimeError with its last words if it failed."""
         command = [*self.command, "-X", f"heapsize={heap}", str(script), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=300, cwd=script.parent, check=False)
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=1200, cwd=script.parent, check=False)
         if done.returncode:
             raise RuntimeError(f"{script.name} failed on MicroPython: {(done.stderr + done.stdout[-2000:]).decode(errors='replace')}")
         return done.stdout.decode()

@@ -81,6 +81,13 @@ def test_an_unquoted_uuid_is_refused_with_its_cure() -> None:
     assert "quotes" in error.detail
 
 
+@pytest.mark.parametrize(
+    "text", ["profiles: &a [*a]", "profiles: " + "[" * 5000, "profiles: [{name: 2024-13-45}]", "- 1", "7", "profiles: {? [a]: b}"]
+)
+def test_a_document_of_another_shape_is_refused(text: str) -> None:
+    assert refused(text).file == "it.yaml"
+
+
 def test_two_profiles_of_one_name_or_key_are_refused() -> None:
     second = HEAD.replace("profiles:\n", "").replace("2ACD", "2ACE")
     assert refused(HEAD + second).line == 4
