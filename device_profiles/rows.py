@@ -129,11 +129,11 @@ def _row(
         raise fail(("mul",), "the scaled value does not fit a double exactly", "use a smaller `mul`, or scale in `samples`")
     if code in (engine.DATETIME, engine.UTF8, engine.BYTES) and (div or doc.na):
         raise fail((), f"a {type_name} has no scale and no `na`", "leave them out")
-    if names.infos.get(name, FieldInfo(name)).unit not in ("", doc.unit):
+    before = names.infos.get(name, FieldInfo(name))  # what a name says once holds wherever it stands
+    if before.unit not in ("", doc.unit):
         raise fail(("unit",), f"{name!r} has another unit elsewhere in this profile", "give one of them another name")
-    names.infos[name] = FieldInfo(
-        name, doc.unit, doc.enum, None if doc.plausible is None else (doc.plausible[0], doc.plausible[1]), getattr(doc, "about", "")
-    )
+    plausible = before.plausible if doc.plausible is None else (doc.plausible[0], doc.plausible[1])
+    names.infos[name] = FieldInfo(name, doc.unit, doc.enum or before.enum, plausible, getattr(doc, "about", "") or before.about)
     names.pages.setdefault(name, set()).add(page)
     if code < engine.SFLOAT and not repeat:
         names.wraps[name] = (1 << width) * mul / (div or 1)

@@ -198,6 +198,14 @@ class TestRules:
         assert feed(it, "0025", 0) == [{"t": 37}]
         assert feed(it, "0162", 0) == [{"t": pytest.approx(36.6667, abs=1e-4)}]
 
+    def test_what_a_name_says_once_holds_wherever_it_stands(self) -> None:
+        it = reader(
+            "page: {byte: 0}\npages: {1: [{name: x, type: u8, plausible: [0, 9], enum: {3: three}}], 2: [{name: x, type: u8}]}\n"
+            "samples: {layout: motion.1, map: {power_w: x}}"
+        )
+        assert (feed(it, "0209", 0), feed(it, "020a", 0)) == ([{"power_w": 9}], [])
+        assert it.profile.fields["x"].enum == {3: "three"}
+
     def test_text_is_no_sample(self) -> None:
         it = reader("fields: [{name: x, type: utf8}]\nsamples: {layout: motion.1, map: {power_w: x}}")
         assert feed(it, "313233", 0) == []
