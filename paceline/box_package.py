@@ -146,7 +146,7 @@ def _libraries(files: list[Path]) -> Iterator[Entry]:
 def _system() -> Iterator[Entry]:
     for name, (place, mode) in _PLACES.items():
         yield Entry(place, (_PARTS / name).read_bytes(), mode)
-    yield Entry("/usr/lib/issue.d/paceline.issue", link="/run/paceline/setup.issue")
+    yield Entry("/etc/issue.d/paceline.issue", link="/run/paceline/setup.issue")
     license_file = _license()
     if license_file is not None:
         yield Entry(f"/usr/share/doc/{NAME}/copyright", license_file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
@@ -39,29 +39,26 @@ def gateway_settings(site: Site) -> GatewaySettings:
         near=NearBroker(
             host=s.near.host, port=s.near.port, username="platform/gateway", password=SecretStr(site.secret("near", "platform/gateway"))
         ),
-        files=s.gateway.files,
-        ble=s.gateway.ble,
-        ant=s.gateway.ant,
-        spool=s.gateway.spool,
-        equipment=s.gateway.equipment,
-        frame_ms=s.gateway.frame_ms,
+        **_of_the_box(s),
     )
 
 
 def box_gateway(settings: Settings, credential: BoxCredential) -> GatewaySettings:
     """The gateway of an installed box: its platform is what it was told at its set-up, its folder the data folder itself."""
-    own = settings.gateway
     return GatewaySettings(
         data_dir=settings.data,
         tenant=credential.tenant,
         node=credential.node,
         password=credential.password,
         uplink=credential.broker(settings.data),
-        files=own.files,
-        ble=own.ble,
-        spool=own.spool,
-        frame_ms=own.frame_ms,
+        **_of_the_box(settings),
     )
+
+
+def _of_the_box(settings: Settings) -> dict[str, Any]:
+    """What `gateway.*` says, but the name of the node: the same for the box of a site and for an installed one."""
+    own = settings.gateway
+    return {name: getattr(own, name) for name in type(own).model_fields if name != "node"}
 
 
 def platform_settings(site: Site) -> PlatformSettings:

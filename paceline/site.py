@@ -193,7 +193,9 @@ def _write_secrets(path: Path, known: Mapping[str, str]) -> None:
 def publish_site(site: Site) -> None:
     """Leave the decided settings (no secrets) in `<data>/site.json`, so that other commands find the running brokers."""
     public = site.settings.model_copy(update={"api": site.settings.api.model_copy(update={"token": SecretStr("")})})
-    (site.data / "site.json").write_text(public.model_dump_json(indent=1), "utf-8")
+    temporary = site.data / ".site.json.new"
+    temporary.write_text(public.model_dump_json(indent=1), "utf-8")
+    temporary.replace(site.data / "site.json")  # whole: other commands read it at any time
 
 
 def running_site(settings: Settings) -> Site:

@@ -22,15 +22,23 @@ WAIT_S = 60.0
 
 
 class BoxProcess:
-    """`start()`, then `await page()` while it is not set up. Its output grows in `log`."""
+    """`start()`, then `await page()` while it is not set up. Its output grows in `log`.
+
+    `options`: those of the command, else a data folder of its own.
+    """
 
     def __init__(
-        self, folder: Path, command: Sequence[str] = (sys.executable, "-m", "paceline"), env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        command: Sequence[str] = (sys.executable, "-m", "paceline"),
+        *,
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.data_dir = folder / "box"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / "box.log"
-        self._command = [*command, "gateway", "box", "--data", str(self.data_dir)]
+        self._command = [*command, "gateway", "box", *(options or ["--data", str(self.data_dir)])]
         self._env = {**os.environ, "PACELINE_BOX__PORT": "0", "PACELINE_BOX__HOST": "127.0.0.1", **(env or {})}
         self._begin = 0
         self.process: subprocess.Popen[bytes] | None = None

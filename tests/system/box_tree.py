@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from paceline.box_package import build
-from tests.servers import PROJECT, ServerUnavailableError
+from tests.debian_packages import ServerUnavailableError
+from tests.servers import PROJECT
 
 WHEELS = PROJECT / ".cache" / "wheels"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.spool import Spool, SpoolRow, SpoolSettings
-from tests.servers import PROJECT, ServerUnavailableError, start_amqtt
+from tests.debian_packages import ServerUnavailableError
+from tests.servers import PROJECT, start_amqtt
 from tests.system.box_process import BoxProcess, read
 from tests.system.box_tree import Tree, base_python, package
 from tests.system.gateway_process import BOX, PLATFORM
