@@ -57,6 +57,8 @@ async def test_thirty_straps_come_back_after_every_drop_and_each_beat_is_stored_
                 await bluetooth.do("off", device=f"C0:00:00:00:00:{i:02X}")
             await until(lambda: not box.source.live, what=box.words)
         times.sort()
+        if count == DAY:
+            assert times[-1] < 10  # only here: a loaded machine is as slow as it likes
         with capsys.disabled():
             print(f"\n{count} cycles x {STRAPS} straps: all back after {times[len(times) // 2]:.2f} s (median), {times[-1]:.2f} s (worst)")
         counters = box.source.counters
@@ -64,13 +66,14 @@ async def test_thirty_straps_come_back_after_every_drop_and_each_beat_is_stored_
         assert box.stored == sent(bluetooth)
 
 
-async def test_daemon_that_is_killed_costs_a_moment_and_no_beat_comes_twice(tmp_path: Path, monkeypatch, capsys):
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
+async def test_daemon_that_is_killed_costs_a_moment_and_no_beat_comes_twice(kills, tmp_path: Path, monkeypatch, capsys):
     async with virtual_bluetooth(tmp_path / "bluez", gym_room()) as bluetooth:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluetooth.address)
         async with box_of(tmp_path / "box", slots=8) as box:
             await box.until_live(STRAPS)
             before, times = held(), []
-            for _ in range(3):
+            for _ in range(kills):
                 daemons = box.source.counters.daemons + 1
                 await bluetooth.kill()
                 await until(lambda: not box.source.live, what=box.words)
@@ -80,13 +83,17 @@ async def test_daemon_that_is_killed_costs_a_moment_and_no_beat_comes_twice(tmp_
                 await box.until_live(STRAPS)
                 times.append(time.monotonic() - began)
                 await until(lambda: held() == before, what=lambda: f"{held()} instead of {before}")
+        times.sort()
+        if kills > 3:
+            assert times[-1] < 5  # only here, as above
         with capsys.disabled():
-            print(f"\ndaemon killed: {STRAPS} straps back after {', '.join(f'{one:.2f}' for one in times)} s, its start included")
+            words = f"{times[len(times) // 2]:.2f} s (median), {times[-1]:.2f} s (worst)"
+            print(f"\ndaemon killed {kills} times: {STRAPS} straps back after {words}, its start included")
         stored, said = box.stored, sent(bluetooth)
         for device, beats in said.items():
             assert is_part(stored[device], beats)
         missing = sum(len(said[device]) - len(stored[device]) for device in said)
-        assert missing <= 3 * 3 * STRAPS  # what was in the queue of the daemon when it was killed
+        assert missing <= kills * 3 * STRAPS  # what was in the queue of the daemon when it was killed
 
 
 def is_part(some: list[tuple[float | None, float | None]], whole: list[tuple[float | None, float | None]]) -> bool:
