@@ -11,16 +11,16 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Protocol
 
 from device_profiles.catalogue import Catalogue
 from device_profiles.profile import Profile
 from device_profiles.reader import Reader
+from device_profiles.samples import Sample
 from gateway.ant_control import AntControl
 from gateway.ant_messages import ChannelId
 from gateway.ant_stick import Page
 from gateway.controllable import Controllable
-from gateway.sensing import Sensing
 from gateway.sightings import Sighting, Sightings, State
 
 EQUIPMENT: Final = 17
@@ -36,6 +36,13 @@ _ABOUT: Final = (
     ("serial", ("serial_number",)),
     ("software", ("software_revision", "software")),
 )
+
+
+class Samples(Protocol):
+    """Where samples go: `Sensing`."""
+
+    def take(self, device: str, samples: Sequence[Sample], arrival_us: int) -> None: ...
+    def lost(self, device: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -62,7 +69,7 @@ class AntDevices:
     def __init__(
         self,
         catalogue: Catalogue,
-        sensing: Sensing,
+        sensing: Samples,
         sightings: Sightings,
         controllable: Controllable,
         control: Callable[[str, ChannelId], AntControl],

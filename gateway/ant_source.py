@@ -15,7 +15,7 @@ from typing import Final
 from broker.errors import ConfigError
 from device_profiles.catalogue import Catalogue, catalogue
 from gateway.ant_control import AntControl
-from gateway.ant_devices import AntDevices
+from gateway.ant_devices import AntDevices, Samples
 from gateway.ant_messages import ChannelId
 from gateway.ant_search import Search
 from gateway.ant_stick import Phase, StickSettings
@@ -25,7 +25,6 @@ from gateway.clock import Instant
 from gateway.controllable import Controllable
 from gateway.intake import read_clock
 from gateway.liveness import Part
-from gateway.sensing import Sensing
 from gateway.settings import AntSettings
 from gateway.sightings import Sightings
 
@@ -43,7 +42,7 @@ class AntSource:
     def __init__(
         self,
         settings: AntSettings,
-        sensing: Sensing,
+        sensing: Samples,
         sightings: Sightings,
         controllable: Controllable,
         *,

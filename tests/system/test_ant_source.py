@@ -56,7 +56,7 @@ class Box:
         self.controllable = Controllable()
         settings = AntSettings.model_validate({"enabled": True, "key": KEY.hex(), "sticks": sticks, "scan": scan})
         self.source = AntSource(
-            settings, self.heard, self.sightings, self.controllable,  # type: ignore[arg-type]
+            settings, self.heard, self.sightings, self.controllable,
             random=Random(1).random, alive=unwatched(), clock=clock,
         )  # fmt: skip
 

@@ -46,7 +46,7 @@ class Hall:
         self.sightings = Sightings(clock=lambda: Instant(self.now_us, 0))
         self.controllable = Controllable()
         self.sent: list[tuple[str, bytes]] = []
-        self.devices = AntDevices(catalogue(), self.heard, self.sightings, self.controllable, self._control, **more)  # type: ignore[arg-type]
+        self.devices = AntDevices(catalogue(), self.heard, self.sightings, self.controllable, self._control, **more)
 
     def _control(self, stick: str, who: ChannelId) -> AntControl:
         async def send(payload: bytes) -> None:
