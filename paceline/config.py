@@ -22,6 +22,7 @@ from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files,
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
+_WITHOUT: Final = {"api.token": "(drawn at the first run)"}  # what a secret that was not given comes to
 _STRICT: Final = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -92,7 +93,7 @@ class Loaded:
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """(dotted key, value as text with secrets masked, origin) of every setting."""
         for key, value in leaves(self.settings):
-            yield key, _shown(value), self.origins.get(key, "default")
+            yield key, _shown(key, value), self.origins.get(key, "default")
 
 
 def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, Any] | None = None) -> Loaded:
@@ -202,9 +203,9 @@ def _item(value: object) -> object:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
 
-def _shown(value: object) -> str:
+def _shown(key: str, value: object) -> str:
     if isinstance(value, SecretStr):
-        return "********" if value.get_secret_value() else "(drawn at the first run)"
+        return "********" if value.get_secret_value() else _WITHOUT.get(key, "(none)")
     return _plain(value)
 
 

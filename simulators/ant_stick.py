@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from simulators.ant_sensors import TICKS_PER_S, Sensor
-from simulators.noise import key_of, mix
+from simulators.noise import key_of, mix, uniform
 
 SYNC: Final = 0xA4
 OK, SEARCH_TIMEOUT, MISSED, DONE, FAILED, CLOSED, BACK_TO_SEARCH, COLLISION = 0, 1, 2, 5, 6, 7, 8, 9
 WRONG_STATE, TRANSFER_IN_PROGRESS, INVALID_MESSAGE, INVALID_SCAN_TRANSMIT = 21, 31, 40, 49
 UNASSIGNED, ASSIGNED, SEARCHING, TRACKING = range(4)
+_CRYSTAL: Final = 50e-6  # how wrong a sensor's clock may be: two of one period meet, and part again
 _AIR_US: Final = 300  # a message that begins so soon after another is lost
 _MISSES: Final = 8  # in a row, before a tracking channel searches again
 _STEP_US: Final = 2_500_000
@@ -151,7 +152,7 @@ class VirtualStick:
         """Let the room live until `t_us`."""
         while self._air and self._air[0][0] <= t_us:
             at_us, i, sensor = heapq.heappop(self._air)
-            step_us = sensor.period * 1_000_000 / TICKS_PER_S
+            step_us = sensor.period * 1_000_000 / TICKS_PER_S * (1 + uniform(key_of("crystal"), i, -_CRYSTAL, _CRYSTAL))
             heapq.heappush(self._air, (at_us + round(step_us), i, sensor))
             self._now_us = at_us
             self._expire()

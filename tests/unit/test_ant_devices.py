@@ -94,6 +94,16 @@ def test_damaged_frames_double_no_beat_and_make_no_ghost():
         assert sum(hall.heard.values(sensor.device, "rr_ms")) <= (sensor.beats[-1] - sensor.beats[0]) / 1.024 + 1
 
 
+def test_forty_straps_that_disturb_each_other_lose_a_page_in_twenty_and_no_beat_twice():
+    hall, world = Hall(), AntWorld(room("hr:40"), faults=StickFaults(collide=True))
+    hall.hear(world, 60)
+    pages, beats = sum(s.sent for s in world.sensors), sum(len(s.beats) for s in world.sensors if isinstance(s, HeartRate))
+    assert 0.02 < world.virtual.collisions / pages < 0.08
+    heard = [len(hall.heard.values(s.device, "rr_ms")) for s in world.sensors]
+    assert 0.9 * beats < sum(heard) <= beats
+    assert all(count <= len(s.beats) for count, s in zip(heard, world.sensors, strict=True) if isinstance(s, HeartRate))
+
+
 MEANT = {
     "trainer": ("power_w", "speed_mps", "cadence_rpm"),
     "treadmill": ("speed_mps", "incline_pct"),

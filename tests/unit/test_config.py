@@ -73,6 +73,33 @@ def test_secrets_are_masked() -> None:
     assert shown["api.token"] == "********"
 
 
+def test_key_of_the_radio_reaches_a_child_and_is_shown_to_nobody(tmp_path: Path) -> None:
+    path = write(tmp_path, '[gateway.ant]\nenabled = true\nkey = "0123456789abcdef"\nsticks = ["usb", "/dev/ttyUSB0"]\n')
+    loaded = load(path, {})
+    assert load(None, as_environment(loaded.settings)).settings == loaded.settings
+    rows = {key: value for key, value, _ in loaded.rows()}
+    assert rows["gateway.ant.key"] == "********"
+    assert {key: value for key, value, _ in load(None, {}).rows()}["gateway.ant.key"] == "(none)"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("enabled = true", "16 hex digits"),
+        ('enabled = true\nkey = "0123456789abcdeg"', "16 hex digits"),
+        ('enabled = true\nkey = "0123456789abcdef"\nsticks = []', "at least one"),
+        ('enabled = true\nkey = "0123456789abcdef"\nsticks = ["ttyUSB0"]', "ttyUSB0"),
+        ('enabled = true\nkey = "0123456789abcdef"\nsticks = ["/dev/a", "/dev/a"]', "named twice"),
+    ],
+)
+def test_wrong_radio_is_refused_without_its_key(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, f"[gateway.ant]\n{text}\n"), {})
+    assert says in str(caught.value)
+    assert "gateway.ant" in str(caught.value)
+    assert "0123456789" not in str(caught.value)
+
+
 def test_a_child_gets_exactly_these_settings(tmp_path: Path) -> None:
     path = write(tmp_path, "[api]\nport = 5\ntoken = 'hush'\n[gateway]\nfiles = [{path = 'a.fit', athlete = 'ann', speed = 10}]\n")
     settings = load(path, {}).settings
