@@ -55,4 +55,17 @@ def memory(path):
     print(tables, gc.mem_alloc() - before - tables)
 
 
-{"decode": decode, "memory": memory}[sys.argv[1]](sys.argv[2])
+def tuples(path):
+    """Heap before and after the tables as a literal."""
+    import gc
+
+    with open(path) as file:
+        text = file.read()
+    gc.collect()
+    before = gc.mem_alloc()
+    tables = eval(text)
+    gc.collect()
+    print(gc.mem_alloc() - before, len(tables))
+
+
+{"decode": decode, "memory": memory, "tuples": tuples}[sys.argv[1]](sys.argv[2])

@@ -80,5 +80,8 @@ def test_tables_of_ten_profiles_fit_a_small_device(micropython: MicroPython, chi
     work = child.with_name("work")
     work.write_text("\n".join(lines) + "\n")
     tables, plans = map(int, micropython.run(child, "memory", str(work)).split())
-    print(f"{len(ten)} profiles: tables {tables} bytes, plans of {len(lines) - 1} golden packets {plans} bytes")
+    work.write_text(repr([(profile.table.key, profile.table.always, dict(profile.table.pages)) for profile in ten]))
+    as_tuples = int(micropython.run(child, "tuples", str(work)).split()[0])
+    print(f"{len(ten)} profiles: tables {tables} bytes, as tuples {as_tuples}; plans of {len(lines) - 1} golden packets {plans} bytes")
     assert tables <= TABLE_LIMIT_BYTES
+    assert tables * 2 < as_tuples
