@@ -41,11 +41,15 @@ class _Answers:
 
     def __init__(self) -> None:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._sent: dict[int, bytes] = {}
         self._owed: dict[int, list[float]] = {}
 
-    def expect(self, op: int) -> asyncio.Future[bytes]:
-        """The future answer to `op`. One that still waits for the same is given up."""
+    def expect(self, op: int, sent: bytes) -> asyncio.Future[bytes]:
+        """The future answer to `op`. One that still waits is given up; of the very same bytes sent again, either answer will do."""
         self.give_up(op)
+        if self._sent.get(op) == sent:
+            self._owed.pop(op, None)
+        self._sent[op] = sent
         future = self._waiting[op] = asyncio.get_running_loop().create_future()
         return future
 
@@ -124,7 +128,7 @@ class FtmsControl(_BleControl):
     async def write(self, payload: bytes, *, timeout_s: float) -> bytes | None:
         """See `ControlLink`."""
         op = payload[0]
-        answer = self._answers.expect(op)
+        answer = self._answers.expect(op, payload)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._send(payload, response=True, timeout_s=timeout_s)
@@ -194,7 +198,7 @@ class FecControl(_BleControl):
     async def _exchange(self, page: bytes | None, answer_page: int, timeout_s: float) -> bytes | None:
         ask = bytes((REQUEST_PAGE, 0xFF, 0xFF, 0xFF, 0xFF, 0x01, answer_page, 0x01))
         key = answer_page if page is None or answer_page != COMMAND_STATUS else 0x100 | page[0]
-        answer = self._answers.expect(key)
+        answer = self._answers.expect(key, page or b"")
         try:
             async with asyncio.timeout(timeout_s):
                 for one in (page, ask):

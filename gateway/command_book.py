@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 KEEP_US: Final = 86_400_000_000  # of an answer; a command is good for ten minutes at most
 MAX_KEPT: Final = 100_000
+MAX_RECENT: Final = 64
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS commands (
   n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, device TEXT NOT NULL, taken_us INTEGER NOT NULL, final INTEGER NOT NULL,
@@ -80,6 +81,14 @@ class CommandBook:
         """(id, device) of commands without a final answer."""
         with self._mapped():
             return list(self._db.execute("SELECT id, device FROM commands WHERE final=0 ORDER BY n"))
+
+    def recent(self, since_us: int) -> list[bytes]:
+        """The final answers to commands taken since then, at most `MAX_RECENT`, the oldest first."""
+        with self._mapped():
+            rows = self._db.execute(
+                "SELECT answer FROM commands WHERE final=1 AND taken_us >= ? ORDER BY n DESC LIMIT ?", (since_us, MAX_RECENT)
+            ).fetchall()
+        return [answer for (answer,) in reversed(rows)]
 
     def moves(self, device: str, athlete: str, now_us: int) -> None:
         """A stop is owed to `device` from now on."""

@@ -204,7 +204,6 @@ class Equipment:
 
     async def replied(self, machine: Machine, reply: Replied) -> None:
         """See `MachineReports`."""
-        hit("equipment.before_answer")
         await self._finish(
             Reply(id=reply.ident, device=machine.device, state=reply.state, reason=reply.reason, detail=reply.detail, at_us=self._now_us())
         )
@@ -229,7 +228,7 @@ class Equipment:
             await self._stored(self._book.finish, reply.id, raw)
         except StoreError as error:
             log.error("the answer to command %s is not remembered: %s", reply.id, error)  # noqa: TRY400
-        hit("equipment.finished")
+        hit(f"equipment.{reply.state}")
         self._answers.put(raw)
 
     def _tell(self, answer: Answer) -> None:
@@ -238,7 +237,9 @@ class Equipment:
     # what nobody commands
 
     async def _restore(self) -> None:
-        """Answer what a killed process left open, and stop what it left moving, if that was not too long ago."""
+        """Answer what a killed process left open or may not have told, and stop what it left moving, if that was not too long ago."""
+        for answer in await self._stored(self._book.recent, self._clock().utc_us - round(STOP_FOR_S * 1e6)):
+            self._answers.put(answer)
         for ident, device in await self._stored(self._book.unfinished):
             reason = CommandReason.BOX_RESTARTED
             await self._finish(Reply(id=ident, device=device, state=CommandState.LOST, reason=reason, at_us=self._now_us()))
