@@ -10,21 +10,24 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import Literal
 
 from gateway.app import Gateway, run
 from gateway.data_lock import locked_directory
+from gateway.keeping import keep_running
 from gateway.liveness import Liveness
 from gateway.notify import Notifier, keep_told, notifier_of
-from gateway.settings import GatewaySettings
+from gateway.settings import BleSettings, GatewaySettings
 from gateway.setup_check import try_credential
 from gateway.setup_code import SetupCode
 from gateway.setup_credential import BoxCredential, load_credential
 from gateway.setup_desk import SetupDesk
+from gateway.setup_ears import list_what_is_near
 from gateway.setup_http import PageServer
 from gateway.setup_notice import Shown, lan_address, notice, runtime_dir
 from gateway.setup_page import BoxView
@@ -32,12 +35,13 @@ from gateway.setup_page import BoxView
 
 @dataclass(frozen=True, slots=True)
 class BoxSettings:
-    """Where the box keeps its data, where its page listens, and what becomes of the page after the set-up."""
+    """Where the box keeps its data, where its page listens, what becomes of it after the set-up, and how the box listens until then."""
 
     data_dir: Path
     host: str
     port: int
     after: Literal["state", "closed"]
+    ble: BleSettings
 
 
 async def run_box(box: BoxSettings, settings_of: Callable[[BoxCredential], GatewaySettings]) -> None:
@@ -72,14 +76,17 @@ async def _set_up(box: BoxSettings, desk: SetupDesk, notifier: Notifier, text: s
         told = asyncio.create_task(
             keep_told(notifier, Liveness(time.monotonic), lambda: "waits to be set up: its page and code are in the log")
         )
+        hearing = asyncio.create_task(
+            keep_running("listening", lambda: list_what_is_near(box.data_dir, box.ble), Counter(), random=SystemRandom().random)
+        )
         shown.show(text)
         try:
             return await desk.set_up()
         finally:
             shown.hide()
-            told.cancel()
-            with suppress(asyncio.CancelledError):
-                await told
+            for task in (told, hearing):
+                task.cancel()
+            await asyncio.wait((told, hearing))
 
 
 def _view(gateway: Gateway, credential: BoxCredential) -> BoxView:

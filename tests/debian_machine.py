@@ -136,6 +136,11 @@ class DebianMachine:
         assert done.returncode == 0, f"{text}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
+    @property
+    def bus(self) -> str:
+        """The address of its system bus, from outside."""
+        return f"unix:path=/proc/{self._leader}/root/run/dbus/system_bus_socket"
+
     async def until(self, text: str, wanted: str, wait_s: float = 120) -> str:
         """Run lines again and again until what they say contains `wanted`."""
         deadline = time.monotonic() + wait_s

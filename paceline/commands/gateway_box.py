@@ -27,4 +27,8 @@ def box(config_file: Path | None, data: Path | None) -> None:
 
     settings = read_settings(config_file, data).settings
     page = settings.box
-    run_role(run_box(BoxSettings(settings.data, page.host, page.port, page.after), lambda known: box_gateway(settings, known)))
+    run_role(
+        run_box(
+            BoxSettings(settings.data, page.host, page.port, page.after, settings.gateway.ble), lambda known: box_gateway(settings, known)
+        )
+    )

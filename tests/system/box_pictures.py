@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tests.chromium import open_chromium
 from tests.servers import start_amqtt
-from tests.system.box_process import BoxProcess, read
+from tests.system.box_process import BoxProcess, read, until_shown
 from tests.system.gateway_process import BOX, PLATFORM
-from tests.system.test_box_setup import DEVICES, form_of, until_state_shows
+from tests.system.test_box_setup import DEVICES, form_of
 
 
 async def take(target: Path) -> None:
@@ -30,7 +30,7 @@ async def take(target: Path) -> None:
             await page.go(f"{url}?code={code}")
             await page.picture(target / "box-setup.png")
             await read(url, form_of(broker, code))
-            await until_state_shows(url, ">up<")
+            await until_shown(url, ">up<")
             await page.look(dark=True)
             await page.go(url)
             await page.picture(target / "box-state.png")

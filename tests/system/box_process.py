@@ -86,3 +86,11 @@ async def read(url: str, form: Mapping[str, str] | None = None, **headers: str) 
             return error.code, unescape(error.read().decode())
 
     return await asyncio.to_thread(ask)
+
+
+async def until_shown(url: str, text: str) -> str:
+    """Wait until the page has the text; the whole page."""
+    async with asyncio.timeout(WAIT_S):
+        while text not in (page := (await read(url))[1]):
+            await asyncio.sleep(0.1)
+    return page

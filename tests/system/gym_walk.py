@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -96,14 +97,16 @@ class Platform:
 
     async def tile(self, athlete: str) -> dict[str, Any]:
         """The tile of an athlete once it shows a heart rate."""
+        wall = await self.shows(lambda wall: any(tile["athlete"] == athlete and tile["hr_bpm"] for tile in wall["athletes"]))
+        return next(tile for tile in wall["athletes"] if tile["athlete"] == athlete)
+
+    async def shows(self, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The wall once it shows that."""
         deadline = time.monotonic() + WAIT_S
-        while True:
-            wall = await self.live() or {"athletes": []}
-            for tile in wall["athletes"]:
-                if tile["athlete"] == athlete and tile["hr_bpm"]:
-                    return tile
-            assert time.monotonic() < deadline, f"no heart rate of {athlete} on the wall: {json.dumps(wall['athletes'])}"
+        while (wall := await self.live()) is None or not what(wall):
+            assert time.monotonic() < deadline, json.dumps(wall)
             await asyncio.sleep(0.1)
+        return wall
 
     def counted(self, device: str) -> int:
         """Distinct frames of a device in the stores."""

@@ -10,10 +10,12 @@ import stat
 
 import pytest
 
+from simulators.bluez.process import virtual_bluetooth
 from tests.chromium import open_chromium
 from tests.servers import ServedBroker, free_port, start_amqtt, start_mosquitto
-from tests.system.box_process import BoxProcess, read
+from tests.system.box_process import BoxProcess, read, until_shown
 from tests.system.gateway_process import BOX, PLATFORM, Collector
+from tests.virtual_room import room, strap
 
 USERS = (BOX, PLATFORM)
 DEVICES = {
@@ -31,13 +33,6 @@ DEVICES = {
 
 def form_of(broker: ServedBroker, code: str, **more: str) -> dict[str, str]:
     return {"code": code, "host": broker.host, "port": str(broker.port), "node": BOX, "password": broker.password(BOX), **more}
-
-
-async def until_state_shows(url: str, text: str) -> str:
-    async with asyncio.timeout(60):
-        while text not in (page := (await read(url))[1]):
-            await asyncio.sleep(0.1)
-    return page
 
 
 async def test_a_box_is_set_up_once_and_goes_on_by_itself_after_a_kill(tmp_path):
@@ -61,7 +56,7 @@ async def test_a_box_is_set_up_once_and_goes_on_by_itself_after_a_kill(tmp_path)
 
         status, page = await read(url, form_of(broker, code))
         assert status == 200
-        page = await until_state_shows(url, ">up<")
+        page = await until_shown(url, ">up<")
         assert BOX in page
         assert stat.S_IMODE((box.data_dir / "uplink.json").stat().st_mode) == 0o600
         assert broker.password(BOX) not in page + box.log()
@@ -75,6 +70,23 @@ async def test_a_box_is_set_up_once_and_goes_on_by_itself_after_a_kill(tmp_path)
         box.start()
         await box.said("uplink to .* is up")
         assert "is not set up yet" not in box.log()
+        assert await box.end() == 0, box.log()
+
+
+async def test_sensors_near_are_listed_before_anybody_sets_the_box_up_and_live_afterwards(tmp_path):
+    async with (
+        start_amqtt(tmp_path / "central", users=USERS) as broker,
+        virtual_bluetooth(tmp_path / "air", room(strap(1), strap(2))) as air,
+    ):
+        box = BoxProcess(tmp_path, env={"DBUS_SYSTEM_BUS_ADDRESS": air.address, "PACELINE_GATEWAY__BLE__ENABLED": "true"})
+        box.start()
+        url, code = await box.page()
+        page = await until_shown(url, "Strap 2")
+        assert "Set up this box" in page
+        assert "heart rate measurement" in page
+        assert (await read(url, form_of(broker, code)))[0] == 200
+        page = await until_shown(url, ">live<")
+        assert "Strap 1" in page
         assert await box.end() == 0, box.log()
 
 

@@ -6,9 +6,12 @@ In every run on a folder that only dpkg takes for a system; each night in a real
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import sqlite3
+import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +22,10 @@ from gateway.settings import FileReplay
 from gateway.spool import Spool, SpoolSettings
 from tests.debian_machine import DebianMachine
 from tests.servers import PROJECT
-from tests.system.box_process import BoxProcess, read
+from tests.system.box_process import BoxProcess, read, until_shown
 from tests.system.box_tree import Tree, base_python, package
 from tests.system.gym_walk import Platform, blocks, credentials
+from tests.virtual_room import room, strap
 
 DOCUMENT = blocks((PROJECT / "docs/gym.md").read_text())
 SPEED = 20
@@ -117,7 +121,7 @@ async def test_from_the_package_to_a_heart_rate_on_the_wall_then_newer_and_back_
 
 def test_the_document_has_every_step_of_the_walk():
     where = [block.where for block in DOCUMENT]
-    assert where == ["platform", "platform", "platform", "box", "box", "platform", "box upgrade"]
+    assert where == ["platform", "platform", "platform", "box", "box", "box", "platform", "box upgrade"]
     assert "paceline run" in DOCUMENT[0].text
     assert "node add" in DOCUMENT[1].text
     assert "gateway package" in DOCUMENT[2].text
@@ -126,7 +130,7 @@ def test_the_document_has_every_step_of_the_walk():
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 async def test_the_document_walked_in_an_empty_debian_with_its_own_systemd(tmp_path):
-    run, add, pack, install, play, name, change = (block.text for block in DOCUMENT)
+    run, add, pack, install, listed, play, name, change = (block.text for block in DOCUMENT)
     async with Platform(tmp_path / "platform") as platform, DebianMachine(tmp_path) as machine:
         assert run.strip() == "paceline run --data data"
         await platform.start()
@@ -149,6 +153,12 @@ async def test_the_document_walked_in_an_empty_debian_with_its_own_systemd(tmp_p
         assert status == 200, page
         await machine.until("systemctl show -p StatusText paceline-gateway", "uplink up")
         assert code not in machine.type("script -qec '/sbin/agetty --show-issue' /dev/null")
+
+        async with virtual_daemon(tmp_path, machine.bus):
+            wall = await platform.shows(lambda wall: any(tile["unknown"] and tile["hr_bpm"] for tile in wall["athletes"]))
+            assert [tile["device"] for tile in wall["athletes"]] == ["ble-c00000000001"]
+            assert "Strap 1" in await until_shown(url, ">live<")
+            assert "Strap 1" in machine.type(listed)
 
         device, frames = write_ride(machine.root / "root/ride.gpx")
         await asyncio.to_thread(machine.type, play)
@@ -181,6 +191,31 @@ async def test_the_document_walked_in_an_empty_debian_with_its_own_systemd(tmp_p
         assert (data / "spool.db").exists()
         await asyncio.to_thread(machine.type, "apt-get purge --yes paceline-gateway")
         assert not data.exists()
+
+
+@asynccontextmanager
+async def virtual_daemon(folder: Path, bus: str):
+    """A Bluetooth daemon with one strap on the bus of the machine, as root: whoever may speak to it is decided by the files of the packages."""
+    (folder / "room.json").write_text(json.dumps(room(strap(1))))
+    command = [
+        sys.executable,
+        "-m",
+        "simulators.bluez",
+        "--address",
+        bus,
+        "--control",
+        str(folder / "control"),
+        "--world",
+        str(folder / "room.json"),
+    ]
+    process = await asyncio.create_subprocess_exec(*command, cwd=PROJECT, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def starts_again_when_it_hangs(machine: DebianMachine) -> bool:
