@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from device_profiles.catalogue import build, catalogue
@@ -102,3 +104,18 @@ profiles:
     for byte in power:
         check ^= byte
     assert check == 0
+
+
+@pytest.mark.parametrize("profile", [one for one in catalogue().all() if one.commands], ids=lambda profile: profile.name)
+def test_whatever_is_asked_becomes_bytes_or_a_refusal(profile: Profile) -> None:
+    dice = Random(profile.name)
+    values = (0, -1, 1, 0.004, 1e308, -1e308, 5e-324, float("nan"), float("inf"), 65535.5, 127, 250)
+    for command in profile.commands.values():
+        lengths = set()
+        for _ in range(60):
+            args = {arg.name: dice.choice((*values, arg.min, arg.max)) for arg in command.args if dice.random() < 0.9}
+            try:
+                lengths.add(len(encode(profile, command.name, args)))
+            except CommandError as error:
+                assert "cure: " in str(error)  # noqa: PT017
+        assert len(lengths) <= 1
