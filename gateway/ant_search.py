@@ -24,7 +24,7 @@ from gateway.ant_messages import (
     set_search_timeout,
 )
 
-SEARCH_STEPS: Final = 2  # of 2.5 s: how long a channel looks for one kind of sensor
+SEARCH_STEPS: Final = 1  # of 2.5 s: how long a channel looks for one kind of sensor
 AGAIN_S: Final = 0.5
 MAX_EXCLUDED: Final = 4
 

@@ -33,7 +33,13 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF_S: Final = 0.5
 LAST_BACKOFF_S: Final = 10.0
 STEADY_S: Final = 30.0
+_FIRST: Final = {120: 0, 17: 1, 11: 2}  # straps, machines and power meters before all else, where channels must search
 SWEEP_S: Final = 1.0
+
+
+def searches_of(profiles: Catalogue) -> list[Search]:
+    """The kinds of sensors there is a profile for."""
+    return [Search(int(p.key.partition(":")[2]), p.ant_period) for p in profiles.all() if p.source == "ant" and p.ant_period]
 
 
 class AntSource:
@@ -60,7 +66,7 @@ class AntSource:
         self._opener = opener
         self._stick = StickSettings(
             bytes.fromhex(settings.key.get_secret_value()),
-            tuple(Search(int(p.key.partition(":")[2]), p.ant_period) for p in known.all() if p.source == "ant" and p.ant_period),
+            tuple(sorted(searches_of(known), key=lambda search: _FIRST.get(search.type, len(_FIRST)))),
             may_scan=settings.scan == "auto",
         )
         self.devices = AntDevices(known, sensing, sightings, controllable, self._control, allow=settings.allow, deny=settings.deny)

@@ -142,7 +142,9 @@ class Stick:
         self.transfers.add(who, content, ticket, now_s)
 
     def feed(self, data: bytes, now_s: float) -> list[Output]:
-        """Take bytes of the stick: what they came to."""
+        """Take bytes of the stick: what they came to. Nothing any more once it has failed."""
+        if self.phase is Phase.FAILED:
+            return []
         self._heard_s = now_s
         output: list[Output] = []
         for message in self.framer.feed(data):

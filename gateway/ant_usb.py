@@ -160,8 +160,11 @@ def _claim(serial: str, reset: bool) -> tuple[Device, Endpoint, Endpoint, tuple[
     except usb.core.USBError as error:
         usb.util.dispose_resources(device)
         raise OSError(error.errno or errno.EIO, f"usb {place[0]}-{place[1]}: {_cure(error)}") from error
-    reader = next(e for e in ends if usb.util.endpoint_direction(e.bEndpointAddress) == usb.util.ENDPOINT_IN)
-    writer = next(e for e in ends if usb.util.endpoint_direction(e.bEndpointAddress) == usb.util.ENDPOINT_OUT)
+    reader = next((e for e in ends if usb.util.endpoint_direction(e.bEndpointAddress) == usb.util.ENDPOINT_IN), None)
+    writer = next((e for e in ends if usb.util.endpoint_direction(e.bEndpointAddress) == usb.util.ENDPOINT_OUT), None)
+    if reader is None or writer is None:
+        usb.util.dispose_resources(device)
+        raise OSError(errno.EIO, f"usb {place[0]}-{place[1]}: no endpoints of a stick: pull it out and plug it in again")
     _held.add(place)
     return device, reader, writer, place
 

@@ -224,6 +224,24 @@ async def test_usb_stick_pulled_out_and_back_is_heard_again(bus: Callable[[list[
         await until(box.pages_after(box.count("pages") + 40), box.source.counted)
 
 
+async def test_usb_stick_that_does_not_answer_is_reset(bus: Callable[[list[VirtualStick]], VirtualUsb]):
+    stick = VirtualStick(room("hr"), KEY, faults=StickFaults(deaf=True))
+    backend = bus([stick])
+    resets: list[bool] = []
+    real = backend.reset_device
+
+    def reset(handle: object) -> None:
+        resets.append(True)
+        stick.faults.deaf = False
+        real(handle)
+
+    backend.reset_device = reset  # type: ignore[method-assign]
+    box = Box("usb")
+    async with box.running():
+        await until(box.pages_after(4), box.source.counted)
+    assert resets
+
+
 async def test_two_usb_sticks_are_told_apart(bus: Callable[[list[VirtualStick]], VirtualUsb]):
     bus([VirtualStick(room("hr"), KEY), VirtualStick(room("trainer"), KEY)])
     box = Box("usb", "usb")

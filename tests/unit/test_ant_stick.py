@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from functools import reduce
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ant_bursts import Bursts, cut
-from gateway.ant_framing import Id, Message, encode
+from gateway.ant_framing import Framer, Id, Message, encode
 from gateway.ant_messages import ChannelId, Code, Data, network_key, understand
 from gateway.ant_stick import QUIET_S, Phase, Stick, StickSettings
 from gateway.ant_transfers import Delivered
@@ -17,7 +18,7 @@ from simulators.ant_machines import Trainer
 from simulators.ant_room import room
 from simulators.ant_sensors import HeartRate
 from simulators.ant_stick import StickFaults, StickModel, VirtualStick
-from tests.ant_world import KEY, AntWorld
+from tests.ant_world import KEY, AntWorld, searches
 
 FULL = "hr:30,trainer:2,treadmill,power:2,speed,cadence,speed_cadence,stride,oxygen,air,core,weight"
 
@@ -306,3 +307,61 @@ def test_burst_with_a_packet_missing_is_dropped_whole(packets: int, data: st.Dat
 
 def test_code_of_a_collision_is_that_of_the_protocol():
     assert (Code.COLLISION, Code.BACK_TO_SEARCH, Code.INVALID_SCAN_TRANSMIT) == (9, 8, 49)
+
+
+def test_a_hundred_thousand_mutated_frames_raise_nothing_and_pile_up_nothing():
+    """A twentieth of the nightly run."""
+    mutate(100_000, seed=1)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_two_million_mutated_frames_raise_nothing_and_pile_up_nothing():
+    mutate(2_000_000, seed=2)
+
+
+def mutate(count: int, seed: int) -> None:
+    """Frames of a real conversation, changed, cut, doubled and shuffled, into conversations that scan and that search."""
+    draw = random.Random(seed)
+    frames: list[bytes] = []
+    for can_scan in (True, False):
+        virtual = VirtualStick(room("hr:3,trainer,power"), KEY, model=StickModel(can_scan=can_scan), faults=StickFaults(collide=True))
+        stick = Stick(StickSettings(KEY, searches(virtual.sensors.values())), 0.0)
+        for step in range(1, 3000):
+            virtual.advance(step * 10_000)
+            data = virtual.take()
+            frames += [encode(message) for message in Framer().feed(data)]
+            stick.feed(data, step / 100)
+            stick.wake(step / 100)
+            virtual.feed(stick.outgoing())
+    stick, now_s = Stick(StickSettings(KEY, searches(room("hr,trainer,power"))), 0.0), 0.0
+    failed = 0
+    for _ in range(count):
+        frame = bytearray(draw.choice(frames))
+        for _ in range(draw.randrange(4)):
+            at = draw.randrange(len(frame))
+            match draw.randrange(4):
+                case 0:
+                    frame[at] = draw.randrange(256)
+                case 1 if len(frame) > 1:
+                    del frame[at]
+                case 2:
+                    frame.insert(at, draw.randrange(256))
+                case _:
+                    frame[-1] ^= draw.randrange(256)
+        if draw.random() < 0.3:  # changed inside, with the checksum right again
+            body = bytes(frame[:-1])
+            frame = bytearray(body + bytes((reduce(lambda a, b: a ^ b, body, 0),)))
+        now_s += 0.01
+        stick.feed(bytes(frame), now_s)
+        if now_s >= stick.deadline_s():
+            stick.wake(now_s)
+        if draw.random() < 0.001:
+            stick.send(ChannelId(draw.randrange(1, 9), 17, 5), bytes(8), 1, now_s)
+        assert len(stick.outgoing()) < 4000
+        assert len(stick.commands) < 200
+        assert stick.framer.waiting < 60
+        if stick.phase is Phase.FAILED:
+            assert stick.reason
+            failed += 1
+            stick = Stick(StickSettings(KEY, searches(room("hr,trainer,power")), may_scan=bool(failed % 2)), now_s)
