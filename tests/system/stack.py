@@ -224,8 +224,9 @@ class Stack:
         while True:
             store = ReadStore(self.state)
             counted = sum(n for _, _, n in store.counted(TENANT))
+            done = store.position()  # first: a wake asked for up to here is pending below, or lies in the log behind it
             pending = store.pending()
-            pending += log_end(self.site.log_db) - store.position()  # a wake that is due lies in the log
+            pending += log_end(self.site.log_db) - done
             store.close()
             assert counted <= frames, f"{counted} frames are counted, {frames} were made"
             if counted == frames and pending <= 0:

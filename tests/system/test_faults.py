@@ -172,14 +172,14 @@ def day_old(seconds: int, members: int) -> GymSettings:
 async def test_day_old_backlog_while_members_train(boxes: Boxes) -> None:
     """Live frames do not wait behind the backlog."""
     boxes.link.mode = Mode.CUT
-    old = await trains(boxes.stack.members(day_old(14_400, 1)))
-    boxes.link.delay_s = 0.1
-    async with training(boxes.stack.members(gym_of(18, 3, 16, name="today", speed=4.0))) as gym:
-        boxes.link.mode = Mode.PASS
-        live = await trained(gym)
-        await until(lambda: boxes.stack.counted("today") == 48)
-        boxes.link.delay_s = 0.0
-        await boxes.stack.check(frames(old, live))
+    old = await trains(boxes.stack.members(day_old(28_800, 1)))
+    boxes.link.delay_s = 0.15
+    boxes.link.mode = Mode.PASS
+    await until(lambda: boxes.stack.counted("yesterday"))  # the box is back, the backlog flows
+    live = await trains(boxes.stack.members(gym_of(18, 3, 16, name="today", speed=8.0)))
+    await until(lambda: boxes.stack.counted("today") == 48)
+    boxes.link.delay_s = 0.0
+    await boxes.stack.check(frames(old, live))
     order = in_log(boxes.stack)
     last_old = max(at for at, device in enumerate(order) if device.startswith("yesterday"))
     places = [at for at, device in enumerate(order) if device.startswith("today")]
