@@ -39,6 +39,7 @@ from gateway.sightings import Sightings
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
+LEAST_S: Final = 0.02  # between two looks, however much is heard
 POWER_EVERY_US: Final = 2_000_000
 STRAYS_EVERY_US: Final = 30_000_000
 END_S: Final = 20.0
@@ -92,7 +93,8 @@ class BleSource:
         self._alive = alive or unwatched()
         self._wake = asyncio.Event()
         self._watch = BluezWatch(self._wake.set)
-        self._plan = Plan(slots=settings.slots, random=random)
+        self._random = random
+        self._plan = self._new_plan()
         self._judge = Judge(catalogue.all(), allow=settings.allow, deny=settings.deny)
         self._daemon: tuple[int, bool] = (0, False)
         self._scans: dict[str, tuple[AdapterScan, asyncio.Task[None]]] = {}
@@ -119,12 +121,16 @@ class BleSource:
         return self._watch
 
     async def run(self) -> None:
-        """Hear sensors until cancelled."""
+        """Hear sensors until cancelled. Run again after a failure, it begins anew: what it held was ended then."""
+        self._plan, self._daemon = self._new_plan(), (0, False)
+        self._scans.clear()
+        self._heard.clear()
         watching = asyncio.create_task(self._watch.run())
         try:
             while not watching.done():
                 self._alive.beat()
                 self._look(self._clock().mono_us)
+                await asyncio.sleep(LEAST_S)
                 await self._sleep()
             watching.result()
         finally:
@@ -136,6 +142,9 @@ class BleSource:
                     await _ended([*(task for _, task in self._scans.values()), *self._ending.values(), *self._errands.tasks])
                 finally:
                     await _ended([watching])
+
+    def _new_plan(self) -> Plan:
+        return Plan(slots=self._settings.slots, random=self._random)
 
     def counted(self) -> dict[str, int]:
         """For the state of the node."""

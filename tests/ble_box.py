@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from gateway.ble_link import Limits
 from gateway.ble_source import BleSource
 from gateway.controllable import Controllable
 from gateway.intake import Intake
+from gateway.keeping import keep_running
 from gateway.sensing import Sensing
 from gateway.settings import BleSettings
 from gateway.sightings import FILE, Sighting, Sightings
@@ -88,7 +90,10 @@ async def box_of(folder: Path, *, limits: Limits | None = None, **settings: obje
     sightings, controllable = Sightings(folder / FILE), Controllable()
     ble = BleSettings.model_validate({"enabled": True, "slots": 40, **settings})
     source = BleSource(ble, catalogue(), sensing, sightings, controllable, random=lambda: 0.5, limits=limits)
-    storing, hearing = asyncio.create_task(sensing.run()), asyncio.create_task(source.run())
+    storing, hearing = (
+        asyncio.create_task(sensing.run()),
+        asyncio.create_task(keep_running("ble", source.run, Counter(), random=lambda: 0.5)),
+    )
     box = Box(spool, sensing, sightings, controllable, source)
     try:
         yield box

@@ -14,6 +14,7 @@ import pytest
 from gateway import ble_silence
 from gateway.ble_link import Limits
 from gateway.ble_pairing import pair
+from gateway.ble_plan import Attempt, Plan
 from gateway.ble_survey import surveying
 from gateway.settings import BleSettings
 from simulators.bluez.process import VirtualBluetooth, environment, virtual_bluetooth
@@ -274,6 +275,27 @@ async def test_daemon_that_hangs_is_noticed_by_silence_and_does_not_keep_the_box
     bluetooth.process.send_signal(signal.SIGCONT)
 
 
+async def test_source_that_fails_by_an_error_of_ours_ends_its_links_and_begins_anew(bluetooth, tmp_path, monkeypatch):
+    failed = asyncio.Event()
+    nexts = Plan.next
+
+    def once(plan: Plan, now_us: int) -> list[Attempt]:
+        if armed and not failed.is_set():
+            failed.set()
+            raise RuntimeError("an error of ours")
+        return nexts(plan, now_us)
+
+    armed = False
+    monkeypatch.setattr(Plan, "next", once)
+    async with box_of(tmp_path / "box", limits=QUICK) as box:
+        await box.until_live(2)
+        armed = True
+        await until(failed.is_set)
+        await until(lambda: not box.source.live, what=box.words)
+        await box.until_live(2)
+    assert box.stored == sent(bluetooth)
+
+
 async def test_box_that_is_ended_at_any_moment_leaves_no_link_scan_or_task(bluetooth, tmp_path):
     before = None
     for delay_s in (0.0, 0.05, 0.2, 0.35, 0.5, 0.8, 1.2):
@@ -306,11 +328,13 @@ async def test_two_boxes_in_one_hall_hear_each_beat_once_and_hand_a_strap_over(t
             moving = by_device(one)
             await bluetooth.do("power", adapter="hci0", on=False)
             began = time.monotonic()
+            await until(lambda: moving <= by_device(two), what=two.words)
+            linked_s = time.monotonic() - began
             await until(lambda: moving <= {link.device for link in two.source.live if link.packets}, what=two.words)
-            took_s = time.monotonic() - began
+            heard_s = time.monotonic() - began
             assert not one.source.live
         with capsys.disabled():
-            print(f"\n{len(moving)} straps handed over: the first beat over the other box after {took_s:.2f} s")
+            print(f"\n{len(moving)} straps handed over: linked to the other box after {linked_s:.2f} s, all heard after {heard_s:.2f} s")
         heard = {device: one.stored.get(device, []) + two.stored.get(device, []) for device in {*one.stored, *two.stored}}
         for device, beats in sent(bluetooth).items():
             assert sorted(heard[device], key=str) == sorted(beats, key=str)
