@@ -56,7 +56,7 @@ class Memory:
 class Limits:
     """How long a connect may take: the link itself, then its services."""
 
-    link_s: float = 6.0
+    link_s: float = 4.0
     resolve_s: float = 20.0
 
 

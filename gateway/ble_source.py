@@ -43,7 +43,7 @@ LEAST_S: Final = 0.02  # between two looks, however much is heard
 POWER_EVERY_US: Final = 2_000_000
 STRAYS_EVERY_US: Final = 30_000_000
 END_S: Final = 20.0
-BRIEF: Final = Limits(link_s=3.0)
+BRIEF: Final = Limits(link_s=2.5)
 REMEMBERED: Final = 512
 _DAEMON: Final = Fault(Meaning.DAEMON, "the Bluetooth daemon is away")
 _OFF: Final = Fault(Meaning.ADAPTER, "the adapter is off")

@@ -325,6 +325,7 @@ async def test_two_boxes_in_one_hall_hear_each_beat_once_and_hand_a_strap_over(t
             await until(lambda: len(by_device(one)) + len(by_device(two)) == 4, what=lambda: one.words() + two.words())
             assert not by_device(one) & by_device(two)
             await until(lambda: all(link.packets > 1 for link in one.source.live + two.source.live))
+            await until(lambda: all(device.state != "connecting" for box in (one, two) for device in box.source._plan.devices()))
             moving = by_device(one)
             await bluetooth.do("power", adapter="hci0", on=False)
             began = time.monotonic()
