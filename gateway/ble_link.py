@@ -128,6 +128,7 @@ class SensorLink:
         self._down = asyncio.Event()
         self._why = Fault(Meaning.LOST, "link lost")
         self._up = False
+        self._closing = False
         self._closed = False
         self._silence = Silence(0, 0)
         self._battery_us: int | None = None
@@ -145,8 +146,10 @@ class SensorLink:
             if fault.meaning is Meaning.FAILED:
                 log.debug("%s over %s", self.address, self.adapter, exc_info=error)
         finally:
-            self._closed = True
-            await self._close()
+            try:
+                await self._close()  # what it says until the link is down still counts
+            finally:
+                self._closed = True
         return Ended(fault, self._up)
 
     def drop(self, fault: Fault) -> None:
@@ -158,7 +161,7 @@ class SensorLink:
     @property
     def alive(self) -> bool:
         """Whether it stands and nobody dropped it."""
-        return self._up and not self._closed and not self._down.is_set()
+        return self._up and not self._closing and not self._down.is_set()
 
     async def _connect(self) -> None:
         connecting = asyncio.ensure_future(bounded(self._client.connect(), self._limits.link_s + self._limits.resolve_s))
@@ -349,6 +352,7 @@ class SensorLink:
         self.drop(Fault(Meaning.LOST, text))
 
     async def _close(self) -> None:
+        self._closing = True
         try:
             await bounded(self._client.disconnect(), DISCONNECT_S)
         except Exception as error:
