@@ -18,7 +18,7 @@ import termios
 import time
 import tty
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from broker.errors import PacelineError
 from simulators.ant_clock import LiveStick
@@ -26,13 +26,17 @@ from simulators.ant_room import room
 from simulators.ant_sensors import Sensor
 from simulators.ant_stick import StickFaults, StickModel, VirtualStick
 
+_HELD_BYTES: Final = 1 << 20
+
 
 class PtyStick:
-    """A stick on a pty. `run` until cancelled; `unplug` and `plug` at any time."""
+    """A stick on a pty. `run` until cancelled; `unplug` and `plug` at any time. A `patient` one waits for a slow reader, within a megabyte."""
 
-    def __init__(self, stick: VirtualStick, link: Path) -> None:
+    def __init__(self, stick: VirtualStick, link: Path, *, patient: bool = False) -> None:
         self.live = LiveStick(stick)
         self.unread = 0  # bytes lost because nobody read them
+        self._patient = patient
+        self._held = b""
         self._link = link
         self._master = self._slave = -1
         self._wake = asyncio.Event()
@@ -80,12 +84,16 @@ class PtyStick:
             self._pass(os.read(self._master, 4096))
 
     def _pass(self, written: bytes) -> None:
-        data = self.live.exchange(written)
+        data = self._held + self.live.exchange(written)
+        self._held = b""
         if data and self._master >= 0:
             try:
-                self.unread += len(data) - os.write(self._master, data)
+                rest = data[os.write(self._master, data) :]
             except BlockingIOError:
-                self.unread += len(data)
+                rest = data
+            if self._patient:
+                self._held = rest[:_HELD_BYTES]
+            self.unread += len(rest) - len(self._held)
 
 
 def _truth_writer(file: TextIO | None):  # noqa: ANN202 - a callback of `VirtualStick`, inferred

@@ -80,7 +80,9 @@ def _start(binary: Path, folder: Path, place: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "simulators.with_parent", str(binary)]
     command += [f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog"]
     with (folder / "bus.log").open("ab") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, env=library_environment(binary), cwd=_ROOT)  # noqa: S603
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module; a Ctrl-C in the terminal is for us, not for it
+            command, stdout=output, stderr=output, env=library_environment(binary), cwd=_ROOT, start_new_session=True
+        )
 
 
 def _wait(process: subprocess.Popen[bytes], place: Path, log: Path) -> None:

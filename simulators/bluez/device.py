@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from dbus_fast import Variant
 
 from simulators.bluez.peripheral import Peripheral
-from simulators.bluez.tree import CHARACTERISTIC, DESCRIPTOR, DEVICE, SERVICE, BluezError
+from simulators.bluez.tree import CHARACTERISTIC, DESCRIPTOR, DEVICE, SERVICE, BluezError, unknown_object
 from simulators.sensors.sensor import ATT_CCCD_IMPROPER, ATT_OK, ATT_UNLIKELY, Characteristic, Report, uuid128
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Device:
         self.path = f"{adapter.path}/dev_{self.address.replace(':', '_')}"
         self.attributes: dict[str, Attribute] = {}
         self.seen_s = adapter.room.now_s()
+        self.gone = False  # its object was removed; whoever still holds it finds it unlinked
         self.connecting: asyncio.Task[None] | None = None
         self._resolving: asyncio.Task[None] | None = None
         self._resolved_once = False
@@ -60,11 +61,11 @@ class Device:
 
     @property
     def connected(self) -> bool:
-        return bool(self.adapter.tree.get(self.path, DEVICE, "Connected"))
+        return not self.gone and bool(self.adapter.tree.get(self.path, DEVICE, "Connected"))
 
     @property
     def paired(self) -> bool:
-        return bool(self.adapter.tree.get(self.path, DEVICE, "Paired"))
+        return not self.gone and bool(self.adapter.tree.get(self.path, DEVICE, "Paired"))
 
     def seen(self, rssi_dbm: int, *, always: bool) -> None:
         """An advertisement was heard. BlueZ tells a new RSSI only when it moved by 8 dB, or to a client that wants every one (`always`)."""
@@ -124,6 +125,7 @@ class Device:
         for path in [path for path in self.adapter.tree.objects if path.startswith(f"{self.path}/")][::-1]:
             self.adapter.tree.remove(path)
         self.adapter.tree.remove(self.path)
+        self.gone = True
 
     async def pair(self, passkey: int | None) -> None:
         """Pair (and connect first). `passkey` is what the client's agent said, None when there is no agent."""
@@ -132,6 +134,8 @@ class Device:
         if not self.connected:
             await self.connect()
         await asyncio.sleep(self.adapter.room.timing.pair_s)
+        if self.gone:
+            raise unknown_object(self.path)
         wrong = bool(self.peripheral.passkey) and passkey != int(self.peripheral.passkey)
         if wrong or self.adapter.room.faults.strikes("pair_refused", self.address) is not None:
             raise BluezError("AuthenticationFailed", "Authentication Failed")

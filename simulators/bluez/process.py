@@ -72,7 +72,9 @@ class VirtualBluetooth:
             "--with-parent",
         ]
         with (self.folder / "bluez.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT)
+            self.process = await asyncio.create_subprocess_exec(
+                *command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT, start_new_session=True
+            )
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):

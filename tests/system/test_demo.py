@@ -37,10 +37,12 @@ KEYS = [
 class Program:
     """A `paceline` command with its output in a file."""
 
-    def __init__(self, folder: Path, *args: str) -> None:
+    def __init__(self, folder: Path, *args: str, group: bool = False) -> None:
         self.out = folder / "out.txt"
         with self.out.open("wb") as sink:
-            self.process = subprocess.Popen([sys.executable, "-m", "paceline", *args], stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "paceline", *args], stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=group
+            )
 
     def text(self) -> str:
         return self.out.read_text("utf-8", "replace")

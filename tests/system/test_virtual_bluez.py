@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Self
@@ -359,6 +361,52 @@ async def test_sensor_that_enters_later_is_heard_and_says_what_it_is_told(blueto
         await client.start_notify("2a6e", lambda _, data: got.append(bytes(data)))
         assert (await bluetooth.do("say", device="C0:00:00:00:00:BB", uuid="2A6E", hex="2209"))["links"] == 1
         await until(lambda: got == [bytes.fromhex("2209")])
+
+
+KEEPER = """
+import asyncio, sys
+from pathlib import Path
+from simulators.bluez.process import virtual_bluetooth
+async def main():
+    async with virtual_bluetooth(Path(sys.argv[1]), {}) as served:
+        print(served.bus.process.pid, served.process.pid, flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_room_ends_with_the_process_that_made_it_however_that_ends(tmp_path: Path) -> None:
+    keeper = await asyncio.create_subprocess_exec(sys.executable, "-c", KEEPER, str(tmp_path), stdout=subprocess.PIPE)
+    assert keeper.stdout is not None
+    bus, daemon = map(int, (await asyncio.wait_for(keeper.stdout.readline(), LIMIT_S)).split())
+    assert is_alive(bus)
+    assert is_alive(daemon)
+    keeper.kill()
+    await keeper.wait()
+    await until(lambda: not is_alive(bus) and not is_alive(daemon))
+
+
+async def test_thousands_of_notifications_arrive_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: dict[str, list[bytes]] = {}
+    straps = [strap(number, options={"period_s": 0.005}) for number in range(1, 9)]
+    async with virtual_bluetooth(tmp_path / "bluez", room(*straps)) as bluetooth, contextlib.AsyncExitStack() as stack:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluetooth.address)
+        watched = await stack.enter_async_context(Watched())
+        for sensor in straps:
+            client = await stack.enter_async_context(BleakClient(await watched.device(str(sensor["address"]))))
+            heard = got.setdefault(client.address, [])
+            await client.start_notify(HR, lambda _, data, heard=heard: heard.append(bytes(data)))
+        await until(lambda: sum(map(len, got.values())) > 3000)
+        await bluetooth.do("hush")
+        said = {address: [entry.payload for entry in bluetooth.entries(address)] for address in got}
+        await until(lambda: got == said)
 
 
 @pytest.mark.parametrize(
