@@ -25,6 +25,9 @@ from simulators.bluez.process import VirtualBluetooth, virtual_bluetooth
 from simulators.sensor_truth import Record, SensorVerdict, device_of, fields_of, judge_sensors, owed, stored_records
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from processors.tracks import Track
 
 MACHINES: Final = ("trainer", "treadmill", "rower", "cross_trainer", "trainer", "stair_climber", "treadmill", "step_climber")
@@ -158,17 +161,29 @@ class SensorGym:
         return judge_sensors(self.said, tracks.records(self.said), self.reports)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Numbered:
+    """One sample of a track, ordered as it was numbered; `began_us` is when its boot began."""
+
+    began_us: int
+    boot: int
+    seq: int
+    index: int
+    layout: int
+    record: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class SensedTracks:
-    """What tracks hold of the sensors of a box: per device and layout, numbering and raw records, in the order they were numbered."""
+    """What tracks hold of the sensors of a box: the samples of each device, of all its layouts, in the order they were numbered."""
 
     origin: str
-    rows: Mapping[tuple[str, int], Sequence[Numbered]]
+    rows: Mapping[str, Sequence[Numbered]]
 
     def numbers(self) -> dict[tuple[str, int], range]:
         """What each (origin, boot) must have: every number up to the last."""
         last: dict[tuple[str, int], int] = {}
-        for (device, _), rows in self.rows.items():
+        for device, rows in self.rows.items():
             for row in rows:
                 key = f"{self.origin}/{device}", row.boot
                 last[key] = max(last.get(key, 0), row.seq)
@@ -177,23 +192,13 @@ class SensedTracks:
     def records(self, said: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
         """The samples of each device that are compared."""
         found: dict[str, list[Record]] = {}
-        for (device, layout_id), rows in self.rows.items():
-            layout = all_layouts()[layout_id]
-            compared = fields_of(said.get(device, ())).get(layout.name)
-            if compared:
-                found.setdefault(device, []).extend(stored_records(b"".join(row.record for row in rows), layout, compared))
+        for device, rows in self.rows.items():
+            compared = fields_of(said.get(device, ()))
+            for row in rows:
+                layout = all_layouts()[row.layout]
+                if layout.name in compared:
+                    found.setdefault(device, []).extend(stored_records(row.record, layout, compared[layout.name]))
         return found
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Numbered:
-    """One sample of a track. `first_us` is when the numbering of its boot began."""
-
-    first_us: int
-    boot: int
-    seq: int
-    index: int
-    record: bytes
 
 
 def read_tracks(state: Path, tenant: str, node: str, owners: Mapping[str, str]) -> SensedTracks:
@@ -201,28 +206,30 @@ def read_tracks(state: Path, tenant: str, node: str, owners: Mapping[str, str]) 
     from processors.stores import ReadStore
 
     origin = f"{tenant}/{node}"
-    rows: dict[tuple[str, int], list[Numbered]] = {}
+    rows: dict[str, list[Numbered]] = {}
     store = ReadStore(state)
     try:
-        for athlete in sorted(set(owners.values())):
-            subjects = (
-                [f"{tenant}/{athlete}"] if athlete else [f"{tenant}/@{node}/{device}" for device, owner in owners.items() if not owner]
-            )
-            for layout, track in [pair for subject in subjects for pair in store.tracks(subject).items()]:
-                for place, (source, boot) in enumerate(track.sources):
-                    device = source.removeprefix(f"{origin}/")
-                    if owners.get(device) == athlete:
-                        rows.setdefault((device, layout), []).extend(_numbered(track, place, boot))
+        for device, athlete in owners.items():
+            tracks = store.tracks(f"{tenant}/{athlete}" if athlete else f"{tenant}/@{node}/{device}").values()
+            parts = [
+                (track, track.source == place, boot)
+                for track in tracks
+                for place, (source, boot) in enumerate(track.sources)
+                if source == f"{origin}/{device}"
+            ]
+            began_us: dict[int, int] = {}
+            for track, mine, boot in parts:
+                first_us = int(track.t_us[mine].min())
+                began_us[boot] = min(began_us.get(boot, first_us), first_us)
+            found = [row for track, mine, boot in parts for row in _numbered(track, mine, boot, began_us[boot])]
+            if found:
+                rows[device] = sorted(found)
     finally:
         store.close()
-    return SensedTracks(origin, {key: sorted(found) for key, found in rows.items()})
+    return SensedTracks(origin, rows)
 
 
-def _numbered(track: Track, place: int, boot: int) -> list[Numbered]:
-    mine = track.source == place
-    size = all_layouts()[track.layout].size
-    raw, first_us = track.records[mine].tobytes(), int(track.t_us[mine].min())
-    return [
-        Numbered(first_us, boot, int(seq), int(index), raw[at * size : (at + 1) * size])
-        for at, (seq, index) in enumerate(zip(track.seq[mine], track.index[mine], strict=True))
-    ]
+def _numbered(track: Track, mine: npt.NDArray[np.bool_], boot: int, began_us: int) -> list[Numbered]:
+    size, raw = all_layouts()[track.layout].size, track.records[mine].tobytes()
+    numbers = zip(track.seq[mine].tolist(), track.index[mine].tolist(), strict=True)
+    return [Numbered(began_us, boot, seq, index, track.layout, raw[at * size : (at + 1) * size]) for at, (seq, index) in enumerate(numbers)]

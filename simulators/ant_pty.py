@@ -30,7 +30,7 @@ _HELD_BYTES: Final = 1 << 20
 
 
 class PtyStick:
-    """A stick on a pty. `run` until cancelled; `unplug` and `plug` at any time. A `patient` one waits for a slow reader, within a megabyte."""
+    """A stick on a pty. `run` until cancelled; `unplug` and `plug` at any time. A `patient` one waits for a slow reader, within 1 MB."""
 
     def __init__(self, stick: VirtualStick, link: Path, *, patient: bool = False) -> None:
         self.live = LiveStick(stick)
