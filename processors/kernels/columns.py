@@ -1,0 +1,43 @@
+"""Columns of the float row of one athlete: 128 of them, 1 KiB, all state of the kernels between two samples."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COLUMNS: Final = 128
+
+# Position filter: time; east, speed east, bias east, the same north; their covariance, upper triangle by rows; what the gates remember.
+(
+    T, X, V, B, Y, W, C,
+    XX, XV, XB, XY, XW, XC, VV, VB, VY, VW, VC, BB, BY, BW, BC, YY, YW, YC, WW, WC, CC,
+    SIGMA, REFUSED_T, LAST_EAST, LAST_NORTH, LAST_SPEED,
+) = range(33)  # fmt: skip
+# Plane of the positions: its origin in 1e-7 degrees, metres to the east per unit.
+ORIGIN_LAT, ORIGIN_LON, EAST_M = range(33, 36)
+# Distance: sum, speed, since when standing, paused, time under way.
+DISTANCE_M, SPEED_MPS, STILL_T, PAUSED, MOVING_S, TRAVEL_T = range(36, 42)
+# Altitude: time, altitude, climb rate, covariance; the turning point, climb so far and whether it rises.
+ALT_T, ALT_M, CLIMB_MPS, ALT_VAR, ALT_COV, CLIMB_VAR, LOW_M, HIGH_M, RISING, GAIN_M, ALT_REFUSED_T = range(42, 53)
+# Heart: time of the last believed rate, rate, variance; last time of the zones; seconds in five zones; TRIMP.
+HEART_T, HEART_BPM, HEART_VAR, LOAD_T, ZONE_S, TRIMP = 53, 54, 55, 57, 58, 63
+# Beats: last interval, running mean, time, sum of squared differences, how many, how many artefacts.
+BEAT_MS, BEAT_MEAN_MS, BEAT_SQUARES, BEAT_PAIRS, BEAT_ARTEFACTS, BEAT_RUN = range(64, 70)
+# Power: time, last, doubted one, work, seconds of the ring filled, sum of fourth powers, how many; the second and its watts so far; ring
+# of 30 s.
+POWER_T, POWER_W, DOUBT_W, WORK_J, RING_N, FOURTHS, FOURTHS_N, SECOND, SECOND_J, RING_SUM, TYPICAL_W = range(70, 81)
+RING: Final = 81
+RING_S: Final = 30  # ends at column 111
+
+
+def fresh_row() -> list[float]:
+    """The row of an athlete never seen: nothing is known, nothing summed."""
+    row = [0.0] * COLUMNS
+    for column in _UNKNOWN:
+        row[column] = float("nan")
+    return row
+
+
+_UNKNOWN: Final = (
+    T, REFUSED_T, LAST_EAST, LAST_NORTH, LAST_SPEED, ORIGIN_LAT, ORIGIN_LON, SPEED_MPS, STILL_T, TRAVEL_T, ALT_T, ALT_REFUSED_T, HEART_T,
+    HEART_BPM, LOAD_T, BEAT_MS, BEAT_MEAN_MS, POWER_T, POWER_W, DOUBT_W, SECOND, TYPICAL_W,
+)  # fmt: skip

@@ -1,0 +1,116 @@
+"""The kernels give the same bits from numba, the interpreter and C, whatever comes and however it is cut."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.c_twin import compiler, library
+from benchmarks.kernel import MODULES, TUNINGS, by_c, by_numba, frames, same_bits
+from processors.kernels import athlete, backwards
+from processors.kernels import columns as c
+from processors.kernels.columns import COLUMNS, fresh_row
+from processors.kernels.compiled import COMPILED
+from processors.kernels.load import exponential
+from processors.kernels.plane import cosine
+from processors.kernels.position import STEP, feed
+from tests.plain_kernels import plain
+
+ATHLETES = 4
+
+
+def rough(seconds: int = 240) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Frames with everything in them that a device may say: absences, repeats, steps back in time, spikes, nonsense."""
+    slots, ends, columns = frames(ATHLETES, seconds)
+    rng = np.random.default_rng(3)
+    n = len(columns[0])
+    for column in columns[1:]:
+        column[rng.random(n) < 0.15] = np.nan
+        column[rng.random(n) < 0.02] = 0.0
+        column[rng.random(n) < 0.02] *= 30.0
+        column[rng.random(n) < 0.01] = np.inf
+        column[rng.random(n) < 0.01] = -1e300
+    columns[0][rng.random(n) < 0.02] -= 40.0
+    columns[0][rng.random(n) < 0.01] = np.nan
+    columns[0][n // 2 :] += 200.0
+    return slots, ends, columns
+
+
+def by_lists(given: tuple[np.ndarray, np.ndarray, list[np.ndarray]]) -> np.ndarray:
+    (module,) = plain("athlete")
+    rows = [fresh_row() for _ in range(ATHLETES)]
+    slots, ends, columns = given
+    module.run(rows, slots.tolist(), ends.tolist(), len(slots), *TUNINGS, *(column.tolist() for column in columns))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("given", [frames(ATHLETES, 240), rough()], ids=["clean", "rough"])
+def test_compiled_plain_and_c_leave_the_same_rows(given: tuple[np.ndarray, np.ndarray, list[np.ndarray]], tmp_path: Path) -> None:
+    assert COMPILED
+    rows, _ = by_numba(ATHLETES, *given)
+    assert same_bits(rows, by_lists(given))
+    if compiler() is not None:
+        assert same_bits(rows, by_c(library(MODULES, "run", tmp_path), ATHLETES, *given)[0])
+
+
+def test_any_cut_into_batches_leaves_the_same_rows() -> None:
+    slots, ends, columns = rough()
+    whole, _ = by_numba(ATHLETES, slots, ends, columns)
+    rows = np.tile(np.array(fresh_row()), (ATHLETES, 1))
+    tunings = [np.array(tuning) for tuning in TUNINGS]
+    for i, slot in enumerate(slots.tolist()):
+        at = slice(0 if i == 0 else int(ends[i - 1]), int(ends[i]))
+        for k in range(at.start, at.stop):
+            athlete.run(rows, np.array([slot]), np.array([1.0]), 1, *tunings, *(column[k : k + 1] for column in columns))
+    assert same_bits(whole, rows)
+
+
+def test_whatever_comes_no_sum_is_lost_to_nonsense() -> None:
+    rows, _ = by_numba(ATHLETES, *rough())
+    known = [c.T, c.X, c.Y, c.V, c.W, c.XX, c.YY, c.DISTANCE_M, c.MOVING_S, c.ALT_M, c.GAIN_M, c.TRIMP, c.WORK_J, c.FOURTHS, c.BEAT_SQUARES]
+    assert np.isfinite(rows[:, known]).all()
+    assert (rows[:, [c.XX, c.YY, c.VV, c.WW, c.BB, c.CC, c.ALT_VAR]] > 0).all()
+    assert (rows[:, c.DISTANCE_M] < 40_000).all()
+
+
+def test_the_row_of_an_athlete_is_a_kibibyte() -> None:
+    assert COLUMNS * 8 == 1024
+    assert len(fresh_row()) == COLUMNS
+
+
+def test_smoothing_is_the_same_compiled_and_plain() -> None:
+    *_, columns = rough(120)
+    t, lat, lon, accuracy, speed = (column[:400] for column in columns[:5])
+    order = np.argsort(t, kind="stable")
+    east, north = (lon[order] - 7e7) * 0.0077, (lat[order] - 46e7) * 0.0111
+    given = [t[order], east, north, accuracy[order], speed[order]]
+    made: list[np.ndarray] = []
+    for fed, back, tuning, arrays in ((feed, backwards.smooth, np.array(TUNINGS[0]), True), (*_plain_pair(), TUNINGS[0], False)):
+        n = len(t)
+        row: object = np.array(fresh_row()) if arrays else fresh_row()
+        journal: object = np.zeros((n, STEP)) if arrays else [[0.0] * STEP for _ in range(n)]
+        out: object = np.zeros((n, 4)) if arrays else [[0.0] * 4 for _ in range(n)]
+        kept = 0
+        for i in range(n):
+            if fed(row, tuning, *(float(column[i]) for column in given), journal[kept], 1) not in {0, 1} or journal[kept][27]:
+                kept += 1
+            kept = min(kept, n - 1)
+        back(journal, 0, kept - 1, out)
+        made.append(np.array(out)[:kept])
+    assert same_bits(*made)
+    assert np.isfinite(made[0]).all()
+
+
+def _plain_pair() -> tuple[object, object]:
+    position, back = plain("position", "backwards")
+    return position.feed, back.smooth
+
+
+def test_series_stand_for_the_functions_of_the_library() -> None:
+    for i in range(91):
+        assert abs(cosine(i * 1e7) - math.cos(math.radians(i))) < 1e-9
+    for i in range(41):
+        assert abs(exponential(i / 10) / math.exp(i / 10) - 1) < 1e-7
