@@ -42,14 +42,20 @@ CENTRAL_USERS = (f"{TENANT}/box", *CENTRAL_PLATFORM)
 class Stack:
     """`async with Stack(tmp) as stack`: all roles up. Roles are named as in `paceline.parts.roles`; those of a box added later carry its name.
 
-    `central` is a broker of the test's own in place of the embedded one; it must know `CENTRAL_USERS`.
+    `central` is a broker of the test's own in place of the embedded one; it must know `CENTRAL_USERS`. `gateway`: what the box is told besides.
     """
 
     def __init__(
-        self, data: Path, gym: GymSettings | None = None, files: Iterable[FileReplay] = (), *, central: ServedBroker | None = None
+        self,
+        data: Path,
+        gym: GymSettings | None = None,
+        files: Iterable[FileReplay] = (),
+        *,
+        central: ServedBroker | None = None,
+        gateway: Mapping[str, object] | None = None,
     ) -> None:
-        replays = [file.model_dump() for file in files]
-        tree: dict[str, object] = {"data": data, "tenant": TENANT, "gateway": {"files": replays}, "api": {"port": 0}}
+        box: dict[str, object] = {"files": [file.model_dump() for file in files], **(gateway or {})}
+        tree: dict[str, object] = {"data": data, "tenant": TENANT, "gateway": box, "api": {"port": 0}}
         self.external = central
         if central is not None:
             tree["central"] = {"kind": "external", "host": central.host, "port": central.port}
