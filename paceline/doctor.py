@@ -153,11 +153,12 @@ def port(name: str, host: str, number: int) -> Finding:
 
 async def radios(site: Site, sensors: int | None) -> list[Finding]:
     """Whether the radios that are on can be used, and how many there must be."""
-    from paceline.doctor_radio import bluetooth, enough
+    from paceline.doctor_radio import ant_sticks, bluetooth, enough
 
-    ble = site.settings.gateway.ble
+    ble, ant = site.settings.gateway.ble, site.settings.gateway.ant
     there, adapters = await bluetooth(ble) if ble.enabled else ([], None)
-    return [*there, *enough(site.gateway_dir, ble.slots, adapters, sensors)]
+    sticks = await ant_sticks(ant) if ant.enabled else []
+    return [*there, *sticks, *enough(site.gateway_dir, ble.slots, adapters, sensors)]
 
 
 async def connects(site: Site, broker: Literal["central", "near"]) -> Finding:

@@ -1,4 +1,4 @@
-"""What `paceline doctor` says of radios: whether Bluetooth can be used, and how many adapters or ANT+ sticks the sensors need."""
+"""What `paceline doctor` says of radios: whether Bluetooth and ANT+ sticks can be used, and how many the sensors need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.errors import PacelineError, StoreError
-from gateway.settings import BleSettings
+from gateway.settings import AntSettings, BleSettings
 from paceline.doctor import Finding
 from paceline.radio_need import need_of
 
@@ -29,6 +29,13 @@ async def bluetooth(ble: BleSettings) -> tuple[list[Finding], int]:
             return [Finding("bluetooth", True, f"the daemon answers; on: {', '.join(on)}")], len(on)
     except PacelineError as error:
         return [Finding("bluetooth", False, error.message, error.cure)], 0
+
+
+async def ant_sticks(ant: AntSettings) -> list[Finding]:
+    """What each ANT+ stick of the settings is, or why it cannot be used."""
+    from gateway.ant_survey import survey
+
+    return [Finding(f"ant {stick.setting}"[:18], stick.ok, stick.found, stick.cure) for stick in await survey(ant)]
 
 
 def enough(box_dir: Path, slots: int, adapters: int | None, sensors: int | None) -> list[Finding]:

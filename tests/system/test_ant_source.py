@@ -20,6 +20,7 @@ import usb.backend.libusb1
 from broker.errors import ConfigError
 from gateway.ant_serial import SerialStick
 from gateway.ant_source import AntSource
+from gateway.ant_survey import survey
 from gateway.ant_transport import open_stick
 from gateway.ant_usb import UsbStick
 from gateway.clock import Instant
@@ -281,6 +282,26 @@ async def test_transports_name_what_is_wrong_and_the_cure(bus: Callable[[list[Vi
         await UsbStick.open()
     with pytest.raises(ConfigError, match="neither usb nor a device"):
         await open_stick("ttyUSB0")
+
+
+async def test_doctor_says_what_each_stick_is_and_why_one_cannot_be_used(bus: Callable[[list[VirtualStick]], VirtualUsb], tmp_path: Path):
+    bus([VirtualStick([], KEY, model=StickModel(can_scan=False, channels=4))])
+    paths = [str(tmp_path / name) for name in ("ant", "busy", "none")]
+    settings = AntSettings.model_validate({"enabled": True, "key": KEY.hex(), "sticks": ["usb", "usb", *paths]})
+    async with plugged(VirtualStick([], KEY), tmp_path / "ant"), plugged(VirtualStick([], KEY), tmp_path / "busy"):
+        holder = SerialStick.open(paths[1])
+        usb_one, usb_two, free, busy, none = await survey(settings)
+        await holder.close()
+    assert usb_one.ok
+    assert "hears 4 devices, it cannot scan" in usb_one.found
+    assert not usb_two.ok
+    assert free.ok
+    assert "number 4711, hears a whole room" in free.found
+    assert busy.ok
+    assert "used by another program" in busy.found
+    assert not none.ok
+    assert "not there" in none.found
+    assert KEY.hex() not in repr((usb_one, usb_two, free, busy, none))
 
 
 async def test_idle_sticks_cost_next_to_nothing(bus: Callable[[list[VirtualStick]], VirtualUsb], tmp_path: Path):
