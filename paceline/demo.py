@@ -199,6 +199,8 @@ class Demo:
         await self._gym.wait_drained(_SETTLE_S)
         await self._end_ride()
         last = await self._settled()
+        if self._sensors is not None and await self._sensors.until_stored(self.site.state_db, _SETTLE_S):
+            last = await self._settled()  # some came late
         restarts = self._supervisor.restarts()
         report = await self._gym.stop()
         await self._supervisor.stop()

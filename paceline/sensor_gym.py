@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,20 @@ class SensorGym:
     async def close(self) -> None:
         """End the processes; safe at any time."""
         await self._stack.aclose()
+
+    async def until_stored(self, state: Path, limit_s: float) -> bool:
+        """Wait until nothing that was said is missing, at most so long: whether anything had to be waited for.
+
+        A box on a busy machine may not have read its radio for seconds, and nothing else tells that something is still under way.
+        """
+        end_s, waited = time.monotonic() + limit_s, False
+        while time.monotonic() < end_s:
+            tracks = await asyncio.to_thread(self.read, state)
+            if not self.judge(tracks).lost:
+                return waited
+            waited = True
+            await asyncio.sleep(1.0)
+        return waited
 
     def read(self, state: Path) -> SensedTracks:
         """What the tracks of their athletes hold of these sensors; the state file must be quiet."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from broker.layouts import layout_named
@@ -55,3 +57,8 @@ def test_samples_of_two_layouts_stay_in_the_order_they_were_numbered() -> None:
         ("beats.1", {"hr_bpm": 60.0, "rr_ms": 900.0}),
     ]
     assert tracks.numbers() == {("demo/box/ant-120-1", 7): range(3), ("demo/box/ant-120-1", 3): range(1)}
+
+
+def test_demo_without_sensors_needs_no_bluetooth_and_no_stick() -> None:
+    script = "import sys, paceline.demo; print(sorted({'dbus_fast', 'bleak', 'bumble', 'usb'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True).stdout == "[]\n"
