@@ -110,19 +110,23 @@ class Platform:
 
     def counted(self, device: str) -> int:
         """Distinct frames of a device in the stores."""
-        store = ReadStore(self.site.state_db)
+        return self._numbers(device)[0]
+
+    async def has_all(self, device: str, least: int) -> None:
+        """Wait until at least so many frames of the device are counted and none of its numbers is missing."""
+        deadline = time.monotonic() + WAIT_S
+        while (numbers := self._numbers(device))[0] < least or numbers[1]:
+            assert time.monotonic() < deadline, f"{numbers[0]} of at least {least} frames are counted, {numbers[1]} are missing"
+            await asyncio.sleep(0.1)
+
+    def _numbers(self, device: str) -> tuple[int, int]:
+        """(frames counted, numbers missing) of a device."""
+        store, tenant = ReadStore(self.site.state_db), self.site.settings.tenant
         try:
-            return sum(count for _, name, count in store.counted(self.site.settings.tenant) if name == device)
+            counted = sum(count for _, name, count in store.counted(tenant) if name == device)
+            return counted, store.missing(tenant).get(device, 0)
         finally:
             store.close()
-
-    async def counts(self, device: str, frames: int) -> None:
-        """Wait until exactly that many frames of the device are counted."""
-        deadline = time.monotonic() + WAIT_S
-        while (counted := self.counted(device)) != frames:
-            assert counted < frames, f"{counted} frames are counted, {frames} were sent"
-            assert time.monotonic() < deadline, f"{counted} of {frames} frames are counted"
-            await asyncio.sleep(0.1)
 
 
 def credentials(printed: str) -> dict[str, str]:
