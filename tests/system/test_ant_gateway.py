@@ -8,12 +8,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.machine import cpu_s_of
 from broker.layouts import layout_named
 from gateway.sightings import read_devices
 from tests.ant_world import KEY
@@ -180,8 +182,12 @@ async def _forty(tmp_path, central, seconds: float) -> None:
             box.start()
             await platform.until(lambda p: p.state.get("counters", {}).get("ant_devices") == 40, LIMIT_S)
             before = platform.state["counters"]
+            assert box.process is not None
+            began_s, cpu = time.monotonic(), cpu_s_of(box.process.pid)
             await asyncio.sleep(seconds)
             await platform.until(lambda p: p.state["counters"]["ant_pages"] >= before["ant_pages"] + 40 * 3.5 * seconds, LIMIT_S)
+            share = (cpu_s_of(box.process.pid) - cpu) / (time.monotonic() - began_s)
+            print(f"gateway with 40 ANT+ devices: {share:.1%} of a core")
             counters = platform.state["counters"]
             assert counters.get("ant_skipped_bytes", 0) == 0
             assert len({device for device, _, _ in platform.frames}) == 40
