@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 
+from broker.commands import CommandReason, CommandState, Reply, encode_answer, id_in
+from broker.errors import StoreError
 from broker.nodeconfig import NodeConfig, NodeState
 from gateway.answers import Answers
 from gateway.clock import EARLIEST_UTC_US
@@ -132,18 +134,7 @@ class Gateway:
             settings, intake, lambda: self._config.current, crashes=self._crashes, random=self._random, alive=self._part("sensing")
         )
         self._add_radios(self._radios)
-        self._book = CommandBook(settings.data_dir / "equipment.db")
-        self._equipment = Equipment(
-            settings.equipment,
-            self._book,
-            self._answers,
-            self._radios.controllable,
-            Surroundings(
-                athlete_at=self._athlete_at,
-                heard_us=self._radios.sensing.heard_us,
-                connected=lambda: self.connected,
-            ),
-        )
+        self._equipment = self._open_equipment(self._radios)
         if settings.ant.enabled:
             from gateway.ant_source import AntSource  # brings the profiles, and pyusb for a stick on USB
 
@@ -172,10 +163,28 @@ class Gateway:
             )  # fmt: skip
             radios.add("ble", ble)
 
+    def _open_equipment(self, radios: Radios) -> Equipment | None:
+        """None when commands could not be remembered: samples are taken all the same, and every command is refused."""
+        try:
+            self._book = CommandBook(self._settings.data_dir / "equipment.db")
+        except StoreError as error:
+            log.error("no machine can be commanded: %s", error)  # noqa: TRY400 - the message says it all
+            return None
+        around = Surroundings(athlete_at=self._athlete_at, heard_us=radios.sensing.heard_us, connected=lambda: self.connected)
+        return Equipment(self._settings.equipment, self._book, self._answers, radios.controllable, around)
+
+    def _command(self, raw: bytes) -> None:
+        """A message on `cmd`."""
+        if self._equipment is not None:
+            self._equipment.command(raw)
+            return
+        ident, device = id_in(raw)
+        why = CommandReason.NOT_STORED
+        self._answers.put(encode_answer(Reply(id=ident, device=device, state=CommandState.REFUSED, reason=why, detail="see the box's log")))
+
     async def serve(self) -> None:
         """Run all parts until cancelled: what moves is stopped, the sources end, then what stores what they heard, then the uplink."""
         assert self._radios is not None
-        assert self._equipment is not None
         log.info("gateway %s/%s runs in %s", self._settings.tenant, self._settings.node, self._settings.data_dir)
         async with asyncio.TaskGroup() as upward:
             upward.create_task(self._uplink.run())
@@ -187,7 +196,9 @@ class Gateway:
                 for source in self._files:
                     name = f"file_{source.status.path.name}"
                     sources.create_task(keep_running(name, source.run, self._crashes, random=self._random))
-                await keep_running("equipment", self._equipment.run, self._crashes, random=self._random)
+                if self._equipment is not None:
+                    await keep_running("equipment", self._equipment.run, self._crashes, random=self._random)
+                await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Commit and close the spool, and the book of commands."""
@@ -242,12 +253,11 @@ class Gateway:
 
     def _make_uplink(self) -> Uplink:
         assert self._spool is not None
-        assert self._equipment is not None
         return Uplink(
             self._spool,
             UplinkSettings(self._settings.tenant, self._settings.node, self._link()),
             on_cfg=self._config.offer,
-            on_cmd=self._equipment.command,
+            on_cmd=self._command,
             answers=self._answers,
             state=self.state,
             random=self._random,

@@ -250,7 +250,8 @@ class Equipment:
                 machine.moved_for = moving.athlete
                 machine.post(lambda now_s, m=machine, s=left_s: m.session.stop(NoticeReason.BOX_RESTARTED, now_s, for_s=s))
             else:
-                await self._stored(self._book.rests, moving.device)
+                with suppress(StoreError):
+                    await self._stored(self._book.rests, moving.device)
                 self._tell(
                     Notice(
                         device=moving.device, athlete=moving.athlete, event=NoticeEvent.STOP_FAILED, reason=NoticeReason.TOO_LATE,

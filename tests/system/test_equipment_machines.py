@@ -238,3 +238,15 @@ async def _ride(coach: Coach, trainer: Trainer) -> None:
     assert await coach.do(ANT_ID, "target_power_w", 100) == ("refused", "not_supported")
     trainer.capabilities = 0b111
     assert await coach.do(ANT_ID, "target_power_w", 100) == ("done", "")
+
+
+async def test_box_that_cannot_remember_commands_refuses_them_and_takes_samples_all_the_same(tmp_path: Path) -> None:
+    async with start_mosquitto(tmp_path / "central", users=(BOX, USER)) as central, Coach(central) as coach:
+        box = GatewayProcess(tmp_path, central)
+        (box.data_dir / "equipment.db").mkdir(parents=True)
+        box.start()
+        try:
+            assert await coach.do(MILL_ID, "start") == ("refused", "not_stored")
+            assert "no machine can be commanded" in box.log()
+        finally:
+            await box.end()

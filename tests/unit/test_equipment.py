@@ -401,6 +401,31 @@ async def test_what_cannot_be_remembered_is_not_carried_out(tmp_path: Path) -> N
         assert await hall.ended(hall.send("start")) == ("done", "")
 
 
+async def test_run_that_crashed_answers_and_stops_what_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FtmsModel()
+    link = Link(model)
+    hall = Hall(tmp_path)
+    crashing = asyncio.create_task(hall.equipment.run())
+    await hall.until(lambda: hall.controllable._listener is not None)
+    hall.controllable.add("mill", link)
+    await hall.ready()
+    await hall.ended(hall.send("start"))
+    link.open.clear()
+    open_one = hall.send("speed_mps", 2)
+    await hall.until(lambda: any(isinstance(a, Reply) and a.id == open_one for a in hall.said))
+    monkeypatch.setattr(hall.equipment._machines["mill"].session, "told", lambda *_: 1 / 0)
+    monkeypatch.setattr(hall.equipment, "_farewell", lambda: asyncio.sleep(0))
+    hall.controllable.told("mill", 0x2ADA, b"\x04")
+    await asyncio.wait({crashing}, timeout=GIVE_UP_S)
+    assert isinstance(crashing.exception(), ExceptionGroup)
+    monkeypatch.undo()
+    link.open.set()
+    async with running(hall):
+        assert await hall.ended(open_one) == ("lost", "box_restarted")
+        await hall.until(lambda: not model.running)
+        assert await hall.ended(hall.send("start")) == ("done", "")
+
+
 async def test_document_that_is_no_command_is_answered_as_far_as_it_can_be_read(tmp_path: Path) -> None:
     async with running(Hall(tmp_path), Link(FtmsModel())) as hall:
         hall.equipment.command(b"blink")

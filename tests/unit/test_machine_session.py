@@ -548,9 +548,8 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(EVENTS, max_size=60), st.booleans())
-def test_whatever_happens_each_order_is_answered_once_and_what_moves_is_stopped(events: list[tuple[str, object]], ramped: bool) -> None:
+def whatever_happens(events: list[tuple[str, object]], ramped: bool) -> None:
+    """Each order is answered once, a stop is owed before anything moves, and in the end nothing does."""
     model = FtmsModel()
     limits = Limits(ramp_mps2=0.4 if ramped else None)
     bench = mill(model, limits)
@@ -611,3 +610,17 @@ def test_whatever_happens_each_order_is_answered_once_and_what_moves_is_stopped(
     assert set(bench.replies) == {f"o{n}" for n in range(1, orders + 1)}
     assert not bench.session.moving
     assert model.speed_kmh == 0 or bench.moves == [] or bench.moves[-1] is False
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(EVENTS, max_size=60), st.booleans())
+def test_whatever_happens_each_order_is_answered_once_and_what_moves_is_stopped(events: list[tuple[str, object]], ramped: bool) -> None:
+    whatever_happens(events, ramped)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@settings(max_examples=20_000, deadline=None)
+@given(st.lists(EVENTS, max_size=120), st.booleans())
+def test_twenty_thousand_sessions_end_well(events: list[tuple[str, object]], ramped: bool) -> None:
+    whatever_happens(events, ramped)
