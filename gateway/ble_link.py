@@ -180,6 +180,8 @@ class SensorLink:
             if not connecting.done():
                 connecting.cancel()
                 await asyncio.wait({connecting})
+            if not connecting.cancelled():
+                connecting.exception()  # seen: what is raised above says more
 
     async def _set_up(self) -> None:
         """Who it is, then what it measures, then the rest."""

@@ -281,7 +281,8 @@ class BleSource:
         else:
             self.counters.failures += 1
             blame = fault.meaning in {Meaning.SLOW, Meaning.FAILED, Meaning.BUSY}
-            self._plan.failed(link.address, fault.text, now_us, busy=fault.meaning is Meaning.BUSY, rest=rest, blame=blame)
+            busy = fault.meaning in {Meaning.BUSY, Meaning.SLOW}
+            self._plan.failed(link.address, fault.text, now_us, busy=busy, rest=rest, blame=blame)
 
     def _forget(self, link: SensorLink) -> None:
         if not link.device:

@@ -15,6 +15,7 @@ from gateway import ble_silence
 from gateway.ble_link import Limits
 from gateway.ble_pairing import pair
 from gateway.ble_plan import Attempt, Plan
+from gateway.ble_scan import AdapterScan
 from gateway.ble_survey import surveying
 from gateway.settings import BleSettings
 from simulators.bluez.process import VirtualBluetooth, environment, virtual_bluetooth
@@ -57,6 +58,23 @@ async def test_connect_that_hangs_is_given_up_and_the_other_strap_is_live_meanwh
         await box.until_live(2)
         await struck(bluetooth, "hang_connect")
     assert box.source.counters.failures >= 1
+
+
+async def test_after_three_connects_that_hang_the_next_one_is_made_without_scanning(bluetooth, tmp_path, monkeypatch):
+    quiet: list[int] = []
+    hush = AdapterScan.hush
+
+    async def noted(scan: AdapterScan) -> None:
+        await hush(scan)
+        quiet.append((await bluetooth.do("state"))["adapters"]["hci0"]["discovering"])
+
+    monkeypatch.setattr(AdapterScan, "hush", noted)
+    await bluetooth.do("fault", name="hang_connect", value=600, times=3)
+    async with box_of(tmp_path / "box", limits=Limits(link_s=0.5)) as box:
+        await box.until_live(2)
+        await until(lambda: all(scan.scanning for scan, _ in box.source._scans.values()))
+    assert quiet
+    assert set(quiet) == {0}
 
 
 async def test_slow_services_are_waited_for_although_the_link_must_stand_soon(bluetooth, tmp_path):
