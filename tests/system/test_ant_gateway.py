@@ -100,15 +100,15 @@ async def test_kill_9_and_a_pulled_stick_lose_nothing_stored_and_double_no_beat(
                 await platform.until(lambda p: len(p.frames) >= wanted, LIMIT_S)
 
             box.start()
-            await more(60)
+            await more(40)
             for _ in range(3):
                 await box.kill()
                 box.start()
-                await more(60)
+                await more(40)
             radio.send_signal(signal.SIGUSR1)
             await platform.until(lambda p: p.state.get("counters", {}).get("ant_listening") == 0, LIMIT_S)
             radio.send_signal(signal.SIGUSR2)
-            await more(60)
+            await more(40)
             await platform.until(lambda p: p.state["counters"].get("ant_listening") == 1, LIMIT_S)
             assert await box.end() == 0, box.log()
             assert platform.conflicts == []
@@ -164,8 +164,8 @@ def test_key_that_is_none_is_refused_without_being_shown(tmp_path):
 
 
 async def test_one_stick_hears_forty_devices_at_a_small_price(tmp_path, central):
-    """A thirtieth of the nightly run of ten minutes: all of them heard, nothing skipped, nothing lost on the way."""
-    await _forty(tmp_path, central, 20.0)
+    """A sixtieth of the nightly run of ten minutes: all of them heard, nothing skipped, nothing lost on the way."""
+    await _forty(tmp_path, central, 10.0)
 
 
 @pytest.mark.nightly

@@ -109,7 +109,7 @@ async def test_stick_on_a_pty_pulled_out_and_back_is_heard_again(tmp_path: Path)
     faults = StickFaults(corrupt_every=100, lose_every=77)
     async with plugged(VirtualStick(room("hr:10,trainer"), KEY, faults=faults), link) as shell, box.running():
         await until(box.pages_after(100), box.source.counted)
-        for _ in range(3):
+        for _ in range(2):
             shell.unplug()
             await until(lambda: box.count("listening") == 0)
             assert box.controllable.devices == ()
@@ -117,7 +117,7 @@ async def test_stick_on_a_pty_pulled_out_and_back_is_heard_again(tmp_path: Path)
             await until(lambda: box.count("listening") == 1)
             await until(box.pages_after(box.count("pages") + 50))
         assert shell.unread == 0
-        assert box.count("reopened") >= 3
+        assert box.count("reopened") >= 2
         assert len(box.heard.samples) == 11
 
 
@@ -192,7 +192,7 @@ async def test_trainer_obeys_and_page_71_answers(tmp_path: Path):
         assert answer[1] == 48
         assert trainers[0].mode == 48
         assert trainers[1].commands == []
-        assert await link.read(99, timeout_s=2.0) is None
+        assert await link.read(99, timeout_s=0.5) is None
 
 
 async def test_command_to_a_machine_that_left_ends_with_an_error(tmp_path: Path):
