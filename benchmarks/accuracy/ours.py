@@ -11,10 +11,11 @@ from benchmarks.accuracy.tracks import Array, Recording
 from processors.kernels.backwards import smooth, smooth_lagged
 from processors.kernels.columns import DISTANCE_M, SPEED_MPS, V, W, X, Y, fresh_row
 from processors.kernels.compiled import compiled
-from processors.kernels.position import RIDE, RUN, STEP, feed
+from processors.kernels.position import RIDE, RUN, STEP, WHOLE_RIDE, WHOLE_RUN, feed
 from processors.kernels.travel import filtered_mps, move
 
 WAYS: Final = {"run": RUN, "ride": RIDE}
+WHOLE: Final = {"run": WHOLE_RUN, "ride": WHOLE_RIDE}
 LAG_S: Final = 5.0
 
 
@@ -45,16 +46,14 @@ class Ours:
     """The filter over a recording of a sport, with its stated speed or without."""
 
     def __init__(self, seen: Recording, sport: str, *, with_speed: bool, way: tuple[float, ...] | None = None) -> None:
-        columns = np.array([seen.t_s, seen.east_m, seen.north_m, seen.accuracy_m, seen.speed_mps])
-        self._t_s = np.ascontiguousarray(seen.t_s)
-        self._journal = np.zeros((len(seen.t_s), STEP))
-        self._live = np.zeros((len(seen.t_s), 6))
-        _filter(np.array(fresh_row()), np.array(way or WAYS[sport]), columns, with_speed, self._journal, self._live)
+        self._columns = np.array([seen.t_s, seen.east_m, seen.north_m, seen.accuracy_m, seen.speed_mps])
+        self._sport, self._with_speed, self._t_s = sport, with_speed, np.ascontiguousarray(seen.t_s)
+        self._journal, self._live = self._run(way or WAYS[sport])
 
     def live(self) -> Filtered:
         """What is known at each sample when it comes."""
         x, y, v, w, speed, _ = self._live.T.copy()
-        return Filtered(x, y, v, w, speed, float(self._live[0, 5]))
+        return Filtered(x, y, v, w, speed, self._distance_m)
 
     def lagged(self) -> Filtered:
         """What is known five seconds later."""
@@ -62,13 +61,22 @@ class Ours:
         smooth_lagged(self._journal, self._t_s, len(self._t_s), LAG_S, out, scratch)
         return self._of(out)
 
-    def final(self) -> Filtered:
-        """What is known at the end."""
+    def final(self, way: tuple[float, ...] | None = None) -> Filtered:
+        """What is known at the end: the whole track filtered for that purpose, and smoothed backwards."""
+        journal, _ = self._run(way or WHOLE[self._sport])
         out = np.zeros((len(self._t_s), 4))
-        smooth(self._journal, 0, len(self._t_s) - 1, out)
+        smooth(journal, 0, len(self._t_s) - 1, out)
         return self._of(out)
+
+    @property
+    def _distance_m(self) -> float:
+        return float(self._live[0, 5])
+
+    def _run(self, way: tuple[float, ...]) -> tuple[Array, Array]:
+        journal, live = np.zeros((len(self._t_s), STEP)), np.zeros((len(self._t_s), 6))
+        _filter(np.array(fresh_row()), np.array(way), self._columns, self._with_speed, journal, live)
+        return journal, live
 
     def _of(self, out: Array) -> Filtered:
         x, y, v, w = out.T.copy()
-        speed = np.hypot(v, w)
-        return Filtered(x, y, v, w, speed, float(np.trapezoid(speed, self._t_s)))
+        return Filtered(x, y, v, w, np.hypot(v, w), self._distance_m)

@@ -62,7 +62,7 @@ def _known() -> list[str]:
         sys.path.insert(0, checkout)  # the test servers are not installed, and others leave a package of that name about
     names: list[str] = []
     for found in pkgutil.iter_modules(package.__path__):
-        path = Path(package.__path__[0]) / f"{found.name}.py"
+        path = Path(package.__path__[0]) / (f"{found.name}/__init__.py" if found.ispkg else f"{found.name}.py")
         if path.exists() and "\ndef run(" in path.read_text("utf-8"):
             names.append(found.name)
     return sorted(names)

@@ -27,8 +27,8 @@ from processors.kernels.columns import (
 from processors.kernels.compiled import Row, compiled
 
 AGILITY, VARIANCE, GATE, TURN_M = range(4)  # of a tuning: m2/s3, m2, d2, metres
-BAROMETER: Final = (0.012, 0.13, 9.0, 1.0)
-RECEIVER: Final = (0.0004, 30.0, 9.0, 10.0)
+BAROMETER: Final = (0.48, 0.51, 1.5, 2.0)
+RECEIVER: Final = (0.00011, 22.0, 5.2, 16.4)
 FAR_M: Final = 10.0
 FAR_D2: Final = 100.0
 OPEN_S: Final = 5.0

@@ -9,7 +9,9 @@ named in `columns`.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 try:
@@ -18,6 +20,7 @@ except ImportError:
     numba = None
 
 COMPILED: Final = numba is not None
+SOURCES: Final = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,11 +33,16 @@ class Row(Protocol):
 
 
 def compiled(function: F) -> F:
-    """The function compiled by numba when that is installed (cached beside the source), else itself.
+    """The function compiled by numba when that is installed, else itself.
+
+    Cached beside its source, for as long as no kernel changes: numba alone looks at the file of the function, not at those it calls.
 
     Inlined, and without counting references to rows (a kernel makes none that outlive it): four times the speed, that of C.
     """
     if numba is None:
         return function
     njit: Any = numba.njit
-    return njit(cache=True, fastmath=False, error_model="numpy", forceinline=True, _nrt=False)(function)
+    made: Any = njit(cache=True, fastmath=False, error_model="numpy", forceinline=True, _nrt=False)(function)
+    index: Any = made._cache._cache_file  # noqa: SLF001 - numba has no public way to say what else a function is made of
+    index._source_stamp = (*index._source_stamp, SOURCES)  # noqa: SLF001
+    return made

@@ -13,11 +13,11 @@ from typing import Final
 from processors.kernels.columns import HEART_BPM, HEART_T, HEART_VAR
 from processors.kernels.compiled import Row, compiled
 
-SLEW: Final = 1.2  # bpm2/s
-VARIANCE: Final = 1.5
-GATE: Final = 4.0
+SLEW: Final = 2.4  # bpm2/s
+VARIANCE: Final = 1.25
+GATE: Final = 8.5
 FAR_D2: Final = 25.0
-HOLD_S: Final = 45.0
+HOLD_S: Final = 60.0
 LOWEST_BPM: Final = 25.0
 HIGHEST_BPM: Final = 250.0
 

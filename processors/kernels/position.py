@@ -74,8 +74,10 @@ STATED_SHARE: Final = 1.5  # stated accuracies are about 1.5 deviations of an ax
 # stated speed (m/s), gate (d2), seconds of refusal before opening, spread of speed when nothing is known (m/s). Found on seeds 9000-9005
 # of the generator (benchmarks/accuracy), never on those that are reported.
 ALONG, ACROSS, BIAS, BIAS_S, WHITE, DOPPLER, GATE, OPEN_S, SPREAD, LENGTH, SPEED_GATE = range(11)
-RUN: Final = (0.29, 0.18, 0.72, 8.3, 0.18, 0.21, 27.0, 0.3, 3.0, 0.0, 27.0)
+RUN: Final = (0.35, 0.187, 0.744, 11.0, 0.24, 0.22, 24.8, 0.22, 3.0, 0.0, 25.5)
 RIDE: Final = (4.0, 2.5, 1.11, 9.1, 0.147, 0.24, 20.0, 0.23, 8.0, 0.0, 20.0)
+WHOLE_RUN: Final = (0.91, 0.40, 0.72, 15.2, 0.156, 0.134, 48.8, 0.14, 3.0, 0.0, 31.6)  # of a track that is smoothed backwards
+WHOLE_RIDE: Final = (1.98, 4.93, 0.905, 16.0, 0.22, 0.147, 26.2, 0.62, 8.0, 0.0, 56.0)
 
 # A step of the journal: 27 of state and covariance, share of the bias kept, seconds since the step before (0 begins a piece), how many
 # updates, and of each innovation / variance, gain, H: position twice, velocity at most twice.

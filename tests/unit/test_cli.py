@@ -115,7 +115,8 @@ def test_mosquitto_configuration_is_written_with_users(tmp_path: Path) -> None:
 def test_bench_list_names_the_benchmarks() -> None:
     done = paceline("bench", "list")
     assert done.returncode == 0
-    known = {path.stem for path in Path("benchmarks").glob("*.py") if "\ndef run(" in path.read_text()}
+    modules = [*Path("benchmarks").glob("*.py"), *Path("benchmarks").glob("*/__init__.py")]
+    known = {path.parent.name if path.stem == "__init__" else path.stem for path in modules if "\ndef run(" in path.read_text()}
     assert set(done.stdout.split()) == known
 
 

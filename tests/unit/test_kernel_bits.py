@@ -13,7 +13,7 @@ from benchmarks.kernel import MODULES, TUNINGS, by_c, by_numba, frames, same_bit
 from processors.kernels import athlete, backwards
 from processors.kernels import columns as c
 from processors.kernels.columns import COLUMNS, fresh_row
-from processors.kernels.compiled import COMPILED
+from processors.kernels.compiled import COMPILED, SOURCES
 from processors.kernels.load import exponential
 from processors.kernels.plane import cosine
 from processors.kernels.position import STEP, feed
@@ -74,6 +74,11 @@ def test_whatever_comes_no_sum_is_lost_to_nonsense() -> None:
     assert np.isfinite(rows[:, known]).all()
     assert (rows[:, [c.XX, c.YY, c.VV, c.WW, c.BB, c.CC, c.ALT_VAR]] > 0).all()
     assert (rows[:, c.DISTANCE_M] < 40_000).all()
+
+
+def test_a_compiled_kernel_is_kept_only_while_no_kernel_changes() -> None:
+    for kernel in (athlete.run, feed, backwards.smooth):
+        assert kernel._cache._cache_file._source_stamp[-1] == SOURCES
 
 
 def test_the_row_of_an_athlete_is_a_kibibyte() -> None:

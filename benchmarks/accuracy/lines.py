@@ -1,0 +1,116 @@
+"""The lines of the accuracy bench: a figure of ours, what it should reach, the best peer in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.accuracy.figures import CLEAN, Figures
+from benchmarks.accuracy.peers import PEERS
+from benchmarks.accuracy.positions import FINAL, LIVE, NO_SPEED
+from benchmarks.accuracy.tracks import SPORTS, SURROUNDINGS
+
+CV = "constant velocity (FilterPy)"
+STATED = "stated speed as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: the key of the bench, words, ours, the limit (`at_least`: a floor), the best peer and its name."""
+
+    key: str
+    words: str
+    ours: float
+    limit: float
+    peer: float
+    peer_name: str
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether ours reaches the limit."""
+        return self.ours >= self.limit if self.at_least else self.ours <= self.limit
+
+
+def lines_of(found: Figures) -> list[Line]:
+    """All of them, in the order of the report."""
+    return [*_positions(found), *_speeds(found), *_climbs(found), *_hearts(found), *_timings(found)]
+
+
+def _best(values: Iterable[tuple[float, str]]) -> tuple[float, str]:
+    return min(values)
+
+
+def _positions(found: Figures) -> list[Line]:
+    def ratios(name: str) -> list[float]:
+        return [of.position_ratio for of in found.positions[name].values()]
+
+    def distance(name: str) -> float:
+        return float(np.mean([of.distance_pct for of in found.positions[name].values()]))
+
+    peers = [name for name in PEERS if name not in {"raw", STATED}]
+    causal = [name for name in peers if "offline" not in name]
+    mean = {name: float(np.mean(ratios(name))) for name in found.positions}
+    worst = {name: max(ratios(name)) for name in found.positions}
+    distances = {name: distance(name) for name in found.positions}
+
+    def best(values: dict[str, float], names: list[str]) -> tuple[float, str]:
+        return min((values[name], name) for name in names)
+
+    return [
+        Line("position_live_ratio", "live position RMSE / raw, mean", mean[LIVE], 0.86, *best(mean, causal)),
+        Line("position_live_ratio_worst", "the same, worst cell", worst[LIVE], 1.0, *best(worst, causal)),
+        Line("position_final_ratio", "position RMSE / raw at the end", mean[FINAL], 0.80, *best(mean, peers)),
+        Line("distance_live_pct", "live distance error, %, with stated speed", distances[LIVE], 0.4, distances[STATED], STATED),
+        Line("distance_live_no_speed_pct", "the same without", distances[NO_SPEED], 1.4, *best(distances, ["raw", *causal])),
+    ]
+
+
+def _speeds(found: Figures) -> list[Line]:
+    made: list[Line] = []
+    for where in SURROUNDINGS:
+        ours, peer = (float(np.mean([found.positions[name][sport, where].speed_mps for sport in SPORTS])) for name in (NO_SPEED, CV))
+        words = f"speed RMSE without stated speed, {where}: times better"
+        made.append(Line(f"speed_gain_{where}", words, peer / ours, 1.5, 1.0, CV, at_least=True))
+    return made
+
+
+def _climbs(found: Figures) -> list[Line]:
+    def mean(name: str, kind: str) -> float:
+        return float(np.mean([found.climbs[name][sport, kind] for sport in SPORTS]))
+
+    causal, offline = ("sum of all rises", "hysteresis of 3 m (GoldenCheetah)"), "smoothed, lows to highs (Strava's words, offline)"
+    best = _best((mean(name, "baro"), name) for name in causal)
+    final = "climb error, satellite altitude, at the end, %"
+    return [
+        Line("gain_baro_live_pct", "climb error, barometer, live, %", mean(LIVE, "baro"), 3.0, *best),
+        Line("gain_baro_final_pct", "the same at the end", mean(FINAL, "baro"), 1.5, mean(offline, "baro"), offline),
+        Line("gain_gnss_final_pct", final, mean(FINAL, "gnss"), 6.0, mean(offline, "gnss"), offline),
+    ]
+
+
+def _hearts(found: Figures) -> list[Line]:
+    ours = found.hearts["ours, streaming"]
+    peers = {name: row for name, row in found.hearts.items() if name not in {"ours, streaming", "raw"}}
+    return [
+        Line("heart_rmse_bpm", "heart rate RMSE, bpm", ours[0], 6.0, *_best((row[0], name) for name, row in peers.items())),
+        Line("heart_zone_wrong_pct", "time in a wrong zone, %", ours[1], 3.4, *_best((row[1], name) for name, row in peers.items())),
+    ]
+
+
+def _timings(found: Figures) -> list[Line]:
+    nearest = "nearest fix (as Strava states it)"
+    made: list[Line] = []
+    for sport, where, limit in (
+        ("run", CLEAN, 0.06),
+        ("ride", CLEAN, 0.06),
+        ("ride", "open", 0.85),
+        ("run", "open", 1.75),
+        ("run", "urban", 4.8),
+    ):
+        when = "live" if where == CLEAN else "at the end"
+        ours, peer = found.timings[f"crossing of ours, {when}"][sport, where][1], found.timings[nearest][sport, where][1]
+        made.append(Line(f"elapsed_p95_s_{sport}_{where}", f"elapsed time p95, {sport} {where}, {when}, s", ours, limit, peer, nearest))
+    return made
