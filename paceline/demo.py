@@ -52,7 +52,7 @@ _ONLINE_S: Final = 30.0
 _BOARD_LINES: Final = 40
 BOX: Final = "box"
 _STRANGERS: Final = 1  # straps that nobody owns: grey tiles until somebody names them
-_SETTLE_S: Final = 30.0  # after the last sample, at most this long until everything is stored
+_SETTLE_S: Final = 90.0  # after the last sample, at most this long until everything is stored and worked in, by a platform that just starts
 
 Show = Callable[[float, Mapping[str, Any]], None]
 

@@ -28,7 +28,7 @@ def test_demo_with_sensors_shows_them_and_loses_none(tmp_path: Path) -> None:
         until(lambda: any(one.get("hr_bpm") for name, one in shown().items() if name.startswith("demo/a")), 60, "a strap of the stick")
         until(lambda: live(url)["frames_stored"] > 400, 60, "400 frames")
         os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does: everybody in the foreground hears it
-        assert demo.process.wait(120) == 0, demo.text()
+        assert demo.process.wait(240) == 0, demo.text()
     finally:
         demo.process.kill()
         demo.process.wait()
