@@ -75,7 +75,7 @@ async def run_guest(command: Sequence[str], *, folder: Path, limit_s: float, env
     """Boot, run `command` in the working tree beside a running bluetoothd, power off. TimeoutError carries the end of the console."""
     parts = find_or_install_guest()
     words = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin:{parts.root}/usr/bin",
         "HOME": "/tmp",
         BLUETOOTHD: str(parts.root / "usr" / "libexec" / "bluetooth" / "bluetoothd"),
         **(environment or {}),
