@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.ant_framing import MAX_DATA_BYTES, Framer, Id, Message, encode
@@ -89,14 +89,18 @@ def test_corrupt_byte_costs_its_own_frame_only(start: int, at: int, flip: int):
     assert [m for m in heard if m in sent] == sent[:2] + sent[3:]
 
 
+@example(195, 0)
 @given(st.integers(0, 1000), st.integers(0, 17))
 def test_lost_byte_costs_its_own_frame_only(start: int, at: int):
     sent = [page(start + i) for i in range(6)]
     frames = [bytearray(encode(message)) for message in sent]
     del frames[2][at]
     framer = Framer()
-    heard = framer.feed(b"".join(frames)) + framer.give_up()
-    assert [m for m in heard if m in sent] == sent[:2] + sent[3:]
+    heard = [m for m in framer.feed(b"".join(frames)) + framer.give_up() if m in sent]
+    if at == 0 and frames[1][-1] == frames[0][0]:  # the checksum before it stands where the lost sync byte did: one of the two has it
+        assert heard in (sent[:2] + sent[3:], sent[:1] + sent[2:])
+    else:
+        assert heard == sent[:2] + sent[3:]
 
 
 def test_frame_after_a_corrupt_one_is_delivered_at_once_or_with_the_next():
