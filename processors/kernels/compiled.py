@@ -9,6 +9,7 @@ named in `columns`.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ try:
 except ImportError:
     numba = None
 
-COMPILED: Final = numba is not None
+COMPILED: Final = numba is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"  # a debugging aid of numba
 SOURCES: Final = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,7 +40,7 @@ def compiled(function: F) -> F:
 
     Inlined, and without counting references to rows (a kernel makes none that outlive it): four times the speed, that of C.
     """
-    if numba is None:
+    if numba is None or not COMPILED:
         return function
     njit: Any = numba.njit
     made: Any = njit(cache=True, fastmath=False, error_model="numpy", forceinline=True, _nrt=False)(function)
