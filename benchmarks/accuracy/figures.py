@@ -17,7 +17,7 @@ from benchmarks.accuracy.tracks import SPORTS, SURROUNDINGS, Recording, Truth, r
 SECONDS: Final = 2_700.0
 SEEDS: Final = range(700, 710)
 HOURS: Final = range(700, 740)
-TUNED_ON: Final = range(9_000, 9_006)
+TUNED_ON: Final = range(9_000, 9_010)
 CLEAN: Final = "clean"
 
 Cell = tuple[str, str]

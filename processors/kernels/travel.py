@@ -1,9 +1,10 @@
 """Travel: distance, speed, time under way and pauses.
 
-Distance is the integral of speed (trapezoids), never a sum of positions: those wander. The stated speed (the receiver's Doppler, a
-wheel, a foot pod) counts as it is; without one, the filter's, and for what is not known of its direction a share of the variance across
-the way: the mean length of a velocity exceeds the length of its mean by half that variance / |v|. Paused after PAUSE_S below STILL_MPS,
-under way again above MOVING_MPS. A silence is bridged for HOLD_S at most.
+Distance is the integral of speed (trapezoids), never a sum of positions: those wander. The stated speed (the receiver's Doppler, a wheel, a
+foot pod) counts as it is; without one, the filter's, its square corrected by a share of the variance across the way (noise that reaches
+the velocity lengthens it, averaging over a turn shortens it; which of them prevails is in the tuning).
+
+Paused after PAUSE_S below STILL_MPS, under way again above MOVING_MPS. A silence is bridged for HOLD_S at most.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ FASTEST_MPS: Final = 100.0
 
 @compiled
 def filtered_mps(row: Row, way: Row) -> float:
-    """Speed of the position filter: the expected length of a velocity that is known no better than its covariance."""
+    """Speed of the position filter, corrected for what is not known of its direction."""
     speed2 = row[V] * row[V] + row[W] * row[W]
     if speed2 < 1e-4:
         return 0.0
     across = (row[W] * row[W] * row[VV] - 2.0 * row[V] * row[W] * row[VW] + row[V] * row[V] * row[WW]) / speed2
     if speed2 < 1.0:
         across *= speed2
-    return math.sqrt(speed2 + way[LENGTH] * across)
+    return math.sqrt(max(speed2 + way[LENGTH] * across, 0.0))
 
 
 @compiled
