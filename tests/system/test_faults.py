@@ -335,12 +335,15 @@ async def test_box_without_a_clock_dates_its_devices_once_it_has_one(boxes: Boxe
     ahead.write_text(str(-time.time()))  # the box starts in 1970
     await stack.end("gateway-b")
     await stack.start("gateway-b", through=("-m", "tests.system.wrong_clock", str(ahead)))
-    settings = gym_of(26, 2, 28, name="clockless", start_us=None, speed=1.0, rate_hz=4.0, clock=ClockPlan(quality=Clock.UNKNOWN))
+    settings = gym_of(26, 2, 1000, name="clockless", start_us=None, speed=1.0, rate_hz=4.0, clock=ClockPlan(quality=Clock.UNKNOWN))
     async with training(stack.members(settings, boxes.second)) as gym:
         await until(lambda: stack.counted("clockless") >= 16)
         ahead.write_text("0")
+        undated = stack.counted("clockless")
+        await until(lambda: stack.counted("clockless") >= undated + 40)
+        gym.end_samples()
         report = await trained(gym)
-    await until(lambda: stack.counted("clockless") == 56)
+    await until(lambda: stack.counted("clockless") == report.frames_made)
     assert_where_they_were(stack, report.truth)
 
 
