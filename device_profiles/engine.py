@@ -150,10 +150,8 @@ def _steps(rows, own, key, head):
             continue
         open_end = code in (UTF8, BYTES) and not bits
         size = bits if code in (UTF8, BYTES) else SIZES[code]
-        if at == NEXT:
-            last = cursor
-        elif at != SAME:
-            last = at
+        if at != SAME:
+            last = cursor if at == NEXT else at
         cursor = last + size
         extra = (0, 0, bits)
         if bits and code < SFLOAT:
@@ -163,6 +161,8 @@ def _steps(rows, own, key, head):
             if rest_at < 0:
                 rest_at = last
             group.append((name, code, last - rest_at, nas, mul, pre, div, extra, cursor - rest_at))
+            if gate is not None and not (gate[0] in known and (known[gate[0]] in gate[1]) == gate[2]):
+                gates.append((name,) + gate)
             continue
         if gate is not None:
             field, values, only = gate

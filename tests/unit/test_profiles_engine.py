@@ -138,6 +138,18 @@ def test_a_state_withholds_a_field() -> None:
     assert decoded(unknown, "05ff") == ({}, 0)
 
 
+def test_a_state_withholds_a_list() -> None:
+    gated = "{name: x, type: u8, repeat: rest, state_gate: {field: state, not: 2}}"
+    by_flag = f"flags: u8\nfields: [{{name: state, type: flags, bits: [0, 2]}}, {gated}]"
+    assert decoded(by_flag, "010506") == ({"state": 1, "x": [5, 6]}, 0)
+    assert decoded(by_flag, "020506") == ({"state": 2}, 0)
+    by_field = f"fields: [{{name: state, type: u8}}, {gated}]"
+    assert decoded(by_field, "010506") == ({"state": 1, "x": [5, 6]}, 0)
+    assert decoded(by_field, "020506") == ({"state": 2}, 0)
+    columns = "fields: [{name: state, type: u8}, {group: [{name: y, type: u8}, " + gated.replace(", repeat: rest", "") + "], repeat: rest}]"
+    assert decoded(columns, "0205060708") == ({"state": 2, "y": [5, 7]}, 0)
+
+
 def test_a_short_packet_keeps_what_is_whole() -> None:
     body = 'flags: u8\nfields: [{name: a, type: u8}, {name: b, type: u16, if: "0"}, {name: c, type: u8, repeat: rest}]'
     assert decoded(body, "010500") == ({"a": 5}, SHORT)
