@@ -1,6 +1,7 @@
 """What others do, written again from their sources and books, over the same recordings: causal unless it says offline.
 
-Each is given its best: the noise of the constant-velocity filter was searched on the seeds for tuning, as ours was.
+None was tuned on our tracks: windows, limits and noise are what their sources and books say. The noise of the constant-velocity filter is
+half the largest acceleration of the sport (`ACCELERATION`).
 """
 
 from __future__ import annotations
