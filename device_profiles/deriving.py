@@ -2,7 +2,8 @@
 a profile.
 
 `step(fields, t_us)` takes the fields of one packet and the time it arrived (microseconds, monotonic) and gives the value, or None if this
-packet says nothing. A counter that went backwards, or was not seen for longer than its clock can tell, starts again without a value.
+packet says nothing. A rate whose counter went backwards, or was not seen for longer than its clock can tell, starts again without a value;
+a counter that grows takes every step as one forwards.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _LINE_EVERY_S = 5.0
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary to FILE.")
 @click.option("--no-table", is_flag=True, help="A plain line every 5 s instead of the table.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same athletes.")
-@click.option("--sensors", is_flag=True, help="Also virtual straps and machines, heard over Bluetooth by the real gateway.")
+@click.option("--sensors", is_flag=True, help="Also virtual straps and machines, heard over Bluetooth and ANT+ by the real gateway.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Keep the data in this folder (default: a temporary one).")
 @click.pass_context
 def demo(
