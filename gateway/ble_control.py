@@ -14,6 +14,7 @@ from typing import Final
 
 from bleak import BleakClient
 from bleak.backends.characteristic import BleakGATTCharacteristic
+from bleak.backends.service import BleakGATTServiceCollection
 
 from device_profiles.samples import Identity
 from gateway.ble_faults import Meaning, fault_of
@@ -34,6 +35,11 @@ SUBSCRIBE_S: Final = 10.0
 _SYNC, _ACKNOWLEDGED, _CHANNEL = 0xA4, 0x4F, 5
 
 Told = Callable[[int, bytes], None]
+
+
+def characteristic_of(services: BleakGATTServiceCollection, uuid: str) -> BleakGATTCharacteristic | None:
+    """The first characteristic with that full UUID, None without one. Of several (two batteries) bleak's own look-up raises."""
+    return next((one for one in services.characteristics.values() if one.uuid == uuid), None)
 
 
 class _Answers:
@@ -96,7 +102,7 @@ class _BleControl:
             raise self._failure(error) from error
 
     async def _read(self, uuid: str, timeout_s: float) -> bytes | None:
-        characteristic = self._client.services.get_characteristic(uuid)
+        characteristic = characteristic_of(self._client.services, uuid)
         if characteristic is None or "read" not in characteristic.properties:
             return None
         try:

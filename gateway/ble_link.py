@@ -23,7 +23,7 @@ from device_profiles.catalogue import Catalogue
 from device_profiles.profile import Profile
 from device_profiles.reader import Reader
 from device_profiles.samples import Identity, Sample
-from gateway.ble_control import BASE, CONTROL_POINT, FEC_IN, FEC_OUT, STATUS, TRAINING_STATUS, FecControl, FtmsControl
+from gateway.ble_control import BASE, CONTROL_POINT, FEC_IN, FEC_OUT, STATUS, TRAINING_STATUS, FecControl, FtmsControl, characteristic_of
 from gateway.ble_faults import Fault, LinkEndedError, Meaning, fault_of
 from gateway.ble_silence import Silence, Step, allowed_us
 from gateway.bounded import bounded
@@ -209,12 +209,12 @@ class SensorLink:
 
     async def _set_up_control(self) -> None:
         services = self._client.services
-        point, out = services.get_characteristic(CONTROL_POINT), services.get_characteristic(FEC_OUT)
+        point, out = characteristic_of(services, CONTROL_POINT), characteristic_of(services, FEC_OUT)
         lost = partial(self._lost_in_command)
         if point is not None:
             ftms = FtmsControl(self._client, point, lost, self.memory.identity)
             for uuid in (STATUS, TRAINING_STATUS):
-                status = services.get_characteristic(uuid)
+                status = characteristic_of(services, uuid)
                 if status is not None and _notifies(status):
                     await self._subscribe(status, partial(self._status, int(uuid[4:8], 16)))
             try:
@@ -275,7 +275,7 @@ class SensorLink:
         return Identity(name=self._ble.name or "", **words)
 
     async def _read_battery(self, *, subscribe: bool = False) -> None:
-        characteristic = self._client.services.get_characteristic(BATTERY)
+        characteristic = characteristic_of(self._client.services, BATTERY)
         profile = self._catalogue.ble(BATTERY)
         if characteristic is None or profile is None:
             return
@@ -290,7 +290,7 @@ class SensorLink:
 
     async def _read(self, uuid: str) -> bytes:
         """The value, empty when there is none, it is refused, or the device answers with nothing (some do)."""
-        characteristic = self._client.services.get_characteristic(uuid)
+        characteristic = characteristic_of(self._client.services, uuid)
         if characteristic is None or "read" not in characteristic.properties:
             return b""
         try:

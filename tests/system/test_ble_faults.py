@@ -279,6 +279,19 @@ async def test_reads_that_give_nothing_and_a_short_packet_are_no_obstacle(tmp_pa
     assert box.stored["ble-c00000000001"][-1] == (None, 72)
 
 
+async def test_strap_with_two_batteries_and_two_makers_is_heard(tmp_path, monkeypatch):
+    battery = {"uuid": "180F", "characteristics": [{"uuid": "2A19", "flags": ["read", "notify"], "value": "4b"}]}
+    about = {"uuid": "180A", "characteristics": [{"uuid": "2A29", "flags": ["read"], "value": "41636d65"}]}
+    twice = {"services": [{"uuid": "180D", "characteristics": [{"uuid": "2A37", "flags": ["notify"]}]}, *[about, battery] * 2]}
+    async with virtual_bluetooth(tmp_path / "bluez", room(strap(1, advertise_s=0.2) | {"kind": "table", "options": twice})) as bluetooth:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluetooth.address)
+        async with box_of(tmp_path / "box", limits=QUICK) as box:
+            await until(lambda: bool(box.source.live and box.source.live[0].memory.battery_pct == 75), what=box.words)
+            (link,) = box.source.live
+            assert link.memory.identity is not None
+            assert link.memory.identity.manufacturer == "Acme"
+
+
 async def test_daemon_that_hangs_is_noticed_by_silence_and_does_not_keep_the_box_from_ending(bluetooth, tmp_path, impatient):
     async with box_of(tmp_path / "box", limits=QUICK) as box:
         await box.until_live(2)
