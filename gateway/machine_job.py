@@ -43,6 +43,7 @@ class Job:
     steps: deque[bytes] = field(default_factory=deque[bytes])
     ramp: Ramp | None = None
     sent: int = 0
+    taken: bool = False  # the machine took a message of it
     control_retried: bool = False
     repeated: bool = False
     began_moving: bool = False  # it is the one that made a stop owed

@@ -262,6 +262,7 @@ class MachineSession:
 
     def _taken(self, job: Job, now_s: float) -> list[Effect]:
         job.steps.popleft()
+        job.taken = True
         job.control_retried = job.repeated = False
         if job.ramp is not None:
             self._belt_mps = job.ramp.at_mps
@@ -315,7 +316,8 @@ class MachineSession:
         unknown = reason is CommandReason.NO_ANSWER
         if job.ident:
             effects.append(Replied(job.ident, CommandState.LOST if unknown else CommandState.REFUSED, reason, detail))
-        if job.began_moving and not unknown and job.ramp is None:
+        untouched = not (unknown or job.taken or job.repeated or job.ramp is not None)
+        if job.began_moving and untouched:
             effects += self._set_moving(moving=False)
         if not job.stops or not self.moving:
             return effects + self._go_on(now_s)

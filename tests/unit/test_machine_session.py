@@ -477,6 +477,29 @@ def test_trainer_on_ant_reaches_its_targets_and_stop_takes_the_load_off() -> Non
     assert bench.moves == [True, False]
 
 
+def test_road_of_which_the_trainer_took_the_wind_alone_owes_a_stop() -> None:
+    model = FecModel()
+    bench = fec(model)
+    bench.answer = lambda raw: model.take(raw) if raw[0] != 51 else bytes([71, 51, 9, 2, *raw[4:8]])
+    bench.road("a", 4.5)
+    assert bench.state("a") == ("refused", "not_supported")
+    assert bench.session.moving
+    bench.order("b", "stop")
+    assert (bench.state("b"), bench.moves) == (("done", ""), [True, False])
+
+
+def test_value_refused_only_when_it_was_sent_again_owes_a_stop() -> None:
+    model = FtmsModel()
+    bench = mill(model)
+    bench.order("a", "start")
+    bench.order("b", "stop")
+    answers = iter([None, b"\x80\x05\x04"])
+    bench.answer = lambda raw: next(answers) if raw[0] == 5 else model.take(raw)
+    bench.order("c", "target_power_w", 100)
+    assert bench.state("c") == ("refused", "failed")
+    assert bench.session.moving
+
+
 @pytest.mark.parametrize("action", ["start", "pause", "reset", "spindown", "speed_mps", "incline_pct"])
 def test_what_fec_has_no_word_for_is_refused(action: str) -> None:
     model = FecModel()
