@@ -121,7 +121,7 @@ class AntDevices:
     def sweep(self, now_us: int) -> None:
         """Who has not been heard for long is lost; call it about once a second."""
         for device, known in self._known.items():
-            if known.state != "lost" and now_us - known.last_us >= LOST_US:
+            if known.state not in {"lost", "refused"} and now_us - known.last_us >= LOST_US:
                 self._lose(device, known, f"not heard for {LOST_US // 1_000_000} s")
 
     def stick_gone(self, stick: str) -> None:

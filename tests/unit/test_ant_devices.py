@@ -196,6 +196,18 @@ def test_unknown_type_and_unwanted_devices_say_why():
     assert only.sighting("ant-120-7").state == "refused"
 
 
+def test_unwanted_device_that_went_home_is_not_reported_for_ever():
+    hall = Hall(deny=["ant-120-7"])
+    for hall.now_us in (0, 250_000, 1_500_000):
+        hall.devices.take(page(), "a", hall.now_us)
+    hall.now_us += 1_000_000_000
+    hall.devices.sweep(hall.now_us)
+    hall.sightings.write_when_due()
+    hall.devices.sweep(hall.now_us)
+    assert hall.sightings.all() == ()
+    assert not hall.sightings.write_when_due(), "a file written every second for nothing"
+
+
 def test_number_of_devices_is_bounded():
     hall = Hall()
     for number in range(1, 2000):
