@@ -356,10 +356,11 @@ class BleSource:
     def _tick(self, now_us: int) -> None:
         for name, (scan, _) in self._scans.items():
             self._plan.listed(name, scan.listed(), now_us)
-        for address in self._plan.sweep(now_us):
-            self._adverts.pop(address, None)
-            for name in self._watch.adapters:
-                self._heard.pop((address, name), None)
+        self._plan.sweep(now_us)
+        for address in [one for one in self._adverts if self._plan.device(one) is None]:
+            del self._adverts[address]
+        for sight in [one for one in self._heard if self._plan.device(one[0]) is None]:
+            del self._heard[sight]
         for device in self._plan.devices():
             self._report(device, now_us)
 

@@ -6,6 +6,7 @@ Works beside a running gateway: BlueZ lets both scan. What is connected does not
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from gateway.settings import BleSettings
 
 READY_S: Final = 5.0
 END_S: Final = 15.0
+CAPACITY: Final = 512  # a box by a street hears phones whose addresses change, for weeks before it is set up
 
 
 @dataclass(slots=True)
@@ -33,10 +35,10 @@ class Found:
 
 
 class Survey:
-    """What was heard so far, by address."""
+    """What was heard so far, by address, the one heard last at the end. Beyond `CAPACITY` the one heard longest ago is forgotten."""
 
     def __init__(self, watch: BluezWatch) -> None:
-        self.found: dict[str, Found] = {}
+        self.found: OrderedDict[str, Found] = OrderedDict()
         self.watch = watch
         self._more = asyncio.Event()
 
@@ -56,6 +58,9 @@ class Survey:
     def hear(self, advert: Advert, device: BLEDevice) -> None:
         """One advertisement."""
         found = self.found.setdefault(advert.address, Found(advert))
+        self.found.move_to_end(advert.address)
+        if len(self.found) > CAPACITY:
+            self.found.popitem(last=False)
         found.advert = advert
         found.rssi_dbm[advert.adapter] = max(advert.rssi_dbm, found.rssi_dbm.get(advert.adapter, -127))
         if not found.path or found.rssi_dbm[advert.adapter] == max(found.rssi_dbm.values()):

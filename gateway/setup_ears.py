@@ -53,10 +53,11 @@ async def _listen(survey: Survey, judge: Judge, sightings: Sightings) -> None:
     heard: dict[str, Advert] = {}
     while True:
         for address, found in survey.found.items():
-            judgement = judge.judge(found.advert)
-            if heard.get(address) is found.advert or not (judgement.wanted or judgement.profiles):
+            if heard.get(address) is found.advert:
                 continue
-            heard[address] = found.advert
+            judgement = judge.judge(found.advert)
+            if not (judgement.wanted or judgement.profiles):
+                continue
             sightings.report(
                 Sighting(
                     device=device_of_address(address),
@@ -69,5 +70,6 @@ async def _listen(survey: Survey, judge: Judge, sightings: Sightings) -> None:
                     last_us=read_clock().mono_us,
                 )
             )
+        heard = {address: found.advert for address, found in survey.found.items()}
         sightings.write_when_due()
         await asyncio.sleep(LOOK_S)
