@@ -257,10 +257,10 @@ class BleSource:
 
     async def _live(self, link: SensorLink, attempt: Attempt) -> None:
         """A link from its begin to its end, and what the plan is told of it."""
-        if attempt.quiet and attempt.adapter in self._scans:
-            scan = self._hushed[attempt.address] = self._scans[attempt.adapter][0]
-            await scan.hush()
         try:
+            if attempt.quiet and attempt.adapter in self._scans:
+                scan = self._hushed[attempt.address] = self._scans[attempt.adapter][0]
+                await scan.hush()
             ended = await link.run()
         finally:
             self._unhush(link)
