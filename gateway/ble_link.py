@@ -50,6 +50,7 @@ class Memory:
     readers: dict[str, Reader] = field(default_factory=dict[str, Reader])
     battery_pct: int | None = None
     renewed: bool = False
+    device: str = ""  # the id it had on its last link over this address
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,12 @@ def sighting_of(
     shown = _SHOWN[device.state]
     if device.state is State.WAITING and device.was_live:
         shown = "lost"
+    known_as = link.device if link is not None and link.device else memory.device if memory is not None else ""
     identity = memory.identity if memory is not None else None
     about = " ".join(part for part in (identity.manufacturer, identity.model, identity.firmware) if part) if identity is not None else ""
     best = max((heard.rssi_dbm for heard in device.heard.values()), default=None)
     return Sighting(
-        device=link.device if link is not None and link.device else device_of_address(device.address),
+        device=known_as or device_of_address(device.address),
         kind="ble",
         name=advert.name,
         profiles=link.profiles if link is not None and link.profiles else judgement.profiles,

@@ -315,7 +315,7 @@ class BleSource:
 
     def name_of(self, link: SensorLink, identity: Identity) -> str:
         """See `LinkOwner`. A serial number that two devices have at once names only the first."""
-        advert, name = self._adverts[link.address], device_of_address(link.address)
+        advert, name, known = self._adverts[link.address], device_of_address(link.address), link.memory
         if not lasts(advert.address, advert.address_type, bonded=advert.bonded):
             numbered = device_of_serial(identity)
             if numbered is not None and self._names.get(numbered, link.address) == link.address:
@@ -324,6 +324,7 @@ class BleSource:
                 kept = self._memory(name)
                 kept.identity = identity
                 link.memory = kept
+        known.device = name
         if self._judge.denies(name):
             raise LinkEndedError(Fault(Meaning.REFUSED, "denied by gateway.ble.deny"))
         self._names[name] = link.address
@@ -372,8 +373,8 @@ class BleSource:
             memory = link.memory if link is not None else self._memories.get(device.address)
             judgement = self._judge.judge(advert)
             sighting = sighting_of(device, advert, judgement, link, memory, self._plan.reason(device, now_us))
-            if sighting is not None:
-                self._sightings.report(sighting)
+            if sighting is not None and self._names.get(sighting.device, device.address) == device.address:
+                self._sightings.report(sighting)  # else it is live under an address it took since: that one tells of it
 
 
 async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:

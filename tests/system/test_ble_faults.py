@@ -234,6 +234,21 @@ async def test_strap_that_rotates_its_address_keeps_its_id_by_its_serial_number(
     assert set(box.stored) == {before.device}
 
 
+async def test_strap_known_by_its_serial_number_is_shown_as_lost_under_that_id(tmp_path, monkeypatch):
+    async with virtual_bluetooth(tmp_path / "bluez", room(rotating(1))) as bluetooth:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluetooth.address)
+        async with box_of(tmp_path / "box", limits=QUICK) as box:
+            await box.until_live(1)
+            (link,) = box.source.live
+            await until(lambda: [one.state for one in box.sightings.all()] == ["live"], what=box.words)
+            await bluetooth.do("fault", name="hang_connect", device=link.address, value=600)
+            await bluetooth.do("drop", device=link.address)
+            await until(lambda: [one.state for one in box.sightings.all()] != ["live"], what=box.words)
+            (shown,) = box.sightings.all()
+    assert shown.device == link.device != "ble-400000000001"
+    assert shown.state in {"lost", "waiting", "connecting"}
+
+
 async def test_bonded_strap_keeps_its_identity_address_and_id_when_it_rotates(tmp_path, monkeypatch):
     no_serial = {"services": [{"uuid": "180D", "characteristics": [{"uuid": "2A37", "flags": ["notify"]}]}]}
     async with virtual_bluetooth(tmp_path / "bluez", room(rotating(1) | {"kind": "table", "options": no_serial})) as bluetooth:
