@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,6 +82,8 @@ class Equipment:
         self._around = around
         self._clock = clock
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue(MAX_COMMANDS)
+        self._queued: deque[str] = deque()  # ids of what is in the inbox, in its order
+        self._working: set[str] = set()  # ids of what was taken and has no final answer yet
         self._machines: dict[str, Machine] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -89,16 +91,20 @@ class Equipment:
         self._rested = asyncio.Event()
 
     def command(self, raw: bytes) -> None:
-        """A message on `cmd`."""
+        """A message on `cmd`. A repeat of what waits or is under way is dropped when there is no room: `busy` would be its final answer."""
+        ident, device = id_in(raw)
         try:
             self._inbox.put_nowait(raw)
+            self._queued.append(ident)
         except asyncio.QueueFull:
-            ident, device = id_in(raw)
+            if ident and (ident in self._queued or ident in self._working):
+                self.counters["equipment_repeats"] += 1
+                return
             self._tell(Reply(id=ident, device=device, state=CommandState.REFUSED, reason=CommandReason.BUSY, at_us=self._now_us()))
 
     async def run(self) -> None:
         """Work until cancelled. What an earlier run, of this process or a killed one, left behind is answered and stopped first."""
-        self._machines, self._tasks = {}, {}
+        self._machines, self._tasks, self._working = {}, {}, set()
         async with asyncio.TaskGroup() as group:
             self._group = group
             await self._restore()
@@ -135,6 +141,7 @@ class Equipment:
     async def _take_commands(self) -> None:
         while True:
             raw = await self._inbox.get()
+            self._queued.popleft()
             try:
                 command = decode_command(raw)
             except BadInputError as error:
@@ -149,12 +156,14 @@ class Equipment:
         try:
             known = await self._stored(self._book.begin, command.id, command.device, encode_answer(accepted), self._clock().utc_us)
         except StoreError as error:
-            self._tell(_refused(command.id, command.device, CommandReason.NOT_STORED, error.message, self._now_us()))
+            if command.id not in self._working:  # else it was remembered when it was taken, and its answer comes
+                self._tell(_refused(command.id, command.device, CommandReason.NOT_STORED, error.message, self._now_us()))
             return
         if known is not None:
             self.counters["equipment_repeats"] += 1
             self._answers.put(known)
             return
+        self._working.add(command.id)
         hit("equipment.taken")
         why = refusal(command, self._situation(command.device))
         if why is not None:
@@ -221,6 +230,7 @@ class Equipment:
 
     async def _finish(self, reply: Reply) -> None:
         """Remember the final answer, then give it."""
+        self._working.discard(reply.id)
         self.counters[f"equipment_{reply.state}"] += 1
         log.info("command %s to %s: %s %s %s", reply.id, reply.device, reply.state, reply.reason or "", reply.detail)
         raw = encode_answer(reply)

@@ -441,6 +441,46 @@ async def test_more_commands_than_may_wait_are_refused(tmp_path: Path) -> None:
     hall.book.close()
 
 
+async def test_repeat_of_what_waits_or_is_under_way_is_never_refused_for_want_of_room(tmp_path: Path) -> None:
+    link = Link(FtmsModel())
+    async with running(Hall(tmp_path), link) as hall:
+        link.open.clear()
+        ident = hall.send("start")
+        await hall.until(lambda: ident in hall.equipment._working)
+        others = [hall.send("start", device="nowhere") for _ in range(64)]
+        for repeated in (ident, others[0]):
+            hall.send("start", ident=repeated)
+        assert hall.equipment.counters["equipment_repeats"] == 2
+        assert [hall.final(one) for one in (ident, others[0])] == [None, None]
+        link.open.set()
+        assert await hall.ended(ident) == ("done", "")
+        assert await hall.ended(others[-1]) == ("refused", "not_controllable")
+        assert (len(hall.equipment._queued), hall.equipment._working) == (0, set())
+
+
+async def test_repeat_of_what_is_under_way_is_not_refused_by_a_disk_that_fails_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = Link(FtmsModel())
+    async with running(Hall(tmp_path), link) as hall:
+        link.open.clear()
+        ident = hall.send("start")
+        await hall.until(lambda: ident in hall.equipment._working)
+        failed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def fails(*_: object) -> bytes | None:
+            loop.call_soon_threadsafe(failed.set)
+            raise StoreError("equipment.db: disk I/O error", cure="replace the disk")
+
+        monkeypatch.setattr(hall.book, "begin", fails)
+        hall.send("start", ident=ident)
+        await asyncio.wait_for(failed.wait(), GIVE_UP_S)
+        link.open.set()
+        assert await hall.ended(ident) == ("done", "")
+        assert {str(a.state) for a in hall.said if isinstance(a, Reply)} == {"accepted", "done"}
+
+
 async def test_trainer_on_ant_is_loaded_and_released_at_the_end(tmp_path: Path) -> None:
     model = FecModel()
     hall = Hall(tmp_path)
