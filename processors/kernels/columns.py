@@ -20,10 +20,10 @@ DISTANCE_M, SPEED_MPS, STILL_T, PAUSED, MOVING_S, TRAVEL_T = range(36, 42)
 ALT_T, ALT_M, CLIMB_MPS, ALT_VAR, ALT_COV, CLIMB_VAR, LOW_M, HIGH_M, RISING, GAIN_M, ALT_REFUSED_T = range(42, 53)
 # Heart: time of the last believed rate, rate, variance; last time of the zones; seconds in five zones; TRIMP.
 HEART_T, HEART_BPM, HEART_VAR, LOAD_T, ZONE_S, TRIMP = 53, 54, 55, 57, 58, 63
-# Beats: last interval, running mean, time, sum of squared differences, how many, how many artefacts.
+# Beats: last interval, running mean, sum of squared differences, how many, how many artefacts, how many of them in a row.
 BEAT_MS, BEAT_MEAN_MS, BEAT_SQUARES, BEAT_PAIRS, BEAT_ARTEFACTS, BEAT_RUN = range(64, 70)
-# Power: time, last, doubted one, work, seconds of the ring filled, sum of fourth powers, how many; the second and its watts so far; ring
-# of 30 s.
+# Power: time, last, doubted one, work, seconds of the ring filled, sum of fourth powers, how many; the second and its joules so far; sum
+# of the ring, what is usual; ring of 30 s.
 POWER_T, POWER_W, DOUBT_W, WORK_J, RING_N, FOURTHS, FOURTHS_N, SECOND, SECOND_J, RING_SUM, TYPICAL_W = range(70, 81)
 RING: Final = 81
 RING_S: Final = 30  # ends at column 111

@@ -1,7 +1,7 @@
 """Power: watts without spikes, work, and normalised power.
 
-A reading far above the usual (twice it and 500 W more, or above 2,500 W) waits for the next one: when that agrees both count, else it
-was a spike and the last one stood. Above 3,000 W nothing is believed. Normalised power (Allen, Coggan, McGregor, Training and Racing
+A reading far above the usual (twice it and 500 W more, or above 2,500 W) is in doubt and the last one stands: when the next one agrees,
+that counts, else it was a spike. Above 3,000 W nothing is believed. Normalised power (Allen, Coggan, McGregor, Training and Racing
 with a Power Meter, 2019, chapter 7): the fourth root of the mean fourth power of the 30 s moving average, by whole seconds, zeros
 included. A reading counts until the next one, at most HOLD_S; after that nobody pedals. Outcomes: absent or negative: no reading; time
 not later: nothing changes.
