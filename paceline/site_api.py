@@ -16,20 +16,34 @@ _OURS: Final = frozenset({401, 403, 405})  # not about what was asked
 
 def ask(site: Site, method: str, path: str, body: object = None) -> dict[str, Any]:
     """The JSON answer of a route below `/api/v1`. BadInputError when what was asked is refused, LinkError when nobody answers."""
+    return send(site, method, path, None if body is None else json.dumps(body).encode())
+
+
+def send(
+    site: Site,
+    method: str,
+    path: str,
+    content: bytes | None,
+    *,
+    kind: str = "application/json",
+    timeout_s: float = _TIMEOUT_S,
+    ours: frozenset[int] = _OURS,
+) -> dict[str, Any]:
+    """As `ask`, with a body of any media type (`kind`). `ours`: status codes that do not speak of what was asked and are a LinkError."""
     api = site.settings.api
     host = f"[{api.host}]" if ":" in api.host else api.host
     request = urllib.request.Request(
         f"http://{host}:{api.port}/api/v1/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {api.token.get_secret_value()}", "Content-Type": "application/json"},
+        data=content,
+        headers={"Authorization": f"Bearer {api.token.get_secret_value()}", "Content-Type": kind},
         method=method,
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310 - the site's own address
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - the site's own address
             return cast("dict[str, Any]", json.load(response))
     except urllib.error.HTTPError as error:
         detail, cure = _problem(error)
-        if error.code in _OURS or error.code >= 500:
+        if error.code in ours or error.code >= 500:
             raise LinkError(f"{host}:{api.port} answers {error.code}: {detail}", cure=cure) from error
         raise BadInputError(detail, cure=cure) from error
     except (OSError, ValueError) as error:

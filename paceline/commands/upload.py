@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -61,27 +58,14 @@ def upload(
 
 def _post(site: Site, athlete: str, path: Path) -> dict[str, Any]:
     """What the site made of a file. BadInputError: this file is refused; LinkError: the site takes none."""
-    api = site.settings.api
-    host = f"[{api.host}]" if ":" in api.host else api.host
+    from paceline.site_api import send
+
     query = urllib.parse.urlencode({"athlete": athlete, "name": path.name}, errors="replace")
-    request = urllib.request.Request(
-        f"http://{host}:{api.port}/api/v1/activities?{query}",
-        data=_content(path),
-        headers={"Authorization": f"Bearer {api.token.get_secret_value()}", "Content-Type": "application/octet-stream"},
-        method="POST",
-    )
+    content = _content(path)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310 - the site's own address
-            return cast("dict[str, Any]", json.load(response))
-    except urllib.error.HTTPError as error:
-        detail, cure = _problem(error)
-        if error.code in _OURS or error.code >= 500:
-            raise LinkError(f"{path}: {host}:{api.port} answers {error.code}: {detail}", cure=cure) from error
-        raise BadInputError(detail, cure=cure) from error
-    except (OSError, ValueError) as error:
-        raise LinkError(
-            f"{path}: no answer from http://{host}:{api.port}: {error}", cure="is `paceline run` running with this data folder?"
-        ) from error
+        return send(site, "POST", f"activities?{query}", content, kind="application/octet-stream", timeout_s=_TIMEOUT_S, ours=_OURS)
+    except LinkError as error:
+        raise LinkError(f"{path}: {error.message}", cure=error.cure) from error
 
 
 def _content(path: Path) -> bytes:
@@ -96,16 +80,6 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadInputError(f"{path}: {error.strerror}", cure=cure) from error
-
-
-def _problem(error: urllib.error.HTTPError) -> tuple[str, str]:
-    """Detail and cure of a problem document (RFC 9457), or what there is instead."""
-    try:
-        document: object = json.loads(error.read())
-    except (OSError, ValueError):
-        document = None
-    found = cast("dict[str, object]", document) if isinstance(document, dict) else {}
-    return str(found.get("detail") or error.reason), str(found.get("cure") or "look into the platform's log")
 
 
 def _line(outcome: dict[str, Any]) -> str:
