@@ -10,9 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.errors import BadInputError, ConfigError
+from broker.replace_file import replace_file
 from broker.topics import UPLOAD_NODE, Principal, check_node, parse_username
 
 ITERATIONS: Final = 101  # mosquitto's default; secrets are 192 random bits, so stretching adds nothing
@@ -120,23 +119,9 @@ def read_passwords(path: Path) -> dict[str, PasswordHash]:
 
 def write_passwords(path: Path, users: Mapping[str, PasswordHash]) -> None:
     """Replace the file durably: temporary file, fsync, rename, fsync of the directory. Mode 0600, one line a user, sorted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{name}:{stored.encode()}\n" for name, stored in sorted(users.items()))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode())
 
 
 def add_user(path: Path, name: str, secret: str | None = None, *, iterations: int = ITERATIONS) -> str:

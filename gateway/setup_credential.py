@@ -5,14 +5,13 @@ Replaced durably and whole or not at all. An authority of its own (PEM) lies in 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer
 
 from broker.errors import ConfigError, StoreError
+from broker.replace_file import replace_file
 from gateway.settings import Host, Node, Tenant, UplinkBroker
 
 FILE: Final = "uplink.json"
@@ -80,28 +79,9 @@ def save_credential(data_dir: Path, credential: BoxCredential) -> None:
     """Keep it durably. StoreError when the disk does not let us: what was there before still is."""
     try:
         if credential.ca_pem:
-            replace_durably(data_dir / CA_FILE, credential.ca_pem.encode())
-        replace_durably(data_dir / FILE, credential.model_dump_json(indent=1).encode() + b"\n")
+            replace_file(data_dir / CA_FILE, credential.ca_pem.encode())
+        replace_file(data_dir / FILE, credential.model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:
         raise StoreError(
             f"{data_dir / FILE}: {error.strerror}", cure="give the data folder room, and to the user of the gateway"
         ) from error
-
-
-def replace_durably(path: Path, content: bytes) -> None:
-    """Write beside, flush to the disk, rename, flush the folder. Mode 0600."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

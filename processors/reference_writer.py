@@ -17,8 +17,8 @@ from broker.errors import ConfigError
 from broker.logrecord import Kind, LogRecord
 from broker.nodeconfig import Binding, NodeConfig, parse_node_config
 from broker.reference import BindingRef, Reference, encode_reference
+from broker.replace_file import replace_file
 from processors.log import Log
-from processors.replace_file import replace_file
 from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ def rewrite_bindings(path: Path, node: str, device: str, known: Iterable[Binding
     about = [b for b in known if b.device == device and b.node in {"", node}]
     bindings = (*(b for b in config.bindings if b.device != device), *timeline(about))
     made = config.model_copy(update={"version": config.version + 1, "bindings": bindings})
+    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, made.model_dump_json(indent=1, exclude_none=True).encode() + b"\n", mode=0o644)
 
 

@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from broker.credentials import PasswordHash, hash_secret, new_secret, verify_secret
 from broker.errors import BadInputError, ConfigError
 from broker.ids import check_id
-from processors.replace_file import replace_file
+from broker.replace_file import replace_file
 
 Role = Literal["staff", "screen"]
 ROLES: Final[tuple[str, ...]] = get_args(Role)

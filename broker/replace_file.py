@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 def replace_file(path: Path, body: bytes, *, mode: int = 0o600) -> None:
-    """Write `body` to a temporary file beside `path`, make it durable and rename it. OSError as the file system gives it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `body` to a temporary file beside `path`, make it durable and rename it; a missing folder is not made.
+
+    OSError as the file system gives it.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
