@@ -32,7 +32,7 @@ async def command(parts: PartsOf, viewer: Staff, device: str, body: models.Comma
     desk = _desk(parts)
     now_us = parts.services.clock_us()
     if body.id is not None and (known := await asyncio.to_thread(desk.find, viewer.tenant, body.id)) is not None:
-        return _line(known)
+        return _line(_same(known, device, body))
     if not is_id(device):
         raise not_found(f"device {device!r}", _CURE)
     binding = _bound(viewer, device, body, now_us)
@@ -44,7 +44,7 @@ async def command(parts: PartsOf, viewer: Staff, device: str, body: models.Comma
         expires_us=now_us + round(body.good_for_s * 1e6),
         order=body.order,
     )
-    return _line(await asyncio.to_thread(desk.send, viewer.tenant, node, made, now_us))
+    return _line(_same(await asyncio.to_thread(desk.send, viewer.tenant, node, made, now_us), device, body))
 
 
 @router.get("/equipment")
@@ -72,6 +72,14 @@ def _desk(parts: Parts) -> EquipmentDesk:
     if parts.services.desk is None:
         raise RefusedError(503, "this API commands no equipment", "ask the one of the platform (`paceline run`)")
     return parts.services.desk
+
+
+def _same(sent: SentCommand, device: str, body: models.CommandNew) -> SentCommand:
+    """`sent`, when it is what the request asks for: a stop must not be taken for sent because its id was used before."""
+    made = sent.command
+    if (made.device, made.order) != (device, body.order) or body.athlete not in {None, made.athlete}:
+        raise RefusedError(409, f"the id {made.id!r} was used for another command", "draw a new id for each command")
+    return sent
 
 
 def _bound(viewer: Viewer, device: str, body: models.CommandNew, now_us: int) -> BindingRef:

@@ -175,6 +175,18 @@ async def test_request_that_is_sent_twice_is_one_command(got: Stores) -> None:
     assert len(got.services.desk.due(NOW_US)) == 1
 
 
+@pytest.mark.parametrize(
+    ("device", "change"), [("strap2", {}), ("strap1", {"order": {"action": "stop"}}), ("strap1", {"athlete": "hidden.person"})]
+)
+async def test_id_of_another_command_is_refused(got: Stores, device: str, change: dict[str, object]) -> None:
+    assert got.services.desk is not None
+    with client_of(got, ApiOptions("gym")) as http:
+        assert (await http.post(f"{PREFIX}/equipment/strap1", json={**ORDER, "id": "my-own-id-7"})).status_code == 202
+        answer = await http.post(f"{PREFIX}/equipment/{device}", json={**ORDER, "id": "my-own-id-7", **change})
+    assert (answer.status_code, answer.json()["cure"]) == (409, "draw a new id for each command")
+    assert len(got.services.desk.due(NOW_US)) == 1
+
+
 async def test_api_without_a_control_connection_says_so(got: Stores) -> None:
     got.services.desk = None
     with client_of(got, ApiOptions("gym")) as http:
