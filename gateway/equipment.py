@@ -176,6 +176,8 @@ class Equipment:
             effects: list[Effect] = []
             if machine.session.moving and machine.moved_for != command.athlete:  # somebody else's belt stops before it is told anything
                 effects += machine.session.stop(NoticeReason.BINDING_ENDED, now_s)
+            if machine.athlete != command.athlete:
+                effects += machine.session.withdraw(CommandReason.NOT_BOUND, now_s)
             machine.athlete = command.athlete
             effects += machine.session.order(command.id, command.order, now_s + good_for_s, now_s)
             if not any(isinstance(effect, Replied) and effect.ident == command.id for effect in effects):
@@ -287,6 +289,8 @@ class Equipment:
             for machine in list(self._machines.values()):
                 if machine.session.moving and machine.session.stopping is None:
                     self._judge(machine, now, unreachable_s=now_s - connected_s)
+                elif machine.session.waits and self._around.athlete_at(machine.device, now.utc_us) != machine.athlete:
+                    machine.post(lambda now_s, m=machine: m.session.withdraw(CommandReason.NOT_BOUND, now_s))
                 elif machine.idle:
                     self._forget(machine)
             if now_s - alive_s >= ALIVE_S:

@@ -52,6 +52,11 @@ class MachineSession:
         """Why the box is stopping the machine, if it is."""
         return None if self._stopping is None else self._stopping.reason
 
+    @property
+    def waits(self) -> bool:
+        """Whether an order other than a stop has no final answer yet."""
+        return bool(self._waiting) or (self._job is not None and not self._job.stops)
+
     # what happens
 
     def linked(self, dialect: MachineDialect, now_s: float) -> list[Effect]:
@@ -102,6 +107,14 @@ class MachineSession:
         if self._job is not None and self._job.stops:
             return []
         return [*self._clear(CommandReason.STOPPED), *self._go_on(now_s)]
+
+    def withdraw(self, reason: CommandReason, now_s: float) -> list[Effect]:
+        """Nobody may have what is ordered any more: it ends, but a stop under way goes on."""
+        if self._job is not None and not self._job.stops:
+            return [*self._clear(reason), *self._go_on(now_s)]
+        effects: list[Effect] = [job.refused(reason) for job in self._waiting]
+        self._waiting.clear()
+        return effects
 
     def answered(self, answer: bytes | None, now_s: float) -> list[Effect]:
         """The answer to the last `Write`; None when there was none in time."""

@@ -269,6 +269,24 @@ async def test_order_of_the_next_athlete_comes_after_a_stop(tmp_path: Path) -> N
         assert (stopped.athlete, stopped.reason) == ("ann", "binding_ended")
 
 
+@pytest.mark.parametrize("athlete", [None, "ben"])
+async def test_order_that_waits_when_its_binding_ends_is_not_carried_out(tmp_path: Path, athlete: str | None) -> None:
+    model = FtmsModel()
+    link = Link(model)
+    async with running(Hall(tmp_path), link) as hall:
+        link.open.clear()  # the machine takes its time over who has control
+        orders = [hall.send("start"), hall.send("speed_mps", 2)]
+        await hall.until(lambda: all(any(isinstance(a, Reply) and a.id == one for a in hall.said) for one in orders))
+        hall.athlete = athlete
+        if athlete is not None:
+            orders.append(hall.send("incline_pct", 1, athlete=athlete))
+        await hall.until(lambda: link.cancelled == 1)
+        link.open.set()
+        assert [await hall.ended(one) for one in orders[:2]] == [("refused", "not_bound")] * 2
+        assert [await hall.ended(one) for one in orders[2:]] == [("done", "")] * len(orders[2:])
+        assert [raw[0] for raw in model.got] == ([] if athlete is None else [0, 3])
+
+
 async def test_stop_ends_the_wait_for_an_answer(tmp_path: Path) -> None:
     model = FtmsModel()
     link = Link(model)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.commands import NoticeReason, Target
+from broker.commands import CommandReason, NoticeReason, Target
 from device_profiles.samples import Identity
 from gateway.fec import CAPABILITIES, Fec
 from gateway.ftms import STATUS, TREADMILL_DATA, Ftms
@@ -564,6 +564,7 @@ ACTIONS = st.sampled_from(["start", "stop", "pause", "reset", "speed_mps", "incl
 EVENTS = st.one_of(
     st.tuples(st.just("order"), ACTIONS),
     st.tuples(st.just("own_stop"), st.sampled_from([NoticeReason.PLATFORM_LOST, NoticeReason.BINDING_ENDED])),
+    st.tuples(st.just("withdraw"), st.just("")),
     st.tuples(st.just("status"), st.sampled_from([b"\xff", b"\x02\x01", b"\x02\x02", b"\x03", b"\x04", b"\x01"])),
     st.tuples(st.just("link"), st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 2.5, 30.0])),
@@ -586,6 +587,8 @@ def whatever_happens(events: list[tuple[str, object]], ramped: bool) -> None:
                 bench.order(f"o{orders}", str(what), value)
             case "own_stop":
                 bench.run(bench.session.stop(NoticeReason(str(what)), bench.now_s))
+            case "withdraw":
+                bench.run(bench.session.withdraw(CommandReason.NOT_BOUND, bench.now_s))
             case "status" if up:
                 assert isinstance(what, bytes)
                 if what == b"\xff":
