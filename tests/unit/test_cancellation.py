@@ -78,6 +78,7 @@ async def test_a_cancellation_that_wait_for_swallows_is_raised_all_the_same() ->
 
     async def reports() -> None:
         while True:
+            confirmed.clear()
             await heard(asyncio.wait_for(confirmed.wait(), 60))
 
     task = asyncio.create_task(reports())
