@@ -158,8 +158,9 @@ async def _enter(client: aiomqtt.Client, settings: LinkSettings) -> None:
     losing = asyncio.ensure_future(lost.wait())
     try:
         await asyncio.wait({entering, losing}, timeout=2 * settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if not entering.done():
-            await asyncio.sleep(0)  # a refusal sets its result just before
+        said = client._connected.done()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - CONNACK came, and then the end
+        if not entering.done():  # what it said is on its way, however late the thread that connected is heard
+            await asyncio.wait({entering}, timeout=settings.connect_timeout_s if said else 0.0)
     except asyncio.CancelledError:
         await asyncio.wait({entering, losing}, timeout=settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
         raise
