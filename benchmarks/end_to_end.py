@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -20,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ from benchmarks.machine import cpu_s_of, machine
 from broker.credentials import hash_secret, new_secret, write_passwords
 from broker.errors import PacelineError
 from broker.mosquitto import MosquittoSettings, password_path, write_config
+from tests.debian_packages import library_environment
+from tests.servers import find_or_install_mosquitto, free_port
 
 CONNECTIONS = 4
 
@@ -39,20 +40,18 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.password = new_secret()
-        self.port = _free_port()
+        self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._cpu: dict[str, float] = {}
 
     def start(self) -> None:
-        binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        if not Path(binary).exists():
-            raise PacelineError("mosquitto is not installed", cure="apt install mosquitto")
+        binary = find_or_install_mosquitto()
         users = ["platform/ingest", *(f"gym/load{k:03d}" for k in range(CONNECTIONS))]
         settings = MosquittoSettings(host="127.0.0.1", port=self.port, directory=self.folder, run_as="root" if os.geteuid() == 0 else "")
         write_config(settings)
         hashed = hash_secret(self.password)
         write_passwords(password_path(settings), dict.fromkeys(users, hashed))
-        self._spawn("mosquitto", [binary, "-c", str(self.folder / "mosquitto.conf")])
+        self._spawn("mosquitto", [str(binary), "-c", str(self.folder / "mosquitto.conf")], library_environment(binary))
         _wait_port(self.port)
         commands = self.parts()
         for name, command in commands.items():
@@ -71,8 +70,8 @@ class Rig:
             "ingest": ["benchmarks.parts", "ingest", folder, "127.0.0.1", port],
         }
 
-    def _spawn(self, name: str, command: list[str]) -> None:
-        env = {**os.environ, "PACELINE_PART_PASSWORD": self.password}
+    def _spawn(self, name: str, command: list[str], environment: Mapping[str, str] = os.environ) -> None:
+        env = {**environment, "PACELINE_PART_PASSWORD": self.password}
         stderr = subprocess.DEVNULL if name == "mosquitto" else None
         self.processes[name] = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=stderr, cwd=Path(__file__).parent.parent)
 
@@ -195,12 +194,6 @@ def _until(done: Any, timeout_s: float = 180) -> None:
         if time.monotonic() > deadline:
             raise PacelineError("the platform did not process everything in time", cure="run with fewer frames")
         time.sleep(0.01)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_port(port: int) -> None:

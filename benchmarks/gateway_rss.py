@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +33,8 @@ from broker.frames import SELF_NUMBERED, Clock, Frame, encode_frame
 from broker.layouts import layout_named
 from broker.mosquitto import MosquittoSettings, password_path, write_config
 from broker.topics import topic
+from tests.debian_packages import library_environment
+from tests.servers import find_or_install_mosquitto, free_port
 
 DEVICES = 30
 RATE_HZ = 4
@@ -44,18 +45,14 @@ LIBRARIES = "import aiomqtt, asyncio, msgpack, pydantic, sqlite3, ssl, yaml, tim
 @contextmanager
 def mosquitto(folder: Path, users: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """(port, passwords) of a mosquitto of its own."""
-    binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    if not Path(binary).exists():
-        raise PacelineError("mosquitto is not installed", cure="apt install mosquitto")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    binary, port = find_or_install_mosquitto(), free_port()
     platform = tuple(user for user in users if user.startswith("platform/"))
     settings = MosquittoSettings(directory=folder, port=port, platform_users=platform, run_as="root" if os.geteuid() == 0 else "")
     folder.mkdir(parents=True, exist_ok=True)
     secrets = {user: new_secret() for user in users}
     write_passwords(password_path(settings), {user: hash_secret(secret) for user, secret in secrets.items()})
-    with ended(subprocess.Popen([binary, "-c", str(write_config(settings))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)):
+    command, libraries = [str(binary), "-c", str(write_config(settings))], library_environment(binary)
+    with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=libraries)):
         until(lambda: listens(port))
         yield port, secrets
 
