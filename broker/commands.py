@@ -107,7 +107,7 @@ class CommandReason(StrEnum):
     CLOCK_UNSET = "clock_unset"  # the node's clock was never set, so it cannot tell whether the command is late
     DISABLED = "disabled"  # the gym does not allow its equipment to be commanded
     NOT_CONTROLLABLE = "not_controllable"  # no connection to such a machine, or it takes no commands
-    NOT_BOUND = "not_bound"  # the athlete is not bound to the machine now
+    NOT_BOUND = "not_bound"  # the athlete is not bound to the machine now, or was not any more before its turn came
     NOT_LIVE = "not_live"  # the machine has sent no data lately
     NOT_SUPPORTED = "not_supported"  # the machine cannot do this
     LIMIT = "limit"  # beyond what the machine, its profile or the gym allows
