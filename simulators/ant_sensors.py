@@ -8,6 +8,7 @@ Times are microseconds of the simulation; a sensor's behaviour follows from its 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final
 
@@ -22,7 +23,7 @@ def u16(value: float) -> bytes:
     return (int(value) & 0xFFFF).to_bytes(2, "little")
 
 
-class Sensor:
+class Sensor(ABC):
     """One transmitter: its channel id, its period, and what it last meant (`truth`: name -> value in SI units)."""
 
     type = 0
@@ -56,12 +57,12 @@ class Sensor:
             return self.product() if self.sent // 66 % 2 else self.maker()
         return self.main()
 
-    def advance(self, t_us: int) -> None:
+    def advance(self, t_us: int) -> None:  # noqa: B027 - not every sensor changes with time
         """Live until `t_us`."""
 
+    @abstractmethod
     def main(self) -> bytes:
         """The page of this kind of sensor."""
-        raise NotImplementedError(type(self).__name__)
 
     def obey(self, payload: bytes) -> None:
         """Take an acknowledged message: page 70 asks for a page."""

@@ -139,7 +139,8 @@ class DebianMachine:
     @property
     def bus(self) -> str:
         """The address of its system bus, from outside."""
-        return f"unix:path=/proc/{self._leader}/root/run/dbus/system_bus_socket"
+        seen = Path("/proc", str(self._leader), "root")  # its root directory, as this machine sees it
+        return f"unix:path={seen}/run/dbus/system_bus_socket"
 
     async def until(self, text: str, wanted: str, wait_s: float = 120) -> str:
         """Run lines again and again until what they say contains `wanted`."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from simulators.sensors.sensor import Report, Service, StaticSensor
@@ -13,7 +14,7 @@ from simulators.sensors.sensor import Report, Service, StaticSensor
 Said = tuple[str, bytes, Mapping[str, float | list[float]]]
 
 
-class Ticking(StaticSensor):
+class Ticking(StaticSensor, ABC):
     """See the module."""
 
     def __init__(self, services: Sequence[Service], advertised: Sequence[str], values: Mapping[str, bytes], period_s: float) -> None:
@@ -24,9 +25,9 @@ class Ticking(StaticSensor):
         self._due: list[tuple[float, int, Said]] = []
         self._queued = 0
 
+    @abstractmethod
     def tick(self, at_s: float) -> Sequence[Said]:
         """What it says at `at_s`, one period after the last time."""
-        raise NotImplementedError
 
     def say_at(self, at_s: float, uuid: str, payload: bytes, values: Mapping[str, float | list[float]] | None = None) -> None:
         """Say something at `at_s`, beside the ticks."""

@@ -27,15 +27,15 @@ for module in {boot}; do $b insmod /modules/$module.ko || echo "GUEST: $module d
 $b mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,ro,cache=loose host /lower
 $b mount -t tmpfs -o size=768m tmpfs /over
 $b mkdir /over/upper /over/work
-$b mount -t overlay -o lowerdir=/lower,upperdir=/over/upper,workdir=/over/work overlay /root
-$b mount -t proc proc /root/proc
-$b mount -t sysfs sys /root/sys
-$b mount -t devtmpfs dev /root/dev
-$b mkdir -p /root/dev/shm
-$b mount -t tmpfs tmpfs /root/dev/shm
-$b mount -t tmpfs tmpfs /root/run
-for module in {late}; do $b insmod /root$module || echo "GUEST: $module does not load"; done
-exec $b switch_root /root /bin/sh {script}
+$b mount -t overlay -o lowerdir=/lower,upperdir=/over/upper,workdir=/over/work overlay /new
+$b mount -t proc proc /new/proc
+$b mount -t sysfs sys /new/sys
+$b mount -t devtmpfs dev /new/dev
+$b mkdir -p /new/dev/shm
+$b mount -t tmpfs tmpfs /new/dev/shm
+$b mount -t tmpfs tmpfs /new/run
+for module in {late}; do $b insmod /new$module || echo "GUEST: $module does not load"; done
+exec $b switch_root /new /bin/sh {script}
 """
 
 
@@ -70,7 +70,7 @@ def initrd(busybox: bytes, modules: Path, script: Path) -> bytes:
     boot = modules_in_order(modules, BOOT_MODULES)
     late = [path for path in modules_in_order(modules, (*BOOT_MODULES, *BLUETOOTH_MODULES)) if path not in boot]
     text = _INIT.format(boot=" ".join(path.stem for path in boot), late=" ".join(map(str, late)), script=script)
-    entries: dict[str, tuple[int, bytes]] = dict.fromkeys((".", "bin", "modules", "proc", "dev", "lower", "over", "root"), (DIRECTORY, b""))
+    entries: dict[str, tuple[int, bytes]] = dict.fromkeys((".", "bin", "modules", "proc", "dev", "lower", "over", "new"), (DIRECTORY, b""))
     entries |= {"bin/busybox": (EXECUTABLE, busybox), "init": (EXECUTABLE, text.encode())}
     entries |= {f"modules/{path.name}": (REGULAR, path.read_bytes()) for path in boot}
     return gzip.compress(newc(entries), 6)
