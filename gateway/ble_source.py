@@ -99,6 +99,7 @@ class BleSource:
         self._daemon: tuple[int, bool] = (0, False)
         self._scans: dict[str, tuple[AdapterScan, asyncio.Task[None]]] = {}
         self._links: dict[str, tuple[SensorLink, asyncio.Task[None]]] = {}
+        self._departures: dict[str, int] = {}  # of each adapter, as of the begin of its scan
         self._ending: dict[str, asyncio.Task[None]] = {}  # scans: the next one on the adapter waits for its end
         self._errands = Errands(self._watch, frozenset(self._judge.services), self._links.keys())
         self._adverts: dict[str, Advert] = {}
@@ -197,13 +198,14 @@ class BleSource:
     def _follow_adapters(self, now_us: int) -> None:
         ours = {name: seen for name, seen in self._watch.adapters.items() if self._is_ours(name, seen.address)}
         for name in list(self._scans):
-            if name not in ours or not ours[name].powered:
-                self._drop_adapter(name)
+            if name not in ours or not ours[name].powered or self._departures[name] != self._watch.departures[name]:
+                self._drop_adapter(name)  # one that came back between two looks scans no more, and nothing says so
         for name, seen in ours.items():
             if seen.powered and name not in self._scans and name not in self._ending:
                 services = () if self._judge.picky else self._judge.services
                 scan = AdapterScan(name, self._settings.scan, services, self._on_advert, self._plan.scan_failed)
                 self._scans[name] = (scan, asyncio.create_task(scan.run()))
+                self._departures[name] = self._watch.departures[name]
                 self._plan.adapter_up(name, now_us)
             elif not seen.powered and self._settings.power and now_us - self._powered_us.get(name, 0) >= POWER_EVERY_US:
                 self._powered_us[name] = now_us

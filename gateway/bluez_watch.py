@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,6 +68,7 @@ class BluezWatch:
         self.up = False
         self.generation = 0
         self.adapters: dict[str, AdapterSeen] = {}
+        self.departures: Counter[str] = Counter()  # how often each adapter went or was turned off, however shortly
         self.last_error = ""
         self._on_change = on_change
         self._bus: MessageBus | None = None
@@ -167,8 +169,12 @@ class BluezWatch:
                     log.warning("the Bluetooth daemon is gone: all links are dropped")
                 self._owned_by(owner)
         elif message.member == "PropertiesChanged" or (message.member or "").startswith("Interfaces"):
-            if message.member != "PropertiesChanged" and str(message.body[0]).count("/") != 3:
+            path = str(message.path if message.member == "PropertiesChanged" else message.body[0])
+            if message.member != "PropertiesChanged" and path.count("/") != 3:
                 return  # a device or what is below it: only adapters matter here
+            if _departs(message):
+                self.departures[path.rsplit("/", 1)[-1]] += 1
+                self._on_change()
             self._look.set()
 
     def _owned_by(self, owner: str) -> None:
@@ -246,3 +252,13 @@ def _checked(reply: Message) -> Message:
         detail = f": {reply.body[0]}" if reply.body else ""
         raise LinkError(f"{reply.error_name}{detail}", cure="see the log of the Bluetooth daemon: journalctl -u bluetooth")
     return reply
+
+
+def _departs(message: Message) -> bool:
+    """Whether a signal says that an adapter goes or is turned off: what is told of it later does not show that any more."""
+    if message.member == "InterfacesRemoved":
+        return ADAPTER in message.body[1]
+    if message.member == "PropertiesChanged" and message.body[0] == ADAPTER:
+        powered = message.body[1].get("Powered")
+        return powered is not None and not powered.value
+    return False

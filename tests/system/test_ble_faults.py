@@ -129,6 +129,17 @@ async def test_adapter_pulled_out_and_plugged_in_again_is_used_again(bluetooth, 
     assert box.stored == sent(bluetooth)
 
 
+async def test_adapter_that_is_away_for_a_moment_only_is_used_again(bluetooth, tmp_path):
+    async with box_of(tmp_path / "box", limits=QUICK) as box:
+        await box.until_live(2)
+        losses = box.source.counters.losses
+        await bluetooth.do("unplug", adapter="hci0")
+        await bluetooth.do("plug", adapter="hci0")
+        await until(lambda: box.source.counters.losses == losses + 2, what=box.words)
+        await box.until_live(2)
+    assert box.stored == sent(bluetooth)
+
+
 async def test_scan_whose_stop_is_refused_is_no_obstacle(bluetooth, tmp_path):
     await bluetooth.do("fault", name="stop_in_progress", times=3)
     async with box_of(tmp_path / "box", limits=QUICK) as box:
