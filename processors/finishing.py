@@ -123,7 +123,7 @@ def _efforts(trace: Trace, index: SegmentIndex | None) -> tuple[tuple[Timed, int
     placed = trace.where(trace.fixes)
     if index is None or not index.segments or not len(placed):
         return ()
-    fixes = Fixes(placed.t_us.tolist(), placed.lat.tolist(), placed.lon.tolist(), placed.accuracy_cm.tolist())
+    fixes = Fixes.of(placed.t_us, placed.lat, placed.lon, placed.accuracy_cm)
     heart, power = heart_of(trace), power_of(trace)
     efforts: list[tuple[Timed, int | None, int | None]] = []
     for timed in match_track(index, fixes):

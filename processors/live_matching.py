@@ -41,7 +41,7 @@ def match_live(
     frame_of = np.repeat(np.arange(len(slots)), samples.ends - samples.first)[found]
     starts = ran.fixes[found]
     cuts = np.flatnonzero(np.concatenate([[True], (frame_of[1:] != frame_of[:-1]) | (starts[1:] != starts[:-1])]))
-    t_us, lat, lon, accuracy = (c[found].tolist() for c in (samples.t_us, samples.lat, samples.lon, samples.accuracy_cm))
+    fixes = _fixes(samples, found)
     bounds: list[int] = [*cuts.tolist(), len(found)]
     for lo, hi in pairwise(bounds):
         frame, start_us = int(frame_of[lo]), int(starts[lo])
@@ -50,7 +50,7 @@ def match_live(
         if index is None:
             continue
         key = states.key_of(slot)
-        timed = advance(states.matching(key, start_us).attempts, index, Fixes(t_us[lo:hi], lat[lo:hi], lon[lo:hi], accuracy[lo:hi]))
+        timed = advance(states.matching(key, start_us).attempts, index, fixes.part(lo, hi))
         if timed:
             position, appended_us = at[frame]
             _say(key, _anchor(states, ran, slot, start_us), timed, position, appended_us, outputs)
@@ -108,9 +108,7 @@ def _index_of(reference: ReferenceData, key: str) -> SegmentIndex | None:
 
 
 def _fixes(samples: Samples, chosen: I64) -> Fixes:
-    return Fixes(
-        samples.t_us[chosen].tolist(), samples.lat[chosen].tolist(), samples.lon[chosen].tolist(), samples.accuracy_cm[chosen].tolist()
-    )
+    return Fixes.of(samples.t_us[chosen], samples.lat[chosen], samples.lon[chosen], samples.accuracy_cm[chosen])
 
 
 def _anchor(states: LiveStates, ran: Ran, slot: int, start_us: int) -> int:

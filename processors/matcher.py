@@ -11,15 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from processors.attempts import Arrival, Attempt, Attempts, Crossing, Fix, Knot
 from processors.geometry import distance_m
 from processors.results import CURVE_POINTS, Phase, Timed
 from processors.segments import MAX_HALF_WIDTH_M, Gate, Segment, SegmentIndex, cell_of, cells_between
 
-__all__ = ["Attempts", "Fixes", "UnderWay", "advance", "gap_ms", "match_track", "settle", "under_way"]
+__all__ = ["NO_SPEED", "Attempts", "Fixes", "UnderWay", "advance", "gap_ms", "match_track", "settle", "under_way"]
 
+I64 = npt.NDArray[np.int64]
+
+NO_SPEED: Final = -(2**31)  # of a velocity: not known
 SETTLE_US: Final = 5_000_000  # from the finish to the settled time
 GAP_US: Final = 120_000_000  # a silence that ends every attempt ...
 STAND_M: Final = 60.0  # ... unless it ends where it began: a device that stops recording at a red light
@@ -38,14 +44,38 @@ MAX_STEP_M: Final = 6_000.0  # a longer step starts nothing
 MAX_UNDER_WAY: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fixes:
-    """Positions in time order, parallel: UTC microseconds (strictly rising), 1e-7 degrees, stated accuracy in centimetres (-1: none)."""
+    """Positions in time order, parallel int64 columns: UTC microseconds (strictly rising), 1e-7 degrees, stated accuracy in centimetres
+    (-1: none), and the velocity there in mm/s north and east (NO_SPEED in both: not known). Make them with `of`."""
 
-    t_us: Sequence[int]
-    lat: Sequence[int]
-    lon: Sequence[int]
-    accuracy_cm: Sequence[int]
+    t_us: I64
+    lat: I64
+    lon: I64
+    accuracy_cm: I64
+    north_mmps: I64
+    east_mmps: I64
+
+    @classmethod
+    def of(
+        cls, t_us: Sequence[int] | I64, lat: Sequence[int] | I64, lon: Sequence[int] | I64, accuracy_cm: Sequence[int] | I64,
+        north_mmps: Sequence[int] | I64 | None = None, east_mmps: Sequence[int] | I64 | None = None,
+    ) -> Self:  # fmt: skip
+        """The columns as they are when they are int64 arrays already, else copied; without velocities nowhere is one known."""
+        given = (t_us, lat, lon, accuracy_cm, north_mmps, east_mmps)
+        columns = [np.full(len(t_us), NO_SPEED) if column is None else np.asarray(column, np.int64) for column in given]
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError(f"columns of fixes are equally long, not {[len(column) for column in columns]}")
+        return cls(*columns)
+
+    def part(self, lo: int, hi: int) -> Fixes:
+        """The fixes from `lo` to before `hi`, in the same memory."""
+        return Fixes(
+            self.t_us[lo:hi], self.lat[lo:hi], self.lon[lo:hi], self.accuracy_cm[lo:hi], self.north_mmps[lo:hi], self.east_mmps[lo:hi]
+        )
+
+    def __len__(self) -> int:
+        return len(self.t_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +95,7 @@ def advance(attempts: Attempts, index: SegmentIndex, fixes: Fixes) -> list[Timed
     cells = index.cells
     last = attempts.last
     last_cell = cell_of(last.lat, last.lon) if last is not None else 0
-    for fix in map(Fix, fixes.t_us, fixes.lat, fixes.lon, fixes.accuracy_cm):
+    for fix in map(Fix, fixes.t_us.tolist(), fixes.lat.tolist(), fixes.lon.tolist(), fixes.accuracy_cm.tolist()):
         if last is not None and fix.t_us <= last.t_us:
             continue
         cell = cell_of(fix.lat, fix.lon)

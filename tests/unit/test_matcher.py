@@ -22,6 +22,7 @@ from simulators.course import Course, course_of, moved, synthetic_loop
 LOOP = synthetic_loop()
 T0_US = 1_760_000_000_000_000
 Place = tuple[float, float]
+Row = tuple[int, int, int, int]  # of a fix
 
 
 def index_of(course: Course, cuts: Mapping[str, tuple[int, int]]) -> SegmentIndex:
@@ -44,19 +45,19 @@ def fixes_of(
     place: Callable[[float], Place], seconds: float, *, every_s: float = 1.0, accuracy_cm: int = 300, skip: Callable[[float], bool] | None = None
 ) -> Fixes:  # fmt: skip
     """Fixes of `(lat, lon)` over time."""
-    fixes = Fixes([], [], [], [])
+    rows: list[Row] = []
     for k in range(int(seconds / every_s) + 1):
         if skip is None or not skip(k * every_s):
-            add(fixes, k * every_s, *place(k * every_s), accuracy_cm)
-    return fixes
+            rows.append(row_at(k * every_s, *place(k * every_s), accuracy_cm))
+    return fixes_from(rows)
 
 
-def add(fixes: Fixes, t_s: float, lat: float, lon: float, accuracy_cm: int) -> None:
-    for column, value in zip(
-        (fixes.t_us, fixes.lat, fixes.lon, fixes.accuracy_cm), (T0_US + round(t_s * 1e6), *units(lat, lon), accuracy_cm), strict=True
-    ):
-        assert isinstance(column, list)
-        column.append(value)
+def row_at(t_s: float, lat: float, lon: float, accuracy_cm: int) -> Row:
+    return T0_US + round(t_s * 1e6), *units(lat, lon), accuracy_cm
+
+
+def fixes_from(rows: Sequence[Row]) -> Fixes:
+    return Fixes.of([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [r[3] for r in rows])
 
 
 def at_speed(course: Course, speed_mps: float, from_m: float = 0.0) -> Callable[[float], Place]:
@@ -65,10 +66,6 @@ def at_speed(course: Course, speed_mps: float, from_m: float = 0.0) -> Callable[
         return found.lat_deg, found.lon_deg
 
     return place
-
-
-def part(fixes: Fixes, lo: int, hi: int) -> Fixes:
-    return Fixes(fixes.t_us[lo:hi], fixes.lat[lo:hi], fixes.lon[lo:hi], fixes.accuracy_cm[lo:hi])
 
 
 def last_words(timed: Sequence[Timed]) -> list[Timed]:
@@ -94,15 +91,16 @@ def simulated(seed: int, sport: Sport, *, noisy: bool, minutes: int, every: int 
     """An athlete on the loop in steps of 50 ms, a fix after each `every` of them."""
     athlete = draw_athlete("a", sport, seed, noisy_gps=noisy)
     state = at_start(athlete)
-    made = Simulated(Fixes([], [], [], []), [0.0], [0.0])
+    rows: list[Row] = []
+    t_s, distance_m = [0.0], [0.0]
     for k in range(minutes * 1_200):
         state = step(athlete, state, 0.05, LOOP)
-        made.t_s.append(state.time_s)
-        made.distance_m.append(state.distance_m)
+        t_s.append(state.time_s)
+        distance_m.append(state.distance_m)
         if k % every == every - 1:
             seen = observe(athlete, state, LOOP)
-            add(made.fixes, state.time_s, seen["lat"] or 0.0, seen["lon"] or 0.0, round(100 * (seen["accuracy_m"] or 0.0)))
-    return made
+            rows.append(row_at(state.time_s, seen["lat"] or 0.0, seen["lon"] or 0.0, round(100 * (seen["accuracy_m"] or 0.0))))
+    return Simulated(fixes_from(rows), t_s, distance_m)
 
 
 MANY = {f"s{k}": (k * 7 % 200, k * 7 % 200 + 15 + k * 3 % 25) for k in range(30)}
@@ -155,7 +153,7 @@ def test_any_cut_gives_the_same_efforts_and_the_same_state(cuts: list[int], stor
     got: list[Timed] = []
     bounds = [0, *sorted(cuts), len(fixes.t_us)]
     for lo, hi in pairwise(bounds):
-        got += advance(attempts, index, part(fixes, lo, hi))
+        got += advance(attempts, index, fixes.part(lo, hi))
         if stored:
             again = Attempts.decode(attempts.encode())
             assert again == attempts
@@ -168,7 +166,7 @@ def test_repeated_and_older_fixes_change_nothing():
     index, fixes = index_of(LOOP, {"s": (20, 60)}), fixes_of(at_speed(LOOP, 3.3), 400)
     whole, attempts = Attempts(), Attempts()
     expected = advance(whole, index, fixes)
-    got = [t for lo in range(0, len(fixes.t_us), 50) for t in advance(attempts, index, part(fixes, max(lo - 20, 0), lo + 50))]
+    got = [t for lo in range(0, len(fixes.t_us), 50) for t in advance(attempts, index, fixes.part(max(lo - 20, 0), lo + 50))]
     assert got == expected
     assert attempts == whole
 
@@ -346,10 +344,10 @@ def test_a_segment_changed_or_removed_on_the_way_ends_the_attempt():
     fixes = fixes_of(at_speed(LOOP, 4.0), LOOP.length_m / 4.0)
     for changed in (new, index_of(LOOP, {"other": (150, 200)})):
         attempts = Attempts()
-        advance(attempts, old, part(fixes, 0, 100))
+        advance(attempts, old, fixes.part(0, 100))
         assert under_way(attempts, old)
         assert not under_way(attempts, changed)
-        assert [t.segment for t in advance(attempts, changed, part(fixes, 100, 300)) if t.segment == "s"] == []
+        assert [t.segment for t in advance(attempts, changed, fixes.part(100, 300)) if t.segment == "s"] == []
 
 
 def test_waiting_efforts_outlive_their_segment():
@@ -357,8 +355,8 @@ def test_waiting_efforts_outlive_their_segment():
     end_s = LOOP.distances_m[60] / 4.0
     fixes = fixes_of(at_speed(LOOP, 4.0), end_s + 20)
     split = next(k for k, t in enumerate(fixes.t_us) if t > T0_US + end_s * 1e6) + 1
-    assert len(advance(attempts, index_of(LOOP, {"s": (20, 60)}), part(fixes, 0, split))) == 1
-    assert [t.phase for t in advance(attempts, index_of(LOOP, {"other": (150, 200)}), part(fixes, split, 10_000))] == [Phase.SETTLED]
+    assert len(advance(attempts, index_of(LOOP, {"s": (20, 60)}), fixes.part(0, split))) == 1
+    assert [t.phase for t in advance(attempts, index_of(LOOP, {"other": (150, 200)}), fixes.part(split, 10_000))] == [Phase.SETTLED]
 
 
 def test_a_live_match_and_a_whole_track_agree():
@@ -378,7 +376,7 @@ def test_random_walks_and_jumps_break_nothing():
     for _ in range(30):
         attempts = Attempts()
         lat, lon, t_s = 45.0, -30.0, 0.0
-        fixes = Fixes([], [], [], [])
+        rows: list[Row] = []
         for _ in range(200):
             t_s += rng.choice((0.001, 1.0, 1.0, 5.0, 130.0, 1e5))
             lat, lon = (
@@ -386,8 +384,8 @@ def test_random_walks_and_jumps_break_nothing():
                 if rng.random() < 0.97
                 else (rng.uniform(-90, 90), rng.uniform(-180, 180))
             )
-            add(fixes, t_s, lat, lon, rng.choice((-1, 0, 500, 25_000)))
-        for timed in advance(attempts, index, fixes):
+            rows.append(row_at(t_s, lat, lon, rng.choice((-1, 0, 500, 25_000))))
+        for timed in advance(attempts, index, fixes_from(rows)):
             assert timed.elapsed_ms > 0
         assert Attempts.decode(attempts.encode()) == attempts
 

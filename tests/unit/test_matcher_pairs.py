@@ -53,13 +53,13 @@ def fixes_of(path: Path) -> Fixes:
         lats.append(lat)
         lons.append(lon)
         accuracies.append(-1 if point.accuracy_m is None else round(100 * point.accuracy_m))
-    return Fixes(t_us, lats, lons, accuracies)
+    return Fixes.of(t_us, lats, lons, accuracies)
 
 
 def cut(fixes: Fixes, count: int, low_m: float, high_m: float) -> dict[str, tuple[int, int]]:
     """First and last fix of each of `count` stretches, drawn evenly over the track, by name."""
     rng = random.Random(1)
-    along_m = cumulative_m(list(zip(fixes.lat, fixes.lon, strict=True)))
+    along_m = cumulative_m(list(zip(fixes.lat.tolist(), fixes.lon.tolist(), strict=True)))
     cuts: dict[str, tuple[int, int]] = {}
     while len(cuts) < count:
         length_m = rng.uniform(low_m, min(high_m, along_m[-1] / 3))
