@@ -76,7 +76,7 @@ def under_way(ref: SegmentRef) -> bytes:
     state = Matching(NOW_US - HOUR_US)
     t_us = [NOW_US - 110_000_000 + i * 1_000_000 for i in range(110)]
     lat = [480000000 - 3000 + i * 270 for i in range(110)]
-    advance(state.attempts, index, Fixes(t_us, lat, [110000000] * 110, [300] * 110))
+    advance(state.attempts, index, Fixes.of(t_us, lat, [110000000] * 110, [300] * 110))
     return state.encode()
 
 

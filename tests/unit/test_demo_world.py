@@ -44,7 +44,7 @@ def efforts(members: int, seed: int, seconds: int) -> dict[str, Counter[str]]:
     found = {sport: Counter[str]() for sport in Sport}
     for body in member_athletes(settings):
         if rows := sorted(fixes.get(f"demo/{body.name}", [])):
-            timed = match_track(index, Fixes(*(list(column) for column in zip(*rows, strict=True))))
+            timed = match_track(index, Fixes.of(*(list(column) for column in zip(*rows, strict=True))))
             found[body.sport].update(t.segment for t in timed)
     return {sport.value: count for sport, count in found.items() if count}
 

@@ -45,11 +45,8 @@ def fixes_of(
     place: Callable[[float], Place], seconds: float, *, every_s: float = 1.0, accuracy_cm: int = 300, skip: Callable[[float], bool] | None = None
 ) -> Fixes:  # fmt: skip
     """Fixes of `(lat, lon)` over time."""
-    rows: list[Row] = []
-    for k in range(int(seconds / every_s) + 1):
-        if skip is None or not skip(k * every_s):
-            rows.append(row_at(k * every_s, *place(k * every_s), accuracy_cm))
-    return fixes_from(rows)
+    times = [k * every_s for k in range(int(seconds / every_s) + 1) if skip is None or not skip(k * every_s)]
+    return fixes_from([row_at(t_s, *place(t_s), accuracy_cm) for t_s in times])
 
 
 def row_at(t_s: float, lat: float, lon: float, accuracy_cm: int) -> Row:
