@@ -14,7 +14,7 @@ from typing import Final
 from broker.events.envelope import Event
 from processors.happenings import activity_finished, activity_started, activity_withdrawn, board_changed, effort_changed
 from processors.reference_data import ReferenceData
-from processors.results import Effort, Phase, Timed, effort_id
+from processors.results import BELIEVED, Effort, FinalEffort, Phase, effort_id
 from processors.results_db import (
     FinalRow,
     drop_final,
@@ -90,7 +90,7 @@ class EffortBook:
         held = {effort.id: effort for effort in efforts_of_activity(self._db, change.activity)}
         seen: set[str] = set()
         for timed in change.timed:
-            now = _effort(change.subject, change.activity, timed, None, None, change.version)
+            now = _effort(change.subject, change.activity, FinalEffort(timed, None, None, BELIEVED), change.version)
             seen.add(now.id)
             before = held.get(now.id)
             if before is None or before.removed or before.phase is not Phase.FINAL:
@@ -108,8 +108,8 @@ class EffortBook:
             return
         held = {effort.id: effort for effort in efforts_of_activity(self._db, summary.id)}
         seen: set[str] = set()
-        for timed, hr_bpm, power_w in change.finished.efforts:
-            now = _effort(summary.subject, summary.id, timed, hr_bpm, power_w, change.version)
+        for made in change.finished.efforts:
+            now = _effort(summary.subject, summary.id, made, change.version)
             seen.add(now.id)
             self._put(held.get(now.id), now, change.appended_us)
         for effort in held.values():
@@ -156,8 +156,10 @@ def _nobody(subject: str) -> bool:
     return subject.partition("/")[2].startswith("@")
 
 
-def _effort(subject: str, activity: str, timed: Timed, hr_avg_bpm: int | None, power_avg_w: int | None, version: int) -> Effort:
+def _effort(subject: str, activity: str, made: FinalEffort, version: int) -> Effort:
+    timed, verdict = made.timed, made.verdict
     return Effort(
         effort_id(activity, timed.segment, timed.ordinal), subject.partition("/")[0], timed.segment, subject, activity, timed.ordinal,
-        timed.start_us, timed.elapsed_ms, timed.phase, timed.accuracy_ms, hr_avg_bpm, power_avg_w, timed.curve_ms, version,
+        timed.start_us, timed.elapsed_ms, timed.phase, timed.accuracy_ms, made.hr_avg_bpm, made.power_avg_w,
+        timed.curve_ms, version, False, verdict.doubts, verdict.plausibility_pct, verdict.kept_off,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from processors import live_kernel as k
 from processors.live_kernel import I64, NO_POS
 from processors.matcher import Fixes, match_track
 from processors.preference import preferred
-from processors.results import FinalTrack, Finished, Lap, Timed, activity_id
+from processors.results import FinalEffort, FinalTrack, Finished, Lap, activity_id
 from processors.run_kernel import run_tracks
 from processors.segments import SegmentIndex
 from processors.smoothing import RIDE, RUN, smooth_positions
@@ -119,14 +119,14 @@ def _smoothed(trace: Trace, sport: str) -> Trace:
     return replace(trace, lat=lat, lon=lon)
 
 
-def _efforts(trace: Trace, index: SegmentIndex | None) -> tuple[tuple[Timed, int | None, int | None], ...]:
+def _efforts(trace: Trace, index: SegmentIndex | None) -> tuple[FinalEffort, ...]:
     placed = trace.where(trace.fixes)
     if index is None or not index.segments or not len(placed):
         return ()
     fixes = Fixes.of(placed.t_us, placed.lat, placed.lon, placed.accuracy_cm)
     heart, power = heart_of(trace), power_of(trace)
-    efforts: list[tuple[Timed, int | None, int | None]] = []
+    efforts: list[FinalEffort] = []
     for timed in match_track(index, fixes):
         end_us = timed.start_us + timed.elapsed_ms * 1000
-        efforts.append((timed, heart.between(timed.start_us, end_us), power.between(timed.start_us, end_us)))
+        efforts.append(FinalEffort(timed, heart.between(timed.start_us, end_us), power.between(timed.start_us, end_us)))
     return tuple(efforts)

@@ -215,6 +215,9 @@ def _effort(effort: Effort) -> models.Effort:
         timing=_TIMING[effort.phase],
         hr_avg_bpm=effort.hr_avg_bpm,
         power_avg_w=effort.power_avg_w,
+        doubts=effort.doubts,
+        plausibility_pct=effort.plausibility_pct,
+        kept_off=effort.kept_off,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker import topics
 
@@ -54,8 +54,20 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """How far an effort is believed: reason words in a fixed order (none: it is), a score of 0-100, and whether boards leave it out."""
+
+    doubts: tuple[str, ...] = ()
+    plausibility_pct: int = 100
+    kept_off: bool = False
+
+
+BELIEVED: Final = Verdict()
+
+
+@dataclass(frozen=True, slots=True)
 class Effort:
-    """An effort as boards and readers see it. `version` is the log position it was last computed at."""
+    """An effort as boards and readers see it. `version` is the log position it was last computed at; the last three are its `Verdict`."""
 
     id: str
     tenant: str
@@ -72,6 +84,9 @@ class Effort:
     curve_ms: tuple[int, ...]
     version: int
     removed: bool = False
+    doubts: tuple[str, ...] = ()
+    plausibility_pct: int = 100
+    kept_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +139,19 @@ class FinalTrack:
     distance_dm: tuple[int, ...]
 
 
+class FinalEffort(NamedTuple):
+    """An effort of a finished activity, of phase FINAL, with its averages of heart rate and power and how far it is believed."""
+
+    timed: Timed
+    hr_avg_bpm: int | None
+    power_avg_w: int | None
+    verdict: Verdict = BELIEVED
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The outcome of finishing an activity; `efforts` are of phase FINAL, with their averages of heart rate and power."""
+    """The outcome of finishing an activity."""
 
     summary: Summary
-    efforts: tuple[tuple[Timed, int | None, int | None], ...]
+    efforts: tuple[FinalEffort, ...]
     track: FinalTrack

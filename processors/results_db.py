@@ -26,7 +26,7 @@ CREATE TABLE attempts (subject TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROW
 CREATE TABLE effort (
     id TEXT PRIMARY KEY, tenant TEXT, segment TEXT, subject TEXT, activity TEXT, ordinal INTEGER, start_us INTEGER,
     elapsed_ms INTEGER, phase INTEGER, accuracy_ms INTEGER, hr_avg_bpm INTEGER, power_avg_w INTEGER, curve BLOB,
-    version INTEGER, removed INTEGER) WITHOUT ROWID;
+    version INTEGER, removed INTEGER, doubts TEXT, plausibility_pct INTEGER, kept_off INTEGER) WITHOUT ROWID;
 CREATE INDEX effort_by_board ON effort (tenant, segment, version);
 CREATE INDEX effort_by_activity ON effort (activity);
 CREATE INDEX effort_standing ON effort (tenant, segment, subject, elapsed_ms) WHERE removed=0;
@@ -40,7 +40,7 @@ CREATE INDEX outbox_by_tenant ON outbox (tenant, seq);
 """
 _EFFORT: Final = (
     "id, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_avg_bpm, power_avg_w, "
-    "curve, version, removed"
+    "curve, version, removed, doubts, plausibility_pct, kept_off"
 )
 
 
@@ -126,21 +126,21 @@ def attempts_of_tenant(db: sqlite3.Connection, tenant: str) -> Iterator[tuple[st
 def put_effort(db: sqlite3.Connection, e: Effort) -> None:
     """Store an effort as it is now."""
     db.execute(
-        f"INSERT OR REPLACE INTO effort ({_EFFORT}) VALUES ({','.join('?' * 15)})",
+        f"INSERT OR REPLACE INTO effort ({_EFFORT}) VALUES ({','.join('?' * 18)})",
         (e.id, e.tenant, e.segment, e.subject, e.activity, e.ordinal, e.start_us, e.elapsed_ms, int(e.phase), e.accuracy_ms, e.hr_avg_bpm,
-         e.power_avg_w, array("i", e.curve_ms).tobytes(), e.version, int(e.removed)),
+         e.power_avg_w, array("i", e.curve_ms).tobytes(), e.version, int(e.removed), ",".join(e.doubts), e.plausibility_pct,
+         int(e.kept_off)),
     )  # fmt: skip
 
 
 def _effort(row: tuple[Any, ...]) -> Effort:
-    name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_bpm, power_w, raw, version, removed = (
-        row
-    )
+    name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_bpm, power_w, raw, *state = row
+    version, removed, doubts, plausibility_pct, kept_off = state
     curve = array("i")
     curve.frombytes(raw)
     return Effort(
         name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, Phase(phase), accuracy_ms, hr_bpm, power_w, tuple(curve),
-        version, bool(removed),
+        version, bool(removed), tuple(doubts.split(",")) if doubts else (), plausibility_pct, bool(kept_off),
     )  # fmt: skip
 
 

@@ -299,7 +299,8 @@ def _order(e: Effort) -> tuple[object, ...]:
     nothing = -1
     hr = nothing if e.hr_avg_bpm is None else e.hr_avg_bpm
     power = nothing if e.power_avg_w is None else e.power_avg_w
-    return e.version, e.removed, e.phase, e.activity, e.ordinal, e.start_us, e.elapsed_ms, e.accuracy_ms, hr, power, e.curve_ms
+    known = e.activity, e.ordinal, e.start_us, e.elapsed_ms, e.accuracy_ms, hr, power, e.curve_ms
+    return e.version, e.removed, e.phase, *known, e.kept_off, e.plausibility_pct, e.doubts
 
 
 def _same_row(before: Effort | None, after: Effort | None) -> bool:

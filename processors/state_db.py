@@ -27,7 +27,7 @@ from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Want
 from processors.track_db import decode_layout, held_of, pack, raw_frames, read_tracks, uploads_in
 from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_of
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 NEAR_US: Final = GAP_US + HOLD_US  # activities this near to one another are worked on together: samples between them may join them
 MOST_MISSING: Final = 1 << 48  # a jump of seq can leave a gap beyond SQLite's integers
 _SCHEMA: Final = """

@@ -99,10 +99,12 @@ def _all() -> tuple[EventType, ...]:
         ("promo", "distance", "corrected", models.DistanceCorrected, credit, pseudonymous, 365, sets, "Credited distance moved; 0: gone."),
     )
     void = {"board": "top", "distance": "distance_m"}
+    minor = {("effort", "recorded"): 1, ("effort", "corrected"): 1}  # 1: how far an effort is believed
     return tuple(
         EventType(
             domain=domain, entity=entity, event=event, model=model, entity_field=fields[0], key_field=fields[1], personal=personal,
             retention_days=days, meaning=meaning, effect=effect, void=void.get(entity, "") if effect is sets else "",
+            minor=minor.get((entity, event), 0),
         )
         for domain, entity, event, model, fields, personal, days, effect, meaning in rows
     )  # fmt: skip

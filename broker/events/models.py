@@ -150,7 +150,8 @@ class ActivityRemoved(Data):
 
 class Effort(Data):
     """One crossing of a segment. `timing`: at the crossing, five seconds later, or from the whole activity (`final`); a later one is
-    better. `accuracy_ms`: one standard deviation of the elapsed time."""
+    better. `accuracy_ms`: one standard deviation of the elapsed time. `doubts` and what follows: how far it is believed; boards leave out
+    what is `kept_off`."""
 
     effort: Text
     activity: Text
@@ -163,6 +164,9 @@ class Effort(Data):
     timing: Literal["provisional", "settled", "final"]
     hr_avg_bpm: HeartRate | None
     power_avg_w: Watts | None
+    doubts: tuple[Text, ...] = Field(default=(), max_length=32, description="Words for what speaks against it; since 1.1")
+    plausibility_pct: int = Field(default=100, ge=0, le=100, description="100: nothing speaks against it; since 1.1")
+    kept_off: bool = Field(default=False, description="Not believed enough for a board; since 1.1")
 
 
 class EffortCorrection(Correction):

@@ -19,7 +19,7 @@ _UTC: Final[Schema] = {
     "format": "date-time",
     "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",
 }
-_PROSE: Final = frozenset({"title", "description", "examples", "$id", "$schema", "x-personal-data", "x-retention-days"})
+_PROSE: Final = frozenset({"title", "description", "default", "examples", "$id", "$schema", "x-personal-data", "x-retention-days"})
 _LOWER: Final = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems"})
 _UPPER: Final = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems"})
 

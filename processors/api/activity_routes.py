@@ -150,6 +150,9 @@ def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort) -> models.Effor
         power_avg_w=e.power_avg_w,
         rank=board.rank(OVERALL, e.subject) if is_best else None,
         best=is_best,
+        doubts=list(e.doubts),
+        plausibility_pct=e.plausibility_pct,
+        kept_off=e.kept_off,
     )
 
 

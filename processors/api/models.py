@@ -72,7 +72,8 @@ class LapLine(Out):
 
 class EffortLine(Out):
     """One crossing of a segment. `rank`: its athlete's place on the board of all time when this is the effort he or she stands there with,
-    else null. `best`: the athlete's best on this segment."""
+    else null. `best`: the athlete's best on this segment. `doubts`: words for what speaks against it, 100 `plausibility_pct` when nothing
+    does; one that is `kept_off` stands on no board."""
 
     id: str
     segment: str
@@ -88,6 +89,9 @@ class EffortLine(Out):
     power_avg_w: int | None
     rank: int | None
     best: bool
+    doubts: list[str]
+    plausibility_pct: int
+    kept_off: bool
 
 
 class ActivityDetail(ActivityLine):

@@ -34,7 +34,8 @@ _ACTIVITY = {
 _EFFORT = {
     "effort": NAMES, "activity": NAMES, "subject": SUBJECTS, "segment": NAMES, "ordinal": st.integers(0, 99), "started_at": UTCS,
     "elapsed_ms": BIG, "accuracy_ms": BIG, "timing": st.sampled_from(["provisional", "settled", "final"]), "hr_avg_bpm": HR,
-    "power_avg_w": WATTS,
+    "power_avg_w": WATTS, "doubts": st.lists(NAMES, max_size=3).map(tuple), "plausibility_pct": st.integers(0, 100),
+    "kept_off": st.booleans(),
 }  # fmt: skip
 _BOARD = {"board": st.builds("{}/{}".format, IDS, IDS), "segment": NAMES}
 _RECORD = {"record": NAMES, "subject": SUBJECTS, "board": NAMES, "segment": NAMES}

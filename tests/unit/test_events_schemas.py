@@ -25,18 +25,18 @@ from .events_made import EVENTS
 SCHEMAS, EXAMPLES, DOCUMENT = Path("docs/events/schemas"), Path("docs/events/examples"), Path("docs/events.md")
 KINDS = list(CATALOGUE.values())
 WRITE = bool(os.environ.get("PACELINE_WRITE_EVENTS"))
-PROSE = {"title", "description", "format", "$id", "$schema", "x-topic", "x-key", "x-personal-data", "x-retention-days"}
+PROSE = {"title", "description", "default", "format", "$id", "$schema", "x-topic", "x-key", "x-personal-data", "x-retention-days"}
 
 
 def faults(schema: dict[str, Any], value: Any, at: str = "$") -> list[str]:
     """JSON Schema 2020-12 as far as our schemas use it, written from its text; an unknown word is an error of the test."""
     found: list[str] = []
-    types = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}
+    types = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None), "boolean": bool}
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     for word, wants in schema.items():
         match word:
             case "type":
-                bad = not isinstance(value, types[wants]) or isinstance(value, bool)
+                bad = not isinstance(value, types[wants]) or isinstance(value, bool) != (wants == "boolean")
             case "const":
                 bad = value != wants
             case "enum":
@@ -150,14 +150,16 @@ def test_the_examples_are_one_story_that_can_be_folded() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_document_without_one_of_its_fields_breaks_its_schema(kind: EventType) -> None:
+def test_a_document_without_one_of_its_promised_fields_or_with_a_wrong_one_breaks_its_schema(kind: EventType) -> None:
     document = json.loads((EXAMPLES / f"{kind.name}.json").read_text())
+    first = json.loads((SCHEMAS / kind.name / "1.0.json").read_text())["properties"]["data"]
     for name in document:
         assert faults(schema_of(kind), {key: value for key, value in document.items() if key != name})
     for name in document["data"]:
         less = {key: value for key, value in document["data"].items() if key != name}
-        assert faults(schema_of(kind), {**document, "data": less})
-        assert faults(schema_of(kind), {**document, "data": {**document["data"], name: True}})
+        assert bool(faults(schema_of(kind), {**document, "data": less})) == (name in first["properties"]), "only later fields are optional"
+        wrong = "no" if isinstance(document["data"][name], bool) else True
+        assert faults(schema_of(kind), {**document, "data": {**document["data"], name: wrong}})
 
 
 OLD: dict[str, Any] = {

@@ -202,7 +202,7 @@ def test_efforts_are_final_and_know_heart_rate_and_power() -> None:
     made = finish(tracks_of(frames_of_rows(rows)), index)
     efforts = [e for e in made.efforts if abs(e[0].start_us - START_US - 300_000_000) < 5_000_000]
     assert len(efforts) == 1
-    timed, hr, power = efforts[0]
+    timed, hr, power, _ = efforts[0]
     assert timed.phase is Phase.FINAL
     assert timed.elapsed_ms == pytest.approx((495 - 300) * 1000, abs=3000)  # its last point is that of second 495
     inside = [v for t, v in rows if timed.start_us <= START_US + t * 1e6 <= timed.start_us + timed.elapsed_ms * 1000]
