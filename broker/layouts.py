@@ -186,3 +186,21 @@ def micropython_source(layouts: Sequence[Layout] | None = None) -> str:
             position += struct.calcsize("<" + field.code)
         lines.append(f"    {layout.id}: ({layout.name!r}, {layout.record.format!r}, {layout.size}, (\n{''.join(rows)}    )),")
     return "\n".join([*lines, "}", ""])
+
+
+def micropython_module(layout: Layout) -> str:
+    """The module of one layout for the device kit, which imports only those it fills: `ID, NAME, SIZE, ABSENT` and a code for each field.
+
+    A code is `byte offset << 4 | 8 if signed | (bytes - 1)`; `ABSENT` is a record with no value, its tick 0.
+    """
+    absent = layout.record.pack(*(0 if field.absent is None else field.absent for field in layout.fields))
+    lines = ['"""Generated from broker/layouts.yaml; do not edit. SI value = raw * scale + offset."""', ""]
+    escaped = "".join(f"\\x{byte:02x}" for byte in absent)
+    lines += [f"ID = {layout.id}", f'NAME = "{layout.name}"', f"SIZE = {layout.size}", f'ABSENT = b"{escaped}"']
+    position = 0
+    for field in layout.fields:
+        width = struct.calcsize("<" + field.code)
+        code = position << 4 | (8 if field.type[0] == "i" else 0) | width - 1
+        lines.append(f"{field.name.upper()} = 0x{code:X}  # {field.type}, {field.unit} * {field.scale:g} + {field.offset:g}")
+        position += width
+    return "\n".join([*lines, ""])

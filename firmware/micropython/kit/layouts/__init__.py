@@ -1,0 +1,1 @@
+"""A module for each layout, generated from broker/layouts.yaml; a device imports those it fills."""
