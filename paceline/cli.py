@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "equipment": "paceline.commands.equipment:equipment",
     "tap": "paceline.commands.tap:tap",
     "node": "paceline.commands.node:node",
+    "firmware": "paceline.commands.firmware:firmware",
     "events": "paceline.commands.events:events",
     "dlq": "paceline.commands.dlq:dlq",
     "config": "paceline.commands.config:config",
