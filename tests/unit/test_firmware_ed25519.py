@@ -9,12 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import ed25519
 
-from tests.firmware import KIT, on_path
+from tests.firmware import KIT
 from tests.micropython import find_or_unpack_micropython
-
-with on_path():
-    from kit import ed25519
 
 # RFC 8032, section 7.1: secret, public key, message, signature
 RFC_8032 = [

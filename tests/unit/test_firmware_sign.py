@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import manifest as manifests
 from mpremote.romfs import VfsRomWriter
 
 from broker.errors import BadInputError, ConfigError
@@ -24,10 +25,6 @@ from paceline.cli import cli
 from paceline.device.manifest import CONTEXT, SIZE, Release, make_key, read, read_key, sign
 from paceline.device.offer import Offer, by_path, load_offer, part_of, server_of
 from paceline.device.romfs import romfs
-from tests.firmware import on_path
-
-with on_path():
-    from kit import manifest as manifests
 
 HARDWARE = "esp32-strap_bridge"
 IMAGE = bytes(range(256)) * 40

@@ -9,17 +9,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fakes.flash import Nor
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.romfs import RomFs
+from kit.slots import TRIES, Slots
 
 from paceline.device.romfs import romfs
-from tests.firmware import KIT, on_path
+from tests.firmware import KIT
 from tests.micropython import MicroPython, find_or_unpack_micropython
-from tests.nor_flash import NorFlash
-
-with on_path():
-    from kit.romfs import RomFs
-    from kit.slots import TRIES, Slots
 
 FILES = {
     "application.py": b"def version():\n    return 1\n",
@@ -30,9 +28,9 @@ FILES = {
 }
 
 
-def flash_of(image: bytes, sector_bytes: int = 512) -> NorFlash:
-    flash = NorFlash(sectors=-(-len(image) // sector_bytes) + 1, sector_bytes=sector_bytes)
-    flash.content[: len(image)] = image
+def flash_of(image: bytes, sector_bytes: int = 512) -> Nor:
+    flash = Nor(-(-len(image) // sector_bytes) + 1, sector_bytes)
+    flash.image[: len(image)] = image
     return flash
 
 
@@ -169,19 +167,18 @@ def test_an_image_that_hangs_is_given_up_by_the_watchdog_and_the_old_one_runs(mi
     script = tmp_path / "device.py"
     script.write_text(DEVICE.format(kit=str(KIT)))
     (tmp_path / "application.py").write_text(BASE + "def run(record, parts):\n    pass\n")
-    kit = {f"kit/{path.name}": path.read_bytes() for path in KIT.glob("kit/*.py")}
+    kit = {f"kit/{name}.py": (KIT / "kit" / f"{name}.py").read_bytes() for name in ("__init__", "slots")}
 
     def put(slot: str, source: str, version: int) -> None:
         """As an update leaves it: the image in the spare slot, and on trial."""
         image = romfs({"application.py": source.format(version=version).encode(), **kit})
-        sectors = max(8, -(-len(image) // 4096))
-        (tmp_path / slot).write_bytes(image.ljust(sectors * 4096, b"\xff"))
-        flash = NorFlash(sectors=3, sector_bytes=4096)
-        flash.content[:] = (tmp_path / "boot").read_bytes()
+        (tmp_path / slot).write_bytes(image.ljust(8 * 4096, b"\xff"))
+        flash = Nor(3)
+        flash.image[:] = (tmp_path / "boot").read_bytes()
         record = Slots(flash)
         assert "ab"[record.spare()] == slot
         record.try_next(version)
-        (tmp_path / "boot").write_bytes(flash.content)
+        (tmp_path / "boot").write_bytes(flash.image)
 
     def start(*, hangs: bool = False) -> list[str]:
         command = [*micropython.command, "-X", "heapsize=128wk", str(script), str(tmp_path)]

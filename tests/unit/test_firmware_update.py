@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
-from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fakes.esp32 import Chip, Esp32
+from fakes.flash import Nor, PowerCut
 from hypothesis import given
 from hypothesis import strategies as st
-
-from tests.firmware import on_path
-from tests.nor_flash import NorFlash, PowerCut
-
-with on_path():
-    from kit import manifest as manifests
-    from kit.slots import NONE, TRIES, FirmwareSlots, Slots
-    from kit.update import Download
+from kit import manifest as manifests
+from kit.slots import NONE, TRIES, FirmwareSlots, Slots
+from kit.update import Download
 
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
 KEYS = [Ed25519PrivateKey.from_private_bytes(b"o" * 32).public_key().public_bytes_raw(), SIGNER.public_key().public_bytes_raw()]
@@ -96,13 +92,17 @@ def test_no_bytes_are_taken_that_nobody_signed(raw: bytes) -> None:
     assert judge(raw) in ("bad_manifest", "bad_signature")
 
 
-class Device:
-    """A device with a record of slots and two slots of eight sectors; `chosen` is what its start came to."""
+PARTS = ((1, 0x40, 0, 3, "boot"), (1, 0x41, 3, 8, "app_a"), (1, 0x41, 11, 8, "app_b"), (0, 16, 19, 1, "ota_0"), (0, 17, 20, 1, "ota_1"))
 
-    def __init__(self) -> None:
-        self.flash = NorFlash(sectors=3, sector_bytes=SECTOR)
-        self.slots = [NorFlash(sectors=8, sector_bytes=SECTOR) for _ in range(2)]
-        self.wires: list[NorFlash] = [self.flash, *self.slots]
+
+class Device:
+    """A device with a record of slots and two slots of eight sectors."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.nor = Nor(21, SECTOR, seed=seed)
+        self.chip = Chip(self.nor, PARTS)
+        self.esp32 = Esp32(self.chip)
+        self.flash, *self.slots = (self.esp32.Partition(name) for name in ("boot", "app_a", "app_b"))
 
     def start(self) -> tuple[Slots, int | None]:
         slots = Slots(self.flash)
@@ -110,7 +110,7 @@ class Device:
 
     def content(self, slot: int | None, size: int) -> bytes:
         assert slot is not None
-        return bytes(self.slots[slot].content[:size])
+        return bytes(self.nor.image[(3 + 8 * slot) * SECTOR :][:size])
 
     def update(self, version: int, piece: int = 200) -> bool:
         """Download and put on trial whatever is missing. Raises PowerCut where the power is cut."""
@@ -231,38 +231,27 @@ def test_image_with_more_blocks_than_are_counted_is_refused() -> None:
 def test_block_that_does_not_keep_its_bytes_is_an_error() -> None:
     device = Device()
     download = Download(device.start()[0], device.slots[0], manifests.read(signed(6)))
-    device.slots[0].stuck = 77
+    device.nor.image[3 * SECTOR + 77] = 0
+    device.nor._erase = lambda block: None  # worn out
     with pytest.raises(OSError, match="block 0"):
         download.take(image_of(6)[:SECTOR])
-
-
-def cuts(total: int) -> Iterator[int]:
-    yield from range(1, total + 1)
-
-
-def operations(run: Device) -> int:
-    return sum(flash.operations for flash in run.wires)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_power_cut_at_every_write_of_an_update_leaves_the_old_image_or_the_whole_new_one(seed: int) -> None:
     device = Device().installed(5)
-    before = operations(device)
+    before = device.nor.operations
     device.update(6)
-    slots, _ = device.start()
-    slots.confirm()
-    total = operations(device) - before
+    device.start()[0].confirm()
+    total = device.nor.operations - before
     assert total > 12
-    for cut in cuts(total):
-        device = Device().installed(5)
-        fuse = PowerCut.fuse(cut, seed=1000 * seed + cut)
-        for flash in device.wires:
-            flash.fuse = fuse
+    for cut in range(1, total + 1):
+        device = Device(seed=1000 * seed + cut).installed(5)
+        device.nor.cut_at = cut
         with pytest.raises(PowerCut):
             device.update(6)
             device.start()[0].confirm()
-        for flash in device.wires:
-            flash.fuse = None
+        device.nor.power_up()
         slots, chosen = device.start()
         assert chosen is not None
         version = slots.trial_version if slots.trial == chosen else slots.version
@@ -281,15 +270,15 @@ def test_power_cut_at_every_write_of_an_update_leaves_the_old_image_or_the_whole
 @pytest.mark.parametrize("seed", range(3))
 def test_power_cut_at_every_write_of_a_roll_back_ends_in_the_old_image(seed: int) -> None:
     for cut in range(1, 3 * (TRIES + 1)):
-        device = Device().installed(5)
+        device = Device(seed=1000 * seed + cut).installed(5)
         device.update(6)
-        fuse = PowerCut.fuse(cut, seed=1000 * seed + cut)
-        device.flash.fuse = fuse
+        device.nor.cut_at = cut
         for _ in range(TRIES + 2):
             try:
                 device.start()
             except PowerCut:
-                device.flash.fuse = None
+                device.nor.power_up()
+        device.nor.power_up()
         for _ in range(TRIES):
             slots, chosen = device.start()
         assert (chosen, slots.version, slots.failed_version) == (0, 5, 6), f"cut {cut}"
@@ -301,12 +290,10 @@ def test_whatever_happens_the_version_never_falls_and_what_starts_is_whole(steps
     for step in steps:
         version += 1
         if step == "cut":
-            for flash in device.wires:
-                flash.fuse = PowerCut.fuse(dice.randrange(1, 12), seed=dice.randrange(1 << 30))
+            device.nor.cut_at = dice.randrange(1, 12)
         with contextlib.suppress(PowerCut):
             device.update(version)
-        for flash in device.wires:
-            flash.fuse = None
+        device.nor.power_up()
         slots, chosen = device.start()
         runs = slots.trial_version if slots.trial == chosen else slots.version
         assert device.content(chosen, len(image_of(runs))) == image_of(runs)
@@ -319,75 +306,38 @@ def test_whatever_happens_the_version_never_falls_and_what_starts_is_whole(steps
             highest = runs
 
 
-class Esp32:
-    """`esp32.Partition` with the rules of the bootloader: two firmware partitions, one start for an unconfirmed image."""
-
-    RUNNING = 1
-
-    def __init__(self) -> None:
-        self.running, self.otadata, self.pending, self.valid = 0, 0, False, True
-
-    def reset(self) -> None:
-        if self.pending and not self.valid:  # the start before this one confirmed nothing
-            self.otadata, self.pending, self.valid = 1 - self.otadata, False, True
-        self.running = self.otadata
-        if self.pending:
-            self.valid = False
-
-    def __call__(self, which: int) -> Part:
-        assert which == self.RUNNING
-        return Part(self, self.running)
-
-    def mark_app_valid_cancel_rollback(self) -> None:
-        self.pending, self.valid = False, True
-
-
-class Part:
-    def __init__(self, chip: Esp32, index: int) -> None:
-        self.chip, self.index = chip, index
-
-    def info(self) -> tuple[int, int, int, int, str, bool]:
-        return 0, 16 + self.index, 0, 0, f"ota_{self.index}", False
-
-    def get_next_update(self) -> Part:
-        return Part(self.chip, 1 - self.index)
-
-    def set_boot(self) -> None:
-        self.chip.otadata, self.chip.pending, self.chip.valid = self.index, True, True
-
-
-def firmware_started(flash: NorFlash, chip: Esp32) -> FirmwareSlots:
-    chip.reset()
-    slots = FirmwareSlots(flash, 0, chip)
-    assert slots.choose() == chip.running
+def firmware_started(device: Device) -> FirmwareSlots:
+    device.chip.reset()
+    slots = FirmwareSlots(device.flash, 0, device.esp32.Partition)
+    assert slots.choose() == int(device.chip.running[-1])
     return slots
 
 
 def test_firmware_partition_is_confirmed_or_noted_as_failed() -> None:
-    flash, chip = NorFlash(sectors=3, sector_bytes=SECTOR), Esp32()
-    slots = firmware_started(flash, chip)
+    device = Device()
+    slots = firmware_started(device)
     slots.try_next(7)
-    slots = firmware_started(flash, chip)
-    assert chip.running == 1
+    slots = firmware_started(device)
+    assert device.chip.running == "ota_1"
     assert slots.confirm()
-    assert firmware_started(flash, chip).version == 7
-    assert chip.running == 1
-    firmware_started(flash, chip).try_next(8)
-    firmware_started(flash, chip)  # hangs
-    slots = firmware_started(flash, chip)
-    assert (chip.running, slots.version, slots.failed_version) == (1, 7, 8)
+    assert firmware_started(device).version == 7
+    assert device.chip.running == "ota_1"
+    firmware_started(device).try_next(8)
+    firmware_started(device)  # hangs
+    slots = firmware_started(device)
+    assert (device.chip.running, slots.version, slots.failed_version) == ("ota_1", 7, 8)
 
 
 def test_power_cut_while_the_bootloader_is_told_fails_no_version() -> None:
     for cut in range(1, 5):
-        flash, chip = NorFlash(sectors=3, sector_bytes=SECTOR), Esp32()
-        slots = firmware_started(flash, chip)
-        flash.fuse = PowerCut.fuse(cut, seed=cut)
+        device = Device(seed=cut)
+        slots = firmware_started(device)
+        device.nor.cut_at = cut
         with pytest.raises(PowerCut):
             slots.try_next(7)
-        flash.fuse = None
-        slots = firmware_started(flash, chip)
+        device.nor.power_up()
+        slots = firmware_started(device)
         assert slots.failed_version == 0
-        if chip.running == 1:
+        if device.chip.running == "ota_1":
             slots.confirm()
-            assert firmware_started(flash, chip).active == 1
+            assert firmware_started(device).active == 1
