@@ -1,20 +1,35 @@
-"""Boards in memory: changes and reads of one segment board of 100,000 athletes, beside sorting everything for each answer.
+"""Segment boards: changes and exact ranks at 10 million athletes, beside SQLite counting and beside sorted lists; and the board of objects.
 
-`mutations_per_s_per_core`: efforts applied (new, re-timed and removed ones) with twelve views kept up to date; `_overall_only` without
-them. Reads are CPU microseconds on the overall board and on a view of sex and week. Baseline: one dict of best efforts that is sorted for
-each answer, what a board is in its simplest form; it answers the same questions, and the answers are compared.
+`mutations_per_s_per_core`: mixed changes (new efforts, better and worse, re-timed, removed, repeated) as effort values, packed,
+journalled in group commits of 2,000 (SQLite, synchronous=FULL) and taken into a board of 200,000 athletes (quick: 100,000).
+`_packed_10m`: the same mix, and efforts kept off, as packed records on a board of 10 million. `rank_us_10m`, `top_10_us_10m` and
+`around_5_us_10m` are CPU microseconds of one answer there; `rank_mb_10m` is the rank structure, `total_mb_10m` with the best time and
+the version of each athlete, and `efforts_mb_10m` the efforts beside them (in a mapped file; quick: in memory).
+
+`objects_*`: the board readers and events use (`SegmentBoard`), of 100,000 athletes with twelve views kept up to date; reads as CPU
+microseconds. Baselines in the same run, with the same answers: `count(*)` on a covering index (10 million rows, quick: a million), one
+sorted list of a million, and one dict that is sorted for each answer.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import sqlite3
+import tempfile
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
 
 from benchmarks.machine import cpu_s, machine
 from broker.reference import AthleteRef
-from processors.board_views import View
+from processors.board_journal import BoardJournal, efforts_in_groups
+from processors.board_views import Sex, View
+from processors.packed_board import CHANGE, KEPT_OFF, REMOVED, Changes
 from processors.results import CURVE_POINTS, Effort, Phase
 from processors.segment_board import OVERALL, SegmentBoard
 
@@ -28,12 +43,15 @@ KEPT = tuple(
     for of_class in (None, "25-34")
     for period in ("all", "week", "today")
 )
+SEXES: Final[tuple[Sex, ...]] = ("f", "m", "x")
 CURVE = tuple(range(1_000, 1_000 * (CURVE_POINTS + 1), 1_000))
+GROUP = 2_000
+MILLIONS = 10_000_000
 
 
 def athletes(count: int) -> dict[str, AthleteRef]:
     """As many athletes of every age and sex."""
-    refs = (AthleteRef(tenant="gym", id=f"a{i}", name="A", sex="fmx"[i % 3], birth_year=1940 + i % 70) for i in range(count))
+    refs = (AthleteRef(tenant="gym", id=f"a{i}", name="A", sex=SEXES[i % 3], birth_year=1940 + i % 70) for i in range(count))
     return {f"gym/{ref.id}": ref for ref in refs}
 
 
@@ -46,17 +64,47 @@ def effort(chance: random.Random, athlete: int, number: int, version: int) -> Ef
 
 
 def changes(chance: random.Random, held: list[Effort], people: int, count: int) -> list[Effort]:
-    """Six of ten are new efforts, three re-time one, one removes one."""
+    """Of ten: five new efforts (better ones among them), three re-timed, one removed, one repeated."""
     made: list[Effort] = []
     for i in range(count):
         version = len(held) + i + 1
-        if i % 10 < 6:
+        if i % 10 < 5:
             made.append(effort(chance, chance.randrange(people), len(held) + i, version))
-        elif i % 10 < 9:
+        elif i % 10 < 8:
             old = chance.choice(held)
             made.append(replace(old, elapsed_ms=old.elapsed_ms + chance.randint(-2_000, 2_000), version=version))
-        else:
+        elif i % 10 < 9:
             made.append(replace(chance.choice(held), removed=True, version=version))
+        else:
+            made.append(chance.choice(held))
+    return made
+
+
+def packed_records(chance: np.random.Generator, count: int, first: int) -> Changes:
+    """One effort each of the athletes from number `first` on."""
+    made = np.zeros(count, CHANGE)
+    made["athlete"] = np.arange(first, first + count)
+    made["elapsed_ms"] = 600_000 * chance.lognormal(0, 0.25, count)
+    made["start_us"] = NOW_US - chance.integers(0, 60 * DAY_US, count)
+    made["version"] = np.arange(first + 1, first + 1 + count)
+    made["id_hi"] = chance.integers(0, 1 << 63, count, dtype=np.uint64)
+    made["id_lo"] = chance.integers(0, 1 << 40, count, dtype=np.uint64)
+    made["state"] = int(Phase.FINAL)
+    return made
+
+
+def mixed_records(chance: np.random.Generator, some: Changes, count: int) -> Changes:
+    """Of ten: four new efforts of anybody, three re-timed, one kept off, one removed, one repeated."""
+    made = some[chance.integers(0, len(some), count)].copy()
+    kind = np.arange(count) % 10
+    new, retimed = kind < 4, (kind >= 4) & (kind < 7)
+    fresh = packed_records(chance, int(new.sum()), 0)
+    fresh["athlete"] = chance.integers(0, MILLIONS, len(fresh))
+    made[new] = fresh
+    made["elapsed_ms"][retimed] += chance.integers(-2_000, 2_000, int(retimed.sum())).astype(np.int32)
+    made["state"][kind == 7] += KEPT_OFF
+    made["state"][kind == 8] += REMOVED
+    made["version"][kind < 9] = np.arange(MILLIONS + 1, MILLIONS + 1 + int((kind < 9).sum()))
     return made
 
 
@@ -100,8 +148,95 @@ def apply_all(board: SegmentBoard, efforts: list[Effort]) -> float:
     return len(efforts) / (cpu_s() - start)
 
 
-def run(quick: bool) -> dict[str, object]:
-    """Figures; the boards of both ways are compared at the end."""
+def journalled(folder: Path, quick: bool) -> float:
+    """Changes a CPU-second from effort values to a durable journal and a board of 200,000 athletes (quick: 100,000)."""
+    chance = random.Random(6)
+    people, count = (100_000, 60_000) if quick else (200_000, 200_000)
+    first = [effort(chance, i % people, i, i + 1) for i in range(people + people // 4)]
+    news = changes(chance, first, people, count)
+    journal = BoardJournal(folder / "values.db", folder)
+    for group in efforts_in_groups(first, 50_000):
+        journal.commit(group)
+    start = cpu_s()
+    for group in efforts_in_groups(news, GROUP):
+        journal.commit(group)
+    rate = count / (cpu_s() - start)
+    naive = Sorted()
+    for e in [*first, *news]:
+        naive.apply(e)
+    got = [journal.subjects[place.athlete] for place in journal.board("hill").slice(0, 2_000)]
+    assert got == naive.order({})[:2_000]
+    journal.close()
+    return rate
+
+
+def at_ten_million(folder: Path, quick: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """Figures of a board of 10 million athletes, and of the plain ways to rank."""
+    chance = np.random.default_rng(7)
+    journal = BoardJournal(folder / "packed.db", None if quick else folder)
+    board = journal.board("hill")
+    board.reserve(MILLIONS, MILLIONS + 1_000_000)
+    load_s, some = 0.0, packed_records(chance, 1, 0)
+    board.apply(some)
+    for number in range(0, MILLIONS, 500_000):
+        records = packed_records(chance, 500_000, number)
+        start = cpu_s()
+        board.apply(records)
+        load_s += cpu_s() - start
+        some = np.concatenate([some, records[::10]])
+    news = mixed_records(chance, some, 200_000 if quick else 1_000_000)
+    start = cpu_s()
+    for i in range(0, len(news), GROUP):
+        journal.commit_packed([("hill", news[i : i + GROUP])])
+    rate = len(news) / (cpu_s() - start)
+    asked = [int(a) for a in chance.integers(0, MILLIONS, 20_000) if board.best_ms(int(a)) is not None]
+    figures = {
+        "mutations_per_s_per_core_packed_10m": round(rate),
+        "rank_us_10m": round(cpu_us(lambda i: board.rank_of(asked[i]), 15_000), 2),
+        "top_10_us_10m": round(cpu_us(lambda _: board.slice(0, 10), 2_000), 1),
+        "around_5_us_10m": round(cpu_us(lambda i: board.around(asked[i], 5), 20)),
+        "rank_mb_10m": round(board.rank_bytes / 1e6, 1),
+        "total_mb_10m": round((board.rank_bytes + board.athlete_bytes) / 1e6, 1),
+        "efforts_mb_10m": round(board.effort_bytes / 1e6, 1),
+        "load_us_per_effort_10m": round(load_s / MILLIONS * 1e6, 2),
+    }
+    asked_ms = [ms for a in asked[:1_000] if (ms := board.best_ms(a)) is not None]
+    times = board.best_times()
+    standing = np.sort(times)
+    assert all(board.rank_of(a) == np.searchsorted(standing, np.int32(ms)) + 1 for a, ms in zip(asked, asked_ms, strict=False))
+    journal.close()
+    return figures, ranked_plainly(times[: 1_000_000 if quick else MILLIONS].tolist(), asked_ms)
+
+
+def ranked_plainly(times: list[int], asked_ms: list[int]) -> dict[str, float]:
+    """CPU microseconds of a rank and of an update by SQLite and by one sorted list."""
+    db = sqlite3.connect("")
+    db.execute("CREATE TABLE best (athlete INTEGER PRIMARY KEY, ms INTEGER) WITHOUT ROWID")
+    db.executemany("INSERT INTO best VALUES (?,?)", enumerate(times))
+    db.execute("CREATE INDEX best_by_ms ON best (ms)")
+    count = "SELECT count(*) FROM best WHERE ms<?"
+    in_order = sorted(times)
+    assert all(db.execute(count, (ms,)).fetchone()[0] == bisect_left(in_order, ms) for ms in asked_ms[:5])
+    sorted_ms = in_order[:1_000_000]
+    start = cpu_s()
+    db.executemany("UPDATE best SET ms=? WHERE athlete=?", [(ms, i * 7) for i, ms in enumerate(asked_ms)])
+    sqlite_update_us = (cpu_s() - start) / len(asked_ms) * 1e6
+    name = "1m" if len(times) <= 1_000_000 else "10m"
+    return {
+        f"sqlite_count_rank_us_{name}": round(cpu_us(lambda i: db.execute(count, (asked_ms[i],)).fetchone(), 10)),
+        f"sqlite_update_us_{name}": round(sqlite_update_us, 1),
+        "sorted_list_rank_us_1m": round(cpu_us(lambda i: bisect_left(sorted_ms, asked_ms[i]), 1_000), 2),
+        "sorted_list_update_us_1m": round(cpu_us(lambda i: _moved(sorted_ms, asked_ms[i]), 100), 1),
+    }
+
+
+def _moved(in_order: list[int], ms: int) -> None:
+    insort(in_order, ms)
+    del in_order[bisect_left(in_order, ms)]
+
+
+def of_objects(quick: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """Figures of the board of objects; compared with the naive one at the end."""
     people, efforts, count = 100_000, 150_000, 10_000 if quick else 50_000
     chance = random.Random(4)
     refs = athletes(people)
@@ -120,7 +255,7 @@ def run(quick: bool) -> dict[str, object]:
     naive = Sorted()
     for e in [*first, *news]:
         naive.apply(e)
-    somebody = [f"gym/a{chance.randrange(people)}" for _ in range(1_000)]
+    somebody = [s for s in (f"gym/a{chance.randrange(people)}" for _ in range(2_000)) if board.best(s)][:1_000]
     week = [row.subject for row in board.top(WEEK_OF_WOMEN, 1_000).rows]
     cursor = board.top(OVERALL, 1_000).cursor
     overall = naive.order(refs)
@@ -129,9 +264,9 @@ def run(quick: bool) -> dict[str, object]:
     assert [row.subject for row in board.around(OVERALL, overall[50_000], 5)] == overall[49_995:50_006]
     sort_us = cpu_us(lambda _: naive.order(refs), 1)
     figures = {
-        "mutations_per_s_per_core": round(rates[0]),
-        "mutations_per_s_per_core_overall_only": round(rates[1]),
-        "apply_us": round(1e6 / rates[0], 1),
+        "objects_mutations_per_s_per_core": round(rates[0]),
+        "objects_mutations_per_s_per_core_overall_only": round(rates[1]),
+        "objects_apply_us": round(1e6 / rates[0], 1),
         "top_10_us": round(cpu_us(lambda _: board.top(OVERALL, 10), 1_000), 1),
         "top_100_us": round(cpu_us(lambda _: board.top(OVERALL, 100, cursor), 200), 1),
         "top_10_of_view_us": round(cpu_us(lambda _: board.top(WEEK_OF_WOMEN, 10), 1_000), 1),
@@ -148,6 +283,21 @@ def run(quick: bool) -> dict[str, object]:
         "ratio_around": round(sort_us / float(figures["around_5_us"])),
         "ratio_mutation": round(rates[0] / (1e6 / sort_us)),
     }
+    return figures, baseline
+
+
+def run(quick: bool) -> dict[str, object]:
+    """Figures; the boards of all ways are compared at the end."""
+    objects, baseline = of_objects(quick)
+    with tempfile.TemporaryDirectory() as name:
+        rate = journalled(Path(name), quick)
+        packed, plain = at_ten_million(Path(name), quick)
+    figures = {"mutations_per_s_per_core": round(rate), **packed, **objects}
+    baseline |= plain
+    update_us = next(us for key, us in plain.items() if key.startswith("sqlite_update"))
+    rank_us = next(us for key, us in plain.items() if key.startswith("sqlite_count"))
+    baseline["ratio_rank_to_sqlite"] = round(rank_us / float(packed["rank_us_10m"]))
+    baseline["ratio_update_to_sqlite"] = round(update_us / (1e6 / rate), 1)
     return {"name": "boards", "figures": figures, "baseline": baseline, "machine": machine()}
 
 

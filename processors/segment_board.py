@@ -251,14 +251,19 @@ class SegmentBoard:
         return None if key is None else self._efforts[key[2]]
 
     def _rows(self, ladder: Ladder, keys: Sequence[Key]) -> tuple[BoardRow, ...]:
+        """The lines of keys that follow one another on a ladder."""
         leader = ladder.leader()
-        if leader is None:
+        if leader is None or not keys:
             return ()
-        return tuple(self._row(ladder, leader, key) for key in keys)
-
-    def _row(self, ladder: Ladder, leader: Key, key: Key) -> BoardRow:
-        faster = ladder.next_faster(key)
-        return BoardRow(ladder.rank(key), self._efforts[key[2]], key[0] - leader[0], None if faster is None else key[0] - faster[0])
+        faster = ladder.next_faster(keys[0])
+        rank, place, last = ladder.rank(keys[0]), ladder.index(keys[0]), keys[0]
+        made: list[BoardRow] = []
+        for key in keys:
+            if key[0] != last[0]:
+                rank, faster = place + 1, last
+            made.append(BoardRow(rank, self._efforts[key[2]], key[0] - leader[0], None if faster is None else key[0] - faster[0]))
+            place, last = place + 1, key
+        return tuple(made)
 
 
 def gap_at(curve_ms: Sequence[int], elapsed_ms: int, share: float) -> int:
