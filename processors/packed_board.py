@@ -55,7 +55,15 @@ def packed(athletes: Sequence[int], efforts: Sequence[Effort]) -> Changes:
     if any(len(e.id) != 26 for e in efforts):
         raise ValueError("a packed board takes ids of 26 hex digits")
     rows = [
-        (athlete, e.elapsed_ms, e.start_us, e.version, int(e.id[:16], 16), int(e.id[16:], 16), e.phase + (REMOVED if e.removed else 0))
+        (
+            athlete,
+            e.elapsed_ms,
+            e.start_us,
+            e.version,
+            int(e.id[:16], 16),
+            int(e.id[16:], 16),
+            e.phase + REMOVED * e.removed + KEPT_OFF * e.kept_off,
+        )
         for athlete, e in zip(athletes, efforts, strict=True)
     ]
     return np.array(rows, CHANGE)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from broker.errors import StoreError
 from processors import packed_kernel
 from processors.board_journal import BoardJournal, efforts_in_groups
-from processors.packed_board import CHANGE, KEPT_OFF, PackedBoard, packed
+from processors.packed_board import CHANGE, PackedBoard, packed
 from processors.results import Effort, Phase, effort_id
 from processors.segment_board import OVERALL, SegmentBoard
 
@@ -128,9 +128,7 @@ def test_the_plain_loop_takes_the_same_steps_as_the_compiled_one(monkeypatch: py
 def test_what_is_kept_off_stands_nowhere_until_it_is_cleared() -> None:
     board = PackedBoard()
     fast, slow = effort(0, 0, 50_000, 1), effort(0, 1, 60_000, 2)
-    changes = packed([0, 0], [fast, slow])
-    changes["state"][0] += KEPT_OFF
-    board.apply(changes)
+    board.apply(packed([0, 0], [replace(fast, kept_off=True), slow]))
     assert board.best_ms(0) == 60_000
     cleared = packed([0], [replace(fast, version=3)])
     assert board.apply(cleared).tolist() == [2]
