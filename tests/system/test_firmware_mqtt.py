@@ -1,0 +1,412 @@
+"""The kit's MQTT client against mosquitto and against peers that misbehave: sessions, windows, DUP, limits of every wait, TLS with names and certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from kit import mqtt as kit_mqtt
+from kit.mqtt import Client, Settings
+from kit.stream import tls_context
+
+from broker import mqtt_codec as wire
+from broker.mqtt_packets import Connect, Pingreq, Publish, Subscribe
+from tests.mqtt_client import PahoClient
+from tests.proxy import Mode, start_proxy
+from tests.servers import ServedBroker, make_certificates, start_mosquitto
+
+USER, OTHER = "gym/watch-7", "platform/ingest"
+UP, ACK = f"pl/1/{USER}/up", f"pl/1/{USER}/ack"
+WAIT_S = 60.0
+
+
+async def until(condition: Callable[[], object], what: str = "nothing happened") -> None:
+    """Poll until `condition` holds."""
+    for _ in range(int(WAIT_S / 0.01)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{what} within {WAIT_S} s")
+
+
+@asynccontextmanager
+async def running(client: Client) -> AsyncIterator[Client]:
+    """The client's `run`, ended in order."""
+    task = asyncio.create_task(client.run())
+    try:
+        yield client
+    finally:
+        client.stop()
+        await asyncio.wait_for(task, WAIT_S)
+
+
+def settings(broker: ServedBroker, port: int = 0, **changes: object) -> Settings:
+    words = {"topics": [ACK], "backoff_ms": 200, "max_backoff_ms": 400} | changes
+    return Settings(broker.host, port or broker.port, USER, USER, broker.password(USER), **words)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[ServedBroker]:
+    async with start_mosquitto(tmp_path, users=(USER, OTHER)) as served:
+        yield served
+
+
+async def test_messages_go_both_ways(broker: ServedBroker) -> None:
+    got: list[tuple[bytes, bytes]] = []
+    with PahoClient(broker, OTHER) as far:
+        far.subscribe(UP)
+        async with running(Client(settings(broker), lambda topic, payload: got.append((topic, bytes(payload))))) as client:
+            await client.publish(UP, b"hello")
+            await until(lambda: far.messages)
+            await asyncio.to_thread(far.publish, ACK, b"an ack")
+            await until(lambda: got)
+    assert far.messages[0].payload == b"hello"
+    assert got == [(ACK.encode(), b"an ack")]
+
+
+async def test_a_session_is_resumed_and_brings_what_came_meanwhile(broker: ServedBroker) -> None:
+    got: list[bytes] = []
+    async with start_proxy(broker.port) as proxy:
+        keeping = Client(settings(broker, proxy.port, clean=False), lambda _, payload: got.append(bytes(payload)))
+        with PahoClient(broker, OTHER) as far:
+            async with running(keeping) as client:
+                await until(lambda: client.up)
+                proxy.mode = Mode.CUT
+                await until(lambda: not client.up)
+                for i in range(20):
+                    await asyncio.to_thread(far.publish, ACK, b"%d" % i)
+                proxy.mode = Mode.PASS
+                await until(lambda: len(got) == 20)
+                assert client.counters["resumed"] == 1
+                assert client.counters["links"] == 2
+    assert got == [b"%d" % i for i in range(20)]
+
+
+async def test_a_broker_that_forgot_the_session_is_subscribed_to_again(broker: ServedBroker) -> None:
+    got: list[bytes] = []
+    async with running(Client(settings(broker, clean=False), lambda _, payload: got.append(bytes(payload)))) as client:
+        await until(lambda: client.up)
+        await broker.kill()
+        await broker.start()
+        await until(lambda: client.counters["links"] == 2 and client.up)
+        assert client.counters["resumed"] == 0
+        with PahoClient(broker, OTHER) as far:
+            await asyncio.to_thread(far.publish, ACK, b"still heard")
+            await until(lambda: got)
+
+
+async def test_a_message_without_its_puback_is_kept_over_links(broker: ServedBroker) -> None:
+    with PahoClient(broker, OTHER) as far:
+        far.subscribe(UP)
+        async with start_proxy(broker.port) as proxy, running(Client(settings(broker, proxy.port, clean=False))) as client:
+            await until(lambda: client.up)
+            proxy.mode = Mode.ONE_WAY_UP  # the broker gets it, the PUBACK does not come
+            going = asyncio.create_task(client.publish(UP, b"once more"))
+            await until(lambda: far.messages)
+            proxy.cut()
+            proxy.mode = Mode.PASS
+            await asyncio.wait_for(going, WAIT_S)
+            assert client.counters["resent"] == 1
+    assert {message.payload for message in far.messages} == {b"once more"}
+
+
+async def test_what_the_caller_keeps_is_not_kept_here(broker: ServedBroker) -> None:
+    async with start_proxy(broker.port) as proxy, running(Client(settings(broker, proxy.port, window=4))) as client:
+        await until(lambda: client.up)
+        proxy.mode = Mode.HALF_OPEN
+        assert [bool(client.send(UP, b"x")) for _ in range(5)] == [True] * 4 + [False]
+        assert client.free == 0
+        proxy.mode = Mode.CUT
+        await until(lambda: not client.up)
+        assert client.free == 4
+        assert client.send(UP, b"x") == 0
+
+
+async def test_two_hundred_messages_leave_in_order(broker: ServedBroker) -> None:
+    with PahoClient(broker, OTHER) as far:
+        far.subscribe(UP)
+        async with running(Client(settings(broker))) as client:
+            made = 0
+            while made < 200:
+                if client.send(UP, b"%03d" % made):
+                    made += 1
+                else:
+                    await client.moved()
+            await until(lambda: client.counters["acked"] == 200)
+        await until(lambda: len(far.messages) == 200)
+    assert [message.payload for message in far.messages] == [b"%03d" % i for i in range(200)]
+
+
+async def test_the_will_is_said_of_a_device_that_vanished_and_not_of_one_that_left(broker: ServedBroker) -> None:
+    state = f"pl/1/{USER}/state"
+    with PahoClient(broker, OTHER) as far:
+        far.subscribe(state)
+        async with (
+            start_proxy(broker.port) as proxy,
+            running(Client(settings(broker, proxy.port, will=(state, b"gone", 1, True)))) as client,
+        ):
+            await until(lambda: client.up)
+            proxy.mode = Mode.CUT
+            await until(lambda: far.messages)
+        assert [message.payload for message in far.messages] == [b"gone"]
+        async with running(Client(settings(broker, will=(state, b"gone", 1, True)))) as client:
+            await until(lambda: client.up)
+        await asyncio.to_thread(far.publish, UP.replace("up", "cfg"), b"later than the end of the link")
+    assert len(far.messages) == 1
+
+
+async def test_a_wrong_secret_is_said_and_tried_again(broker: ServedBroker) -> None:
+    wrong = settings(broker)
+    wrong.password = "wrong"
+    async with running(Client(wrong)) as client:
+        await until(lambda: client.counters["refused"] in {4, 5} and "CONNACK code" in str(client.last_error))
+        wrong.password = broker.password(USER)
+        await until(lambda: client.up)
+
+
+async def test_a_message_longer_than_the_buffer_is_acknowledged_and_counted(broker: ServedBroker) -> None:
+    got: list[bytes] = []
+    with PahoClient(broker, OTHER) as far:
+        async with running(Client(settings(broker, in_bytes=512), lambda _, payload: got.append(bytes(payload)))) as client:
+            await until(lambda: client.up)
+            await asyncio.to_thread(far.publish, ACK, bytes(5000))
+            await asyncio.to_thread(far.publish, ACK, b"short")
+            await until(lambda: got)
+            assert client._in.passed_over == 1
+    assert got == [b"short"]
+
+
+async def test_a_callback_that_fails_costs_its_message_only(broker: ServedBroker) -> None:
+    got: list[bytes] = []
+
+    def fail_once(_: bytes, payload: memoryview) -> None:
+        got.append(bytes(payload))
+        if len(got) == 1:
+            raise RuntimeError("a bug of the application")
+
+    with PahoClient(broker, OTHER) as far:
+        async with running(Client(settings(broker), fail_once)) as client:
+            await until(lambda: client.up)
+            for i in range(2):
+                await asyncio.to_thread(far.publish, ACK, b"%d" % i)
+            await until(lambda: len(got) == 2)
+            assert client.counters["failed_callbacks"] == 1
+            assert client.counters["links"] == 1
+
+
+Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def peer(serve: Peer) -> AsyncIterator[Settings]:
+    """A scripted broker."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield Settings("127.0.0.1", server.sockets[0].getsockname()[1], USER, topics=[ACK], backoff_ms=20, max_backoff_ms=40)
+
+
+async def greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, present: bool = False) -> wire.PacketParser:
+    """Take CONNECT and SUBSCRIBE."""
+    parser, seen = wire.PacketParser(), 0
+    while seen < (1 if present else 2):
+        data = await reader.read(4096)
+        if not data:
+            raise OSError
+        for event in parser.feed(data):
+            if isinstance(event, Connect):
+                writer.write(wire.encode_connack(present, 0))
+                seen += 1
+            elif isinstance(event, Subscribe):
+                writer.write(wire.encode_suback(event.pid, [1] * len(event.filters)))
+                seen += 1
+    return parser
+
+
+LIMITS = {"_TICK_MS": 10, "_CONNECT_MS": 1000, "_ANSWER_MS": 200, "_ACK_MS": 200}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits of a link, made short."""
+    for name, value in LIMITS.items():
+        monkeypatch.setattr(kit_mqtt, name, value)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"", "TimeoutError"),  # accepts, and says nothing
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "ProtocolError"),
+        (wire.encode_puback(1), "before CONNACK"),
+        (b"\x20\x02\x00\x03", "CONNACK code 3"),
+        (wire.encode_connack(False, 0) + wire.encode_connack(False, 0), "second CONNACK"),
+        (wire.encode_connack(False, 0) + b"\x34\x05\x00\x01a\x00\x01", "QoS 2"),
+        (wire.encode_connack(False, 0) + wire.encode_suback(1, [128]), "refused a subscription"),
+    ],
+    ids=["silence", "http", "puback", "refusal", "two connacks", "qos 2", "no subscription"],
+)
+async def test_a_peer_that_is_no_broker_is_left_and_tried_again(hasty: None, said: bytes, error: str) -> None:
+    calls = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        writer.write(said)
+        while await reader.read(4096):
+            pass
+
+    async with peer(serve) as where, running(Client(where)) as client:
+        await until(lambda: error in repr(client.last_error))
+        assert not client.up
+        seen = calls
+        await until(lambda: calls > seen)
+
+
+async def test_no_puback_in_time_ends_the_link(hasty: None) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greeted(reader, writer)
+        while await reader.read(4096):
+            pass
+
+    async with peer(serve) as where, running(Client(where)) as client:
+        await until(lambda: client.up)
+        assert client.send(UP, b"x")
+        await until(lambda: client.counters["links"] >= 2)
+        assert "no PUBACK" in str(client.last_error)
+
+
+async def test_no_answer_to_a_ping_ends_the_link(hasty: None) -> None:
+    pings = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal pings
+        parser = await greeted(reader, writer)
+        while data := await reader.read(4096):
+            pings += sum(isinstance(event, Pingreq) for event in parser.feed(data))
+            if pings == 1:
+                writer.write(wire.PINGRESP)
+
+    async with peer(serve) as where:
+        where.keepalive_s = 1
+        async with running(Client(where)) as client:
+            await until(lambda: client.counters["links"] >= 2)
+            assert pings >= 2
+            assert "PINGREQ" in str(client.last_error)
+
+
+async def test_a_peer_that_reads_nothing_ends_the_link(hasty: None) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greeted(reader, writer)
+        await asyncio.sleep(WAIT_S)
+
+    async with peer(serve) as where:
+        where.window = 1000
+        async with running(Client(where)) as client:
+            await until(lambda: client.up)
+            while client.up:
+                client.send(UP, bytes(4000), qos=0)
+                await client.moved(0.01)
+            await until(lambda: client.counters["links"] >= 2)
+            assert "nothing can be written" in str(client.last_error)
+
+
+async def test_a_publish_that_nobody_acknowledges_ends_in_time(hasty: None) -> None:
+    async with peer(lambda reader, writer: asyncio.sleep(WAIT_S)) as where, running(Client(where)) as client:
+        with pytest.raises(OSError, match="no PUBACK in time"):
+            await client.publish(UP, b"x", timeout_s=1)
+        assert client.free == where.window
+
+
+async def test_dup_is_set_on_a_resumed_session_only(hasty: None) -> None:
+    flags: list[tuple[bool, bool]] = []
+    present = False
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal present
+        here, present = present, True
+        parser = await greeted(reader, writer, present=here)
+        while data := await reader.read(4096):
+            for event in parser.feed(data):
+                if isinstance(event, Publish):
+                    flags.append((here, event.dup))
+                    if len(flags) == 2:
+                        writer.write(wire.encode_puback(event.pid))
+                    else:
+                        return
+
+    async with peer(serve) as where, running(Client(where)) as client:
+        await client.publish(UP, b"x")
+    assert flags == [(False, False), (True, True)]
+
+
+async def test_waits_between_links_double_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        times.append(asyncio.get_running_loop().time())
+
+    async with peer(serve) as where:
+        where.backoff_ms, where.max_backoff_ms = 40, 320
+        async with running(Client(where)):
+            await until(lambda: len(times) >= 7)
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    for wait, full_s in zip(waits, [0.04, 0.08, 0.16, 0.32, 0.32, 0.32], strict=False):
+        assert wait >= full_s / 2
+    assert len({round(wait, 3) for wait in waits[3:]}) > 1
+
+
+def test_settings_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ValueError, match="keepalive_s 0"):
+        Settings("h", 1, "c", keepalive_s=0)
+    with pytest.raises(ValueError, match="window 0"):
+        Settings("h", 1, "c", window=0)
+
+
+async def test_a_message_that_never_fits_is_refused_at_once(broker: ServedBroker) -> None:
+    async with running(Client(settings(broker, out_bytes=512))) as client:
+        await until(lambda: client.up)
+        with pytest.raises(ValueError, match="out_bytes"):
+            client.send(UP, bytes(600))
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[ServedBroker]:
+    """A mosquitto with TLS that wants a client certificate of its authority."""
+    home = tmp_path / "mosquitto-tls" / "tls"
+    config = f"cafile {home / 'ca.crt'}\nrequire_certificate true\n"
+    async with start_mosquitto(tmp_path, users=(USER,), tls=True, extra_config=config) as served:
+        make_certificates(home, name="watch-7")
+        yield served
+
+
+async def tls_error(broker: ServedBroker, context: ssl.SSLContext, name: str) -> str:
+    """Why no link came about; "" when one did."""
+    client = Client(settings(broker, context=context, server_name=name))
+    async with running(client):
+        await until(lambda: client.up or client.last_error is not None)
+        return "" if client.up else repr(client.last_error)
+
+
+async def test_tls_checks_the_name_and_shows_our_certificate(guarded: ServedBroker, tmp_path: Path) -> None:
+    home = tmp_path / "mosquitto-tls" / "tls"
+    ca, cert, key = (str(home / name) for name in ("ca.crt", "watch-7.crt", "watch-7.key"))
+    strange = make_certificates(tmp_path / "strange", name="watch-7")
+    assert await tls_error(guarded, tls_context(ca, cert, key), "localhost") == ""
+    assert "certificate" in await tls_error(guarded, tls_context(ca, cert, key), "elsewhere.example")
+    assert "certificate" in await tls_error(guarded, tls_context(str(strange.cafile), cert, key), "localhost")
+    assert await tls_error(guarded, tls_context(ca), "localhost")
+    assert await tls_error(guarded, tls_context(ca, str(strange.certfile), str(strange.keyfile)), "localhost")
