@@ -39,6 +39,7 @@ class Proxy:
         self.port = 0
         self.loss = 0.0
         self.delay_s = 0.0
+        self.cut_in_bytes = 0  # so many more bytes pass, in both directions together, then every connection is reset once; 0: never
         self.bytes_up = 0  # read from clients
         self.bytes_down = 0
         self.connections = 0  # accepted so far
@@ -135,11 +136,18 @@ class Proxy:
                 self.resets += 1
                 raise ConnectionResetError
                 return
+            last = 0 < self.cut_in_bytes <= len(piece)
+            if last:
+                piece = piece[: self.cut_in_bytes]
+            self.cut_in_bytes -= min(self.cut_in_bytes, len(piece))
             try:
                 writer.write(piece)
                 await writer.drain()
             except OSError:
                 return
+            if last:
+                await asyncio.sleep(0.01)  # what was cut off is on its way; what came before it arrives
+                self.cut()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -139,8 +139,8 @@ class Ring:
         """Put the cursor behind the newest record."""
         cursor.seq, cursor.index, cursor.at = self._last, self._count[self._k] if self._last else 0, self._at
 
-    def read(self, cursor, buf, at=0):
-        """The next record that is owed, into `buf[at:]`; its length, 0 when there is none, -1 when it does not fit. Moves the cursor behind it."""
+    def seek(self, cursor):
+        """Move the cursor to the next record that is owed, itself included, and set its `epoch` and `n`; the record's length, 0 when there is none."""
         while cursor.seq <= self._last:
             k = (self._k + cursor.seq - self._last) % self.sectors
             gone = self._last - cursor.seq >= self.sectors or self._seq[k] != cursor.seq
@@ -151,20 +151,37 @@ class Ring:
                 continue
             size, owed = self._record(k, cursor)
             if owed:
-                if at + size > len(buf):
-                    return -1
-                view = memoryview(buf)[at : at + size]
-                self._dev.readblocks(k, view, cursor.at + _RECORD_BYTES)
                 cursor.n, cursor.epoch = self._first[k] + cursor.index, self._epochs[k]
-                if self._crc(view, cursor.n, size) != struct.unpack_from("<I", self._rec, 2)[0]:
-                    self.damaged += 1
-                    self._mark(k, cursor.at)
-                    owed = False
+                return size
             cursor.index += 1
             cursor.at += _RECORD_BYTES + size
-            if owed:
-                return size
         return 0
+
+    def skip(self, cursor):
+        """Move the cursor behind the record that `seek` found."""
+        size, _ = self._record((self._k + cursor.seq - self._last) % self.sectors, cursor)
+        cursor.index += 1
+        cursor.at += _RECORD_BYTES + size
+
+    def read(self, cursor, buf, at=0):
+        """The next record that is owed, into `buf[at:]`; its length, 0 when there is none, -1 when it does not fit. Moves the cursor behind it."""
+        while True:
+            size = self.seek(cursor)
+            if size == 0:
+                return 0
+            if at + size > len(buf):
+                return -1
+            k = (self._k + cursor.seq - self._last) % self.sectors
+            view = memoryview(buf)[at : at + size]
+            self._dev.readblocks(k, view, cursor.at + _RECORD_BYTES)
+            sound = self._crc(view, cursor.n, size) == struct.unpack_from("<I", self._rec, 2)[0]
+            if not sound:
+                self.damaged += 1
+                self._mark(k, cursor.at)
+            cursor.index += 1
+            cursor.at += _RECORD_BYTES + size
+            if sound:
+                return size
 
     def _record(self, k, cursor):
         """(payload bytes, owed) of the record at the cursor, which must be one."""
