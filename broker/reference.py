@@ -15,6 +15,7 @@ from broker.ids import is_id
 from broker.topics import UPLOAD_NODE
 
 MAX_POINTS: Final = 3_000  # of a segment: a record body holds 65,535 bytes
+MAX_FOLLOWS: Final = 500  # and as many blocked: both fit into a record
 MAX_LAPS: Final = 2_000  # of an uploaded file, for the same reason
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,6 +57,10 @@ class AthleteRef(BaseModel):
     birth_year: int | None = Field(default=None, ge=1900, le=2100)
     hr_max_bpm: int = Field(default=190, ge=100, le=240)
     hr_zones_bpm: tuple[int, int, int, int] | None = None  # lower bounds of zones 2-5; None: 60, 70, 80, 90 % of hr_max_bpm
+    weight_kg: float | None = Field(default=None, ge=20, le=300, allow_inf_nan=False)
+    clubs: tuple[Id, ...] = Field(default=(), max_length=50)
+    follows: tuple[Id, ...] = Field(default=(), max_length=MAX_FOLLOWS)  # athletes
+    blocks: tuple[Id, ...] = Field(default=(), max_length=MAX_FOLLOWS)  # athletes: neither sees the other among those followed
     removed: bool = False
 
     @model_validator(mode="after")

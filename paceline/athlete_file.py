@@ -21,7 +21,20 @@ from broker.errors import BadInputError
 from broker.reference import AthleteRef, BindingRef
 
 T = TypeVar("T", AthleteRef, BindingRef)
-ATHLETE_KEYS: Final = ("id", "name", "show", "nickname", "sex", "birth_year", "hr_max_bpm", "hr_zones_bpm")
+ATHLETE_KEYS: Final = (
+    "id",
+    "name",
+    "show",
+    "nickname",
+    "sex",
+    "birth_year",
+    "hr_max_bpm",
+    "hr_zones_bpm",
+    "weight_kg",
+    "clubs",
+    "follows",
+    "blocks",
+)
 BINDING_KEYS: Final = ("device", "node", "athlete", "from", "to")
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 _FIELDS: Final = {"from": "from_us", "to": "to_us"}
@@ -30,6 +43,8 @@ _CURE: Final = "see docs/athletes.md"
 _HINTS: Final = {
     "id": 'such as "ann-2"', "show": 'write "yes", "no" or "nickname" in quotes', "nickname": "give one, or another `show`",
     "sex": 'write "f", "m" or "x", or leave it out', "hr_zones_bpm": "lower bounds of zones 2 to 5, such as [115, 135, 155, 172]",
+    "weight_kg": "kilograms, such as 68.5", "clubs": 'ids of clubs, such as ["pier-club"]', "follows": 'ids of athletes, such as ["ben"]',
+    "blocks": 'ids of athletes, such as ["ben"]',
 }  # fmt: skip
 _TIME_CURE: Final = "write a date and time with its offset from UTC: 2026-05-04T18:30:00+02:00 or 2026-05-04T16:30:00Z"
 

@@ -1,8 +1,8 @@
-"""Views of a segment board: who (sex, age class) and when (all time, a local week, a local day).
+"""Views of a segment board: who (sex, age and weight class, club, followed by somebody) and when (ever, a local year, month, week, day).
 
 A view is a value and a key: two that mean the same are equal (a week is known by its Monday; the zone is dropped where it changes nothing).
 It turns an athlete into one span of time: the best effort that starts in it is the athlete's row. An athlete without a stated sex or year
-of birth is on no view that asks for it.
+of birth, weight or club is on no view that asks for it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,27 @@ from typing import Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from broker.errors import BadInputError
+from broker.ids import is_id
 from broker.reference import AthleteRef
 from processors.age_class import AGE_CLASSES
+from processors.weight_class import WEIGHT_CLASSES, weight_class
 
-Period = Literal["all", "week", "today"]
+Period = Literal["all", "year", "month", "week", "today"]
 Sex = Literal["f", "m", "x"]
 Span = tuple[int, int]  # UTC microseconds, the end is exclusive
 
 ALWAYS: Final[Span] = (-(1 << 62), 1 << 62)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DAYS: Final[dict[str, int]] = {"all": 0, "week": 7, "today": 1}
+_PERIODS: Final[tuple[Period, ...]] = ("all", "year", "month", "week", "today")
 _YEARS: Final = (1971, 2199)  # of a day asked for: clear of the ends of the calendar
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A choice of rows. `day`: a local day of the week, or the day itself; none when `period` is "all". `zone`: IANA name of the place.
+    """A choice of rows. `day`: a local day of the period; none when that is "all". `zone`: IANA name of the place. `following`: a subject,
+    who stands there with those he or she follows.
 
-    BadInputError for a sex, class, period, day or zone that does not exist.
+    BadInputError for a sex, class, club, period, day or zone that does not exist.
     """
 
     sex: Sex | None = None
@@ -39,33 +42,50 @@ class View:
     period: Period = "all"
     day: date | None = None
     zone: str = "UTC"
+    weight_class: str | None = None
+    club: str | None = None
+    following: str | None = None
     window_us: Span = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check("sex", self.sex, (None, "f", "m", "x"))
         _check("age class", self.age_class, (None, *AGE_CLASSES))
-        _check("period", self.period, tuple(_DAYS))
+        _check("weight class", self.weight_class, (None, *WEIGHT_CLASSES))
+        if self.club is not None and not is_id(self.club):
+            raise BadInputError(f"no club {self.club!r}", cure="give the id of one: 1-32 of a-z 0-9 . _ -")
+        _check("period", self.period, _PERIODS)
         zone_named(self.zone)
         if (self.day is None) != (self.period == "all"):
-            raise BadInputError(f"day {self.day} with period {self.period!r}", cure="give a day with week or today, and none with all")
+            raise BadInputError(f"day {self.day} with period {self.period!r}", cure="give a day with a period, and none with all")
         if self.day is not None:
             _check("year", self.day.year, range(_YEARS[0], _YEARS[1] + 1))
-        if self.period == "week":
-            object.__setattr__(self, "day", _monday(self.day))
+            object.__setattr__(self, "day", _first_day(self.day, self.period))
         if self.period == "all" and self.age_class is None:
             object.__setattr__(self, "zone", "UTC")
-        object.__setattr__(self, "window_us", _window_us(self.day, _DAYS[self.period], self.zone))
+        object.__setattr__(self, "window_us", _window_us(self.day, self.period, self.zone))
 
     @classmethod
-    def at(cls, now_us: int, zone: str, *, sex: Sex | None = None, age_class: str | None = None, period: Period = "all") -> Self:
+    def at(
+        cls,
+        now_us: int,
+        zone: str,
+        *,
+        sex: Sex | None = None,
+        age_class: str | None = None,
+        period: Period = "all",
+        weight_class: str | None = None,
+        club: str | None = None,
+        following: str | None = None,
+    ) -> Self:
         """The view as of an instant: "today" is the local day of it, "week" the ISO week (Monday first) around that day."""
-        return cls(sex, age_class, period, None if period == "all" else local_day(now_us, zone), zone)
+        day = None if period == "all" else local_day(now_us, zone)
+        return cls(sex, age_class, period, day, zone, weight_class, club, following)
 
     def span_us(self, athlete: AthleteRef | None) -> Span | None:
         """When an effort of that athlete has to start to stand here; None: never. An unknown or removed athlete has no sex and no age."""
-        if self.sex is None and self.age_class is None:
+        if self.sex is None and self.age_class is None and self.weight_class is None and self.club is None:
             return self.window_us
-        if athlete is None or athlete.removed or (self.sex is not None and athlete.sex != self.sex):
+        if athlete is None or athlete.removed or not self._is_one(athlete):
             return None
         if self.age_class is None:
             return self.window_us
@@ -74,6 +94,24 @@ class View:
         of_age = _of_age_us(athlete.birth_year, self.age_class, self.zone)
         first, end = max(of_age[0], self.window_us[0]), min(of_age[1], self.window_us[1])
         return (first, end) if first < end else None
+
+    def _is_one(self, athlete: AthleteRef) -> bool:
+        """Whether an athlete is of the sex, weight and club asked for."""
+        if self.weight_class is not None and (athlete.weight_kg is None or weight_class(athlete.weight_kg) != self.weight_class):
+            return False
+        return (self.sex is None or athlete.sex == self.sex) and (self.club is None or self.club in athlete.clubs)
+
+
+def followed(follower: AthleteRef | None, other: AthleteRef | None, subject: str, other_subject: str) -> bool:
+    """Whether `subject` sees `other_subject` among those he or she follows: oneself, and who is followed and neither blocks the other."""
+    if subject == other_subject:
+        return True
+    if follower is None or follower.removed:
+        return False
+    mine, theirs = subject.partition("/")[2], other_subject.partition("/")[2]
+    if theirs not in follower.follows or theirs in follower.blocks:
+        return False
+    return other is None or mine not in other.blocks
 
 
 def local_day(now_us: int, zone: str) -> date:
@@ -90,9 +128,20 @@ def zone_named(name: str) -> ZoneInfo:
         raise BadInputError(f"time zone {name!r} is not known here", cure="use an IANA name such as Europe/Berlin") from error
 
 
-def _monday(day: date | None) -> date:
-    assert day is not None
-    return day - timedelta(days=day.weekday())
+def _first_day(day: date, period: Period) -> date:
+    """The first day of the period around a day."""
+    if period == "week":
+        return day - timedelta(days=day.weekday())
+    return day.replace(month=1, day=1) if period == "year" else day.replace(day=1) if period == "month" else day
+
+
+def _next_first_day(first: date, period: Period) -> date:
+    """The first day of the period behind one that begins on `first`."""
+    if period == "year":
+        return date(first.year + 1, 1, 1)
+    if period == "month":
+        return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    return first + timedelta(days=7 if period == "week" else 1)
 
 
 @lru_cache(maxsize=4096)
@@ -102,10 +151,10 @@ def _midnight_us(day: date, zone: str) -> int:
     return (begins - _EPOCH) // timedelta(microseconds=1)
 
 
-def _window_us(first: date | None, days: int, zone: str) -> Span:
+def _window_us(first: date | None, period: Period, zone: str) -> Span:
     if first is None:
         return ALWAYS
-    return _midnight_us(first, zone), _midnight_us(first + timedelta(days=days), zone)
+    return _midnight_us(first, zone), _midnight_us(_next_first_day(first, period), zone)
 
 
 @lru_cache(maxsize=4096)

@@ -88,6 +88,11 @@ class Effort:
     plausibility_pct: int = 100
     kept_off: bool = False
 
+    @property
+    def stands(self) -> bool:
+        """Whether it counts on boards."""
+        return not (self.removed or self.kept_off)
+
 
 @dataclass(frozen=True, slots=True)
 class Lap:

@@ -1,7 +1,8 @@
 """The board of one segment: every athlete's best effort in rank order, by sex, age class and period.
 
 Efforts are versioned: per effort id the highest version wins and a removed one stays as a tombstone, so any permutation and repetition of
-the same efforts makes the same board. Provisional efforts count and say so. Subjects without an athlete (`tenant/@...`) are kept off.
+the same efforts makes the same board. Provisional efforts count and say so; those that are kept off, and subjects without an athlete
+(`tenant/@...`), do not.
 Names are not known here: who may be named is for the reader to resolve.
 
 Views are made when first asked for and kept up to date from then on, the least recently used goes first. One owner: not for several
@@ -17,13 +18,15 @@ from typing import Final
 
 from broker.errors import BadInputError
 from broker.reference import AthleteRef
-from processors.board_views import Span, View
+from processors.board_views import Span, View, followed
 from processors.ladder import Key, Ladder, decode_cursor, encode_cursor
 from processors.results import CURVE_POINTS, Effort, Phase
+from processors.standings import Standings
 
 OVERALL: Final = View()
 MAX_VIEWS: Final = 32  # kept up to date beside the overall one
 MAX_ROWS: Final = 1_000  # of one page
+PERCENTILES: Final = (10, 25, 50, 75, 90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,8 @@ class SegmentBoard:
         self._athletes: Mapping[str, AthleteRef] = {} if athletes is None else athletes
         self._efforts: dict[str, Effort] = {}  # by id, tombstones too
         self._own: dict[str, list[Key]] = {}  # standing efforts of a subject, best first
-        self._overall = Ladder()
-        self._views: dict[View, Ladder] = {}  # least recently used first
+        self._overall = Standings()
+        self._views: dict[View, Standings] = {}  # least recently used first
 
     def apply(self, effort: Effort) -> BoardChange | None:
         """Take an effort; None when it is not newer than what is held, or changes no row of the overall board.
@@ -138,6 +141,8 @@ class SegmentBoard:
 
     def athlete_changed(self, subject: str) -> None:
         """The athlete's entry in the mapping is another one now: stand where that says."""
+        for view in [view for view in self._views if view.following == subject]:
+            del self._views[view]
         self._seat(subject)
 
     def best(self, subject: str) -> Effort | None:
@@ -149,6 +154,11 @@ class SegmentBoard:
         """All standing efforts of a subject, the earliest first."""
         return [self._efforts[key[2]] for key in sorted(self._own.get(subject, ()), key=_by_start)]
 
+    def own_rank(self, effort_id: str) -> int | None:
+        """The place of an effort among those of its subject, None when it does not stand; equal times share one."""
+        e = self._efforts.get(effort_id)
+        return None if e is None or not e.stands else 1 + bisect_left(self._own[e.subject], (e.elapsed_ms,))
+
     def leader(self, view: View = OVERALL) -> Effort | None:
         """The first of a view."""
         return self._effort(self._ladder(view).leader())
@@ -156,6 +166,25 @@ class SegmentBoard:
     def size(self, view: View = OVERALL) -> int:
         """How many athletes stand on a view."""
         return len(self._ladder(view))
+
+    def efforts(self, view: View = OVERALL) -> int:
+        """How many efforts count on a view."""
+        return self._standings(view).efforts
+
+    def percentiles_ms(self, view: View = OVERALL) -> tuple[int, ...]:
+        """The times that 10, 25, 50, 75 and 90 % of a view's athletes reach at least (nearest rank); empty when nobody stands on it."""
+        ladder = self._ladder(view)
+        return tuple(ms for percent in PERCENTILES if (ms := ladder.percentile_ms(percent)) is not None)
+
+    def most_efforts(self, from_us: int, to_us: int) -> tuple[str, int] | None:
+        """Who has most efforts that start between two times (the end exclusive), and how many: of several, who had them first."""
+        best: tuple[int, int, str] | None = None
+        for subject, own in self._own.items():
+            starts = [key[1] for key in own if from_us <= key[1] < to_us]
+            if starts:
+                here = (-len(starts), max(starts), subject)
+                best = here if best is None else min(best, here)
+        return None if best is None else (best[2], -best[0])
 
     def rank(self, view: View, subject: str) -> int | None:
         """The rank of a subject, None when it is not on the view."""
@@ -210,11 +239,11 @@ class SegmentBoard:
                 raise ValueError(f"effort {effort.id} of {held.subject} cannot become one of {effort.subject}")
             if _order(held) >= _order(effort):
                 return False
-            if not held.removed:
+            if held.stands:
                 own = self._own[held.subject]
                 del own[bisect_left(own, _key(held))]
         self._efforts[effort.id] = effort
-        if not effort.removed:
+        if effort.stands:
             insort(self._own.setdefault(effort.subject, []), _key(effort))
         elif not self._own.get(effort.subject):
             self._own.pop(effort.subject, None)
@@ -229,23 +258,31 @@ class SegmentBoard:
     def _seat(self, subject: str) -> None:
         """Bring the row of a subject up to date on every ladder there is."""
         own = self._own.get(subject, [])
-        self._overall.put(subject, own[0] if own else None)
+        self._overall.put(subject, own, OVERALL.window_us)
+        for view, standings in self._views.items():
+            standings.put(subject, own, self._span_us(view, subject))
+
+    def _span_us(self, view: View, subject: str) -> Span | None:
+        """When an effort of a subject has to start to stand on a view; None: never."""
         athlete = self._athletes.get(subject)
-        for view, ladder in self._views.items():
-            ladder.put(subject, _best_in(own, view.span_us(athlete)))
+        if view.following is not None and not followed(self._athletes.get(view.following), athlete, view.following, subject):
+            return None
+        return view.span_us(athlete)
 
     def _ladder(self, view: View) -> Ladder:
+        return self._standings(view).ladder
+
+    def _standings(self, view: View) -> Standings:
         if view == OVERALL:
             return self._overall
         held = self._views.pop(view, None)
-        ladder = self._views[view] = self._made(view) if held is None else held
+        standings = self._views[view] = self._made(view) if held is None else held
         while len(self._views) > MAX_VIEWS:
             del self._views[next(iter(self._views))]
-        return ladder
+        return standings
 
-    def _made(self, view: View) -> Ladder:
-        best = ((subject, _best_in(own, view.span_us(self._athletes.get(subject)))) for subject, own in self._own.items())
-        return Ladder((subject, key) for subject, key in best if key is not None)
+    def _made(self, view: View) -> Standings:
+        return Standings((subject, own, self._span_us(view, subject)) for subject, own in self._own.items())
 
     def _effort(self, key: Key | None) -> Effort | None:
         return None if key is None else self._efforts[key[2]]
@@ -291,12 +328,6 @@ def _by_start(key: Key) -> tuple[int, str]:
 
 def _unbound(effort: Effort) -> bool:
     return effort.subject.startswith("@", effort.subject.find("/") + 1)
-
-
-def _best_in(own: Sequence[Key], span: Span | None) -> Key | None:
-    if span is None:
-        return None
-    return next((key for key in own if span[0] <= key[1] < span[1]), None)
 
 
 def _order(e: Effort) -> tuple[object, ...]:

@@ -149,6 +149,7 @@ def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort) -> models.Effor
         hr_avg_bpm=e.hr_avg_bpm,
         power_avg_w=e.power_avg_w,
         rank=board.rank(OVERALL, e.subject) if is_best else None,
+        own_rank=board.own_rank(e.id),
         best=is_best,
         doubts=list(e.doubts),
         plausibility_pct=e.plausibility_pct,

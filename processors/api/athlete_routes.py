@@ -44,6 +44,10 @@ def _line(viewer: Viewer, subject: str) -> models.AthleteLine:
         birth_year=None if told is None else told.birth_year,
         hr_max_bpm=None if told is None else told.hr_max_bpm,
         hr_zones_bpm=None if told is None else told.hr_zones_bpm,
+        weight_kg=None if told is None else told.weight_kg,
+        clubs=[] if told is None else list(told.clubs),
+        follows=[] if told is None else list(told.follows),
+        blocks=[] if told is None else list(told.blocks),
         known=athlete is not None,
     )
 

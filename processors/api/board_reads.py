@@ -19,18 +19,30 @@ from broker.errors import BadInputError
 from broker.reference import SegmentRef
 from processors.api import models
 from processors.api.access import Viewer
-from processors.api.problems import not_found
+from processors.api.problems import RefusedError, not_found
 from processors.api.tokens import Access, Role
 from processors.board_views import Period, Sex, View
 from processors.directory import alias_of
 from processors.reads import Reads
 from processors.results_db import board_version
-from processors.segment_board import BoardPage, BoardRow
+from processors.segment_board import BoardPage, BoardRow, SegmentBoard
 from processors.stores import ReadStore
 
 MAX_BODIES: Final = 2_048
 DEFAULT_LINES: Final = 50
-KNOWN: Final = ("sex", "age", "period", "zone", "limit", "cursor", "as", "token")  # the last two say who asks
+KNOWN: Final = (
+    "sex",
+    "age",
+    "weight",
+    "club",
+    "following",
+    "period",
+    "zone",
+    "limit",
+    "cursor",
+    "as",
+    "token",
+)  # the last two say who asks
 _JSON: Final = (b"content-type", b"application/json")
 _REVALIDATE: Final = (b"cache-control", b"private, no-cache")
 _PROCESS: Final = alias_of("")  # aliases are of this process: so are the bodies that hold them
@@ -125,7 +137,7 @@ class BoardReads:
 
     def _made(self, store: ReadStore, name: _Name, stamp: int) -> _Held:
         tenant, role, segment, query = name
-        asked = asked_for(query, self._clock_us(), self._zone)
+        asked = asked_for(query, self._clock_us(), self._zone, tenant)
         versions = versions_of(store, tenant, segment)  # before reading: what is built is at least as new
         viewer = Viewer(Access(tenant, role), self._reads.directory.of(tenant))
         page = board_page(self._reads, viewer, segment, asked)
@@ -147,7 +159,7 @@ def matches(if_none_match: bytes, etag: bytes) -> bool:
     return any(tag.strip().removeprefix(b"W/") in {etag, b"*"} for tag in if_none_match.split(b","))
 
 
-def asked_for(query: bytes, now_us: int, zone: str) -> Asked:
+def asked_for(query: bytes, now_us: int, zone: str, tenant: str) -> Asked:
     """The view and page of a query string. BadInputError names the parameter."""
     given: dict[str, str] = {}
     for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
@@ -163,10 +175,17 @@ def asked_for(query: bytes, now_us: int, zone: str) -> Asked:
         now_us,
         given.get("zone", zone),
         sex=cast("Sex | None", given.get("sex")),  # View refuses what is none
-        age_class=given["age"].replace(" ", "+") if "age" in given else None,  # an unescaped + reads as a blank
+        age_class=_class(given.get("age")),
+        weight_class=_class(given.get("weight")),
+        club=given.get("club"),
+        following=f"{tenant}/{given['following']}" if "following" in given else None,
         period=cast("Period", given.get("period", "all")),
     )
     return Asked(view, limit, given.get("cursor"))
+
+
+def _class(given: str | None) -> str | None:
+    return None if given is None else given.replace(" ", "+")  # an unescaped + reads as a blank
 
 
 def segment_of(viewer: Viewer, segment: str) -> SegmentRef:
@@ -180,31 +199,42 @@ def segment_of(viewer: Viewer, segment: str) -> SegmentRef:
 def board_page(reads: Reads, viewer: Viewer, segment: str, asked: Asked) -> models.BoardPage:
     """A page of a board as this viewer may see it."""
     found = segment_of(viewer, segment)
+    _check_may_ask(viewer, asked.view)
     with reads.boards.board(viewer.tenant, segment) as board:
-        page = board.top(asked.view, asked.limit, asked.cursor)
-        version = board.version
-    return _page(viewer, found, asked.view, version, page)
+        return _page(viewer, found, asked.view, board, board.top(asked.view, asked.limit, asked.cursor))
 
 
 def board_around(reads: Reads, viewer: Viewer, segment: str, athlete: str, asked: Asked, k: int) -> models.BoardPage:
     """The lines around an athlete; none when he or she is not on that view."""
     subject = viewer.subject_of(athlete)
     found = segment_of(viewer, segment)
+    _check_may_ask(viewer, asked.view)
     with reads.boards.board(viewer.tenant, segment) as board:
         page = BoardPage(board.around(asked.view, subject, k), None, board.size(asked.view))
-        version = board.version
-    return _page(viewer, found, asked.view, version, page)
+        return _page(viewer, found, asked.view, board, page)
 
 
-def _page(viewer: Viewer, segment: SegmentRef, view: View, version: int, page: BoardPage) -> models.BoardPage:
+def _check_may_ask(viewer: Viewer, view: View) -> None:
+    if view.following is not None and not viewer.staff:
+        raise RefusedError(
+            HTTPStatus.FORBIDDEN, "whom somebody follows is not for a screen", "ask without `following`, or with a staff token"
+        )
+
+
+def _page(viewer: Viewer, segment: SegmentRef, view: View, board: SegmentBoard, page: BoardPage) -> models.BoardPage:
     return models.BoardPage(
         segment=segment.id,
         segment_name=segment.name,
-        version=version,
+        version=board.version,
         sex=view.sex,
         age=view.age_class,
+        weight=view.weight_class,
+        club=view.club,
+        following=None if view.following is None else viewer.athlete_of(view.following),
         period=view.period,
         total=page.size,
+        efforts=board.efforts(view),
+        percentiles_ms=list(board.percentiles_ms(view)),
         lines=[line_of(viewer, row) for row in page.rows],
         next_cursor=page.cursor,
     )

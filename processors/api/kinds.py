@@ -11,7 +11,7 @@ PREFIX: Final = "/api/v1"
 Sport = Literal["any", "run", "ride"]
 Sex = Literal["f", "m", "x"]
 Show = Literal["yes", "no", "nickname"]
-Period = Literal["all", "week", "today"]
+Period = Literal["all", "year", "month", "week", "today"]
 Degrees = tuple[float, float]  # latitude, longitude
 PhaseName = Literal["provisional", "settled", "final"]
 

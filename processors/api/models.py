@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from broker.reference import MAX_FOLLOWS
 from processors.api.kinds import Degrees, In, Out, Period, PhaseName, Sex, Show, Sport
 from processors.api.live_models import LiveAttempt, LiveDevice
 
@@ -72,8 +73,8 @@ class LapLine(Out):
 
 class EffortLine(Out):
     """One crossing of a segment. `rank`: its athlete's place on the board of all time when this is the effort he or she stands there with,
-    else null. `best`: the athlete's best on this segment. `doubts`: words for what speaks against it, 100 `plausibility_pct` when nothing
-    does; one that is `kept_off` stands on no board."""
+    else null. `own_rank`: its place among the athlete's own efforts there, null when it does not count; `best`: the first of them.
+    `doubts`: words for what speaks against it, 100 `plausibility_pct` when nothing does; one that is `kept_off` stands on no board."""
 
     id: str
     segment: str
@@ -88,6 +89,7 @@ class EffortLine(Out):
     hr_avg_bpm: int | None
     power_avg_w: int | None
     rank: int | None
+    own_rank: int | None
     best: bool
     doubts: list[str]
     plausibility_pct: int
@@ -164,10 +166,19 @@ class SegmentList(Out):
     segments: list[SegmentLine]
 
 
+class LocalLegend(Out):
+    """Who did most efforts on a segment in the last 90 days."""
+
+    athlete: str
+    name: str
+    efforts: int
+
+
 class SegmentDetail(SegmentLine):
     """GET /segments/{id}"""
 
     points: list[Degrees]
+    legend: LocalLegend | None  # null: nobody in the last 90 days
 
 
 class SegmentPut(In):
@@ -209,17 +220,23 @@ class BoardLine(Out):
 
 
 class BoardPage(Out):
-    """GET /segments/{id}/board?sex=&age=&period=&limit=&cursor= and /segments/{id}/board/around/{athlete}?k=
+    """GET /segments/{id}/board?sex=&age=&weight=&club=&following=&period=&limit=&cursor= and /segments/{id}/board/around/{athlete}?k=
 
-    `next_cursor`: give it as `cursor` for the next page; null at the end, and around an athlete."""
+    `total` athletes stand on the view, with `efforts` in all; `percentiles_ms`: what the first 10, 25, 50, 75 and 90 % of them reach, empty
+    when nobody stands on it. `next_cursor`: give it as `cursor` for the next page; null at the end, and around an athlete."""
 
     segment: str
     segment_name: str
     version: int
     sex: Sex | None
     age: str | None
+    weight: str | None
+    club: str | None
+    following: str | None
     period: Period
     total: int
+    efforts: int
+    percentiles_ms: list[int]
     lines: list[BoardLine]
     next_cursor: str | None
 
@@ -263,6 +280,10 @@ class AthleteLine(Out):
     birth_year: int | None
     hr_max_bpm: int | None
     hr_zones_bpm: tuple[int, int, int, int] | None  # lower bounds of zones 2-5; null: 60, 70, 80, 90 % of hr_max_bpm
+    weight_kg: float | None
+    clubs: list[str]  # of a screen's athletes: none, like the next two
+    follows: list[str]  # athletes
+    blocks: list[str]  # athletes: neither sees the other among those followed
     known: bool  # false: frames came for this id, nobody described it yet
 
 
@@ -280,6 +301,10 @@ class AthletePut(In):
     birth_year: int | None = Field(default=None, ge=1900, le=2100)
     hr_max_bpm: int = Field(default=190, ge=100, le=240)
     hr_zones_bpm: tuple[int, int, int, int] | None = None
+    weight_kg: float | None = Field(default=None, ge=20, le=300)
+    clubs: list[str] = Field(default=[], max_length=50)
+    follows: list[str] = Field(default=[], max_length=MAX_FOLLOWS)
+    blocks: list[str] = Field(default=[], max_length=MAX_FOLLOWS)
 
 
 class EffortList(Out):

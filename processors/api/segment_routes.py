@@ -19,12 +19,14 @@ from processors.api.activity_routes import whole_body
 from processors.api.board_reads import DEFAULT_LINES, asked_for, board_around, segment_of
 from processors.api.services import PartsOf, Reader, Staff, Viewing, applied, writer_of
 from processors.attempts_view import racing
+from processors.reads import Reads
 from processors.segment_import import segments_given
 from processors.segment_rules import segment_ref
 from processors.snapshot import attempt_json, masked_attempts
 from processors.stores import ReadStore
 
 router = APIRouter(tags=["segments"])
+LEGEND_US: Final = 90 * 86_400_000_000
 MAX_IMPORT_BYTES: Final = 16 * 1024 * 1024
 Best = tuple[int, int, int, str]
 """Efforts, athletes, the best time in ms, and whose it is."""
@@ -48,7 +50,7 @@ def bests_of(store: ReadStore, tenant: str, segment: str | None = None) -> dict[
     where, of = ("", ()) if segment is None else ("AND segment=?", (segment,))
     query = (
         "SELECT segment, count(*), count(DISTINCT subject), min(elapsed_ms), subject FROM effort "
-        f"WHERE tenant=? {where} AND removed=0 AND subject NOT LIKE '%/@%' GROUP BY segment"
+        f"WHERE tenant=? {where} AND removed=0 AND kept_off=0 AND subject NOT LIKE '%/@%' GROUP BY segment"
     )
     return {row[0]: (row[1], row[2], row[3], row[4]) for row in store.db.execute(query, (tenant, *of))}
 
@@ -71,7 +73,18 @@ async def get_segment(parts: PartsOf, viewer: Viewing, ident: str) -> models.Seg
     """One segment with its line."""
     s = segment_of(viewer, ident)
     bests = await parts.reads.run(lambda store: bests_of(store, viewer.tenant, ident))
-    return models.SegmentDetail(**_line(viewer, s, bests.get(ident)), points=[_degrees(point) for point in s.points])
+    legend = await parts.reads.run(lambda _store: legend_of(parts.reads, viewer, ident, parts.services.clock_us()))
+    return models.SegmentDetail(**_line(viewer, s, bests.get(ident)), points=[_degrees(point) for point in s.points], legend=legend)
+
+
+def legend_of(reads: Reads, viewer: Viewer, segment: str, now_us: int) -> models.LocalLegend | None:
+    """The local legend of a segment at an instant."""
+    with reads.boards.board(viewer.tenant, segment) as board:
+        found = board.most_efforts(now_us - LEGEND_US, now_us + 1)
+    if found is None:
+        return None
+    subject, efforts = found
+    return models.LocalLegend(athlete=viewer.athlete_of(subject), name=viewer.name_of(subject), efforts=efforts)
 
 
 @router.put("/segments/{ident}")
@@ -101,8 +114,11 @@ async def delete_segment(parts: PartsOf, viewer: Staff, ident: str) -> models.Wr
             for name, schema in (
                 ("sex", {"enum": ["f", "m", "x"]}),
                 ("age", {"type": "string", "description": "age class such as 25-34"}),
-                ("period", {"enum": ["all", "week", "today"], "default": "all"}),
-                ("zone", {"type": "string", "description": "IANA time zone of week and today"}),
+                ("weight", {"type": "string", "description": "weight class such as 65-74"}),
+                ("club", {"type": "string", "description": "members of a club only"}),
+                ("following", {"type": "string", "description": "an athlete and whom he or she follows; staff only"}),
+                ("period", {"enum": ["all", "year", "month", "week", "today"], "default": "all"}),
+                ("zone", {"type": "string", "description": "IANA time zone of the period"}),
                 ("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": DEFAULT_LINES}),
                 ("cursor", {"type": "string", "description": "next_cursor of the page before"}),
             )
@@ -128,13 +144,16 @@ async def get_around(
     k: Annotated[int, Query(ge=0, le=500)] = 2,
     sex: kinds.Sex | None = None,
     age: str | None = None,
+    weight: str | None = None,
+    club: str | None = None,
+    following: str | None = None,
     period: kinds.Period = "all",
     zone: str | None = None,
 ) -> models.BoardPage:
     """The line of an athlete with `k` above and below it; no lines when he or she is not on that view."""
-    del sex, age, period, zone  # as for the board
+    del sex, age, weight, club, following, period, zone  # as for the board
     query = "&".join(part for part in request.url.query.split("&") if not part.startswith("k="))
-    asked = asked_for(query.encode(), parts.services.clock_us(), parts.options.zone)
+    asked = asked_for(query.encode(), parts.services.clock_us(), parts.options.zone, viewer.tenant)
     return await parts.reads.run(lambda _store: board_around(parts.reads, viewer, ident, athlete, asked, k))
 
 

@@ -14,7 +14,8 @@ export const title = "Segment";
 const BOARD_EVERY_MS = 1500;
 const SEXES = [["", "Everybody"], ["f", "Women"], ["m", "Men"], ["x", "Other"]];
 const AGES = ["", "U20", "20-24", "25-34", "35-44", "45-54", "55-64", "65-69", "70-74", "75+"];
-const PERIODS = [["all", "All time"], ["week", "This week"], ["today", "Today"]];
+const WEIGHTS = ["", "U55", "55-64", "65-74", "75-84", "85-94", "95+"];
+const PERIODS = [["all", "All time"], ["year", "This year"], ["month", "This month"], ["week", "This week"], ["today", "Today"]];
 const PHASES = { provisional: "just now", settled: "", final: "" };
 
 function makeRow(line, pick) {
@@ -108,7 +109,7 @@ async function history(line, segment, box, from) {
 }
 
 export function open(main, { id, query }) {
-  const chosen = { sex: query.get("sex") || "", age: query.get("age") || "", period: query.get("period") || "all" };
+  const chosen = { sex: query.get("sex") || "", age: query.get("age") || "", weight: query.get("weight") || "", club: query.get("club") || "", period: query.get("period") || "all" };
   const go = (change) => {
     const now = { ...chosen, ...change };
     location.hash = link("segment", id, { ...now, period: now.period === "all" ? "" : now.period });
@@ -127,6 +128,7 @@ export function open(main, { id, query }) {
     { class: "filters" },
     choice("sex", "Who", SEXES, chosen.sex, (sex) => go({ sex })),
     choice("age", "Age", AGES.map((age) => [age, age || "any"]), chosen.age, (age) => go({ age })),
+    choice("weight", "Weight", WEIGHTS.map((weight) => [weight, weight ? `${weight} kg` : "any"]), chosen.weight, (weight) => go({ weight })),
     choice("period", "When", PERIODS, chosen.period, (period) => go({ period })),
   );
   const more = el("button", { type: "button", class: "more", hidden: true }, "Show more");
@@ -163,16 +165,27 @@ export function open(main, { id, query }) {
     }
     note.hidden = !note.textContent;
   }
+  async function clubs() {
+    try {
+      const { athletes } = await get("athletes");
+      const all = [...new Set([chosen.club, ...athletes.flatMap((a) => a.clubs)])].filter(Boolean).sort();
+      if (all.length) filters.append(choice("club", "Club", ["", ...all].map((club) => [club, club || "any"]), chosen.club, (club) => go({ club })));
+    } catch {
+      return; // the board says what is wrong
+    }
+  }
   async function about() {
     try {
       const s = await get(`segments/${encodeURIComponent(id)}`);
       put(head.name, s.name);
-      put(head.about, `${distance(s.length_m)} · ${s.efforts} efforts of ${s.athletes} athletes`);
+      const legend = s.legend ? ` · most in 90 days: ${label(s.legend)}, ${s.legend.efforts}` : "";
+      put(head.about, `${distance(s.length_m)} · ${s.efforts} efforts of ${s.athletes} athletes${legend}`);
     } catch {
       return; // the board says what is wrong
     }
   }
   sourceOf();
+  clubs();
   const stops = [every(BOARD_EVERY_MS, read), every(15000, about)];
   return {
     update({ state }) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,6 @@ async def test_board_follows_corrections_and_removals(got: Stores) -> None:
         slower = an_effort("gym", "hidden.person", 205_000, version=60)
         change(got, slower)
         assert order(await http.get(BOARD)) == [(1, "ann"), (2, "hidden.person"), (3, "nicolas")]
-        from dataclasses import replace
-
         change(got, replace(slower, removed=True, version=61))
         assert order(await http.get(BOARD)) == [(1, "ann"), (2, "nicolas")]
         change(got, an_effort("gym", "nicolas", 200_000, ordinal=3, version=62, start_us=NOW_US))
@@ -102,6 +101,47 @@ async def test_filters(query: str, athletes: list[str] | None, got: Stores) -> N
         assert answer.status_code == 200
         if athletes is not None:
             assert [athlete for _, athlete in order(answer)] == athletes
+
+
+async def test_filters_of_weight_club_and_following_count_and_name_the_legend(got: Stores) -> None:
+    change(
+        got,
+        AthleteRef(tenant="gym", id="ann", name="Ann", weight_kg=61, clubs=("pier",), follows=("nicolas",)),
+        AthleteRef(tenant="gym", id="nicolas", name="Nicolas", weight_kg=80.5, clubs=("pier",)),
+        an_effort("gym", "nicolas", 400_000, ordinal=5, version=50),
+        replace(an_effort("gym", "nicolas", 90_000, ordinal=6, version=50), kept_off=True),
+        replace(an_effort("gym", "ann", 90_000, ordinal=6, version=50), removed=True),
+    )
+    with client_of(got, ApiOptions("gym")) as http:
+        for query, athletes in (
+            ("weight=55-64", ["ann"]), ("weight=95%2B", []), ("club=pier", ["ann", "nicolas"]), ("club=nobody", []),
+            ("following=ann", ["ann", "nicolas"]), ("following=nicolas&period=year", ["nicolas"]),
+        ):  # fmt: skip
+            assert [athlete for _, athlete in order(await http.get(f"{BOARD}?{query}"))] == athletes, query
+        page = BoardPage.model_validate_json((await http.get(f"{BOARD}?club=pier")).content)
+        assert (page.total, page.efforts, page.club) == (2, 3, "pier")
+        assert page.percentiles_ms == [page.lines[0].elapsed_ms] * 3 + [page.lines[1].elapsed_ms] * 2
+        around = (await http.get(f"{BOARD}/around/ann?k=1&following=ann")).json()
+        assert [line["athlete"] for line in around["lines"]] == ["ann", "nicolas"]
+        assert around["following"] == "ann"
+        assert (await http.get(f"{BOARD}?following=ann&as=screen")).status_code == 403
+        detail = (await http.get(f"{PREFIX}/segments/hill")).json()
+        assert detail["legend"] == {"athlete": "nicolas", "name": "Nicolas", "efforts": 2}
+        assert (detail["efforts"], detail["leader_ms"]) == (4, order_ms(await http.get(BOARD)))
+        told = (await http.get(f"{PREFIX}/athletes/ann")).json()
+        assert (told["weight_kg"], told["clubs"], told["follows"]) == (61, ["pier"], ["nicolas"])
+        masked = (await http.get(f"{PREFIX}/athletes/ann?as=screen")).json()
+        assert (masked["weight_kg"], masked["clubs"], masked["follows"], masked["blocks"]) == (None, [], [], [])
+        efforts = (await http.get(f"{PREFIX}/athletes/nicolas/efforts?segment=hill")).json()["efforts"]
+        assert [(e["elapsed_ms"] == 90_000, e["own_rank"], e["best"]) for e in efforts] == [
+            (True, None, False),
+            (False, 1, True),
+            (False, 2, False),
+        ]
+
+
+def order_ms(answer: httpx.Response) -> int:
+    return BoardPage.model_validate_json(answer.content).lines[0].elapsed_ms
 
 
 async def test_an_old_effort_is_on_the_board_of_all_time_only(got: Stores) -> None:
@@ -135,7 +175,9 @@ async def test_pages_join_without_gap_or_repeat(got: Stores) -> None:
     [
         ("sex=w", "no sex 'w'"),
         ("age=7", "no age class"),
-        ("period=year", "no period"),
+        ("period=decade", "no period"),
+        ("weight=7", "no weight class"),
+        ("club=The%20Club", "no club"),
         ("zone=Mars", "time zone"),
         ("limit=0", "limit 0"),
         ("limit=many", "limit 'many'"),

@@ -58,7 +58,7 @@ def test_views_that_mean_the_same_are_equal() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"sex": "w"}, {"age_class": "30-39"}, {"period": "month", "day": date(2026, 1, 1)}, {"period": "week"}, {"day": date(2026, 1, 1)},
+        {"sex": "w"}, {"age_class": "30-39"}, {"period": "decade", "day": date(2026, 1, 1)}, {"weight_class": "60-70"}, {"club": "The Club"}, {"period": "month"}, {"period": "week"}, {"day": date(2026, 1, 1)},
         {"zone": "Mars/Base"}, {"zone": "../etc/passwd"}, {"zone": "Europe"}, {"zone": ""}, {"period": "today", "day": date(1, 1, 1)},
     ],
 )  # fmt: skip

@@ -87,7 +87,7 @@ def model(efforts: Iterable[Effort], view: View = OVERALL) -> list[tuple[int, Ef
             last[e.id] = e
     best: dict[str, Effort] = {}
     for e in sorted(last.values(), key=lambda e: (e.elapsed_ms, e.start_us, e.id)):
-        if not e.removed and stands(view, e.subject, e.start_us):
+        if not (e.removed or e.kept_off) and stands(view, e.subject, e.start_us):
             best.setdefault(e.subject, e)
     rows = list(best.values())
     made = []
@@ -115,6 +115,7 @@ def histories(draw: st.DrawFn) -> list[Effort]:
             start_us, elapsed_ms = draw(st.sampled_from(STARTS)), draw(st.integers(60_000, 60_006))
             phase, removed = draw(st.sampled_from(Phase)), draw(st.booleans()) and draw(st.booleans())
             e = effort(subject, elapsed_ms, of=f"e{number}", start_us=start_us, version=version, phase=phase, removed=removed)
+            e = replace(e, kept_off=draw(st.integers(0, 3)) == 0)
             made.append(e)
     return made
 
