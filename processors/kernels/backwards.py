@@ -21,9 +21,12 @@ class Steps(Protocol):
 
 
 @compiled
-def smooth(journal: Steps, first: int, last: int, smoothed: Steps) -> None:
-    """Steps `first`..`last` (inclusive) in the light of step `last`: east, north and their speeds to the rows of `smoothed`."""
-    x = v = b = y = w = c = 0.0
+def smooth(journal: Steps, first: int, last: int, smoothed: Steps, adjoint: Row) -> None:
+    """Steps `first`..`last` (inclusive) in the light of all that came after: east, north and their speeds to the rows of `smoothed`.
+
+    `adjoint` (6 floats) is what came after `last`, zeros when nothing did; it is left as that of `first`, for the steps before it.
+    """
+    x, v, b, y, w, c = adjoint[0], adjoint[1], adjoint[2], adjoint[3], adjoint[4], adjoint[5]
     for i in range(last, first - 1, -1):
         step = journal[i]
         out = smoothed[i]
@@ -50,16 +53,19 @@ def smooth(journal: Steps, first: int, last: int, smoothed: Steps) -> None:
         w += step[ELAPSED] * y
         b *= step[KEEP]
         c *= step[KEEP]
+    adjoint[0], adjoint[1], adjoint[2], adjoint[3], adjoint[4], adjoint[5] = x, v, b, y, w, c
 
 
 @compiled
-def smooth_lagged(journal: Steps, t_s: Row, n: int, lag_s: float, smoothed: Steps, scratch: Steps) -> None:
-    """Each of `n` steps in the light of the last one at most `lag_s` later. `scratch` has as many rows as `smoothed`."""
+def smooth_lagged(journal: Steps, t_s: Row, n: int, lag_s: float, smoothed: Steps, scratch: Steps, adjoint: Row) -> None:
+    """Each of `n` steps in the light of the last one at most `lag_s` later. `scratch` has as many rows as `smoothed`, `adjoint` 6 floats."""
     last = 0
     for i in range(n):
         last = max(last, i)
         while last + 1 < n and t_s[last + 1] <= t_s[i] + lag_s:
             last += 1
-        smooth(journal, i, last, scratch)
+        for column in range(6):
+            adjoint[column] = 0.0
+        smooth(journal, i, last, scratch, adjoint)
         for column in range(4):
             smoothed[i][column] = scratch[i][column]
