@@ -1,7 +1,8 @@
 """Finishing: the last word on an activity, from every sample of it: summary, efforts, and the line to draw (pure).
 
-The samples that count (`preference`) run through the live kernel once more; their positions are smoothed forwards and backwards, matched
-against the segments of the sport, and drawn. A function of the samples alone: not of how they came, nor of what was computed before.
+The samples that count (`preference`) run through the live kernel once more; heart rate and power are repaired, positions smoothed forwards
+and backwards, matched against the segments of the sport, and drawn. A function of the samples alone: not of how they came, nor of what
+was computed before.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from processors import live_kernel as k
 from processors.live_kernel import I64, NO_POS
 from processors.matcher import Fixes, match_track
 from processors.preference import preferred
+from processors.repair import repaired
 from processors.results import FinalEffort, FinalTrack, Finished, Lap, activity_id
 from processors.run_kernel import run_tracks
+from processors.samples import BEATS
 from processors.segments import SegmentIndex
-from processors.smoothing import RIDE, RUN, smooth_positions
+from processors.smoothing import smooth_positions
 from processors.stage import Activity
 from processors.summary import DEFAULT_ZONES_BPM, bounds_of, distance_laps, guess_sport, heart_of, laps_at, power_of, summarise
 from processors.trace import NO_ALTITUDE, Trace, trace_of
@@ -56,14 +59,14 @@ def finish_activity(
     said = {upload.origin: upload for upload in uploads if not upload.removed}
     files = [said[origin] for origin in trace.counted_origins if origin in said]
     sport = _sport(trace, files)
-    trace = _smoothed(trace, sport)
+    trace, strain = repaired(trace, athlete, _intervals(counted, start_us, end_us))
+    trace, fixes = _smoothed(trace, sport)
     laps = _laps(trace, sport, files, start_us, end_us)
-    placed = trace.where(trace.fixes)
     summary = summarise(
         activity_id(subject, activity.anchor_us), subject, row, trace, sport,
-        athlete.zones_bpm if athlete else DEFAULT_ZONES_BPM, laps, bounds_of(placed.lat, placed.lon),
+        athlete.zones_bpm if athlete else DEFAULT_ZONES_BPM, laps, bounds_of(fixes.lat, fixes.lon), strain,
     )  # fmt: skip
-    return Finished(summary, _efforts(trace, index.for_sport(sport) if index else None), final_track(trace, start_us))
+    return Finished(summary, _efforts(trace, fixes, index.for_sport(sport) if index else None), final_track(trace, start_us))
 
 
 def final_track(trace: Trace, start_us: int) -> FinalTrack:
@@ -107,23 +110,25 @@ def _laps(trace: Trace, sport: str, files: Sequence[UploadRef], start_us: int, e
     return laps_at(trace, [start_us, *marks], end_us) if marks else distance_laps(trace, sport, start_us, end_us)
 
 
-def _smoothed(trace: Trace, sport: str) -> Trace:
-    """The trace with smoothed positions where they are believed."""
+def _intervals(counted: Mapping[int, Track], start_us: int, end_us: int) -> Track | None:
+    """The beat intervals of the run."""
+    beats = counted.get(BEATS)
+    return cut(beats, start_us, end_us) if beats is not None else None
+
+
+def _smoothed(trace: Trace, sport: str) -> tuple[Trace, Fixes]:
+    """The trace with smoothed positions where they are believed, and those positions alone."""
     at = np.flatnonzero(trace.fixes)
-    if not len(at):
-        return trace
     lat, lon = trace.lat.copy(), trace.lon.copy()
-    lat[at], lon[at] = smooth_positions(
-        trace.t_us[at], lat[at], lon[at], trace.accuracy_cm[at], trace.stated_speed_cmps[at], RIDE if sport == "ride" else RUN
-    )
-    return replace(trace, lat=lat, lon=lon)
+    made = smooth_positions(trace.t_us[at], lat[at], lon[at], trace.accuracy_cm[at], trace.stated_speed_cmps[at], sport)
+    lat[at], lon[at] = made.lat, made.lon
+    fixes = Fixes.of(trace.t_us[at], made.lat, made.lon, trace.accuracy_cm[at], made.north_mmps, made.east_mmps)
+    return replace(trace, lat=lat, lon=lon), fixes
 
 
-def _efforts(trace: Trace, index: SegmentIndex | None) -> tuple[FinalEffort, ...]:
-    placed = trace.where(trace.fixes)
-    if index is None or not index.segments or not len(placed):
+def _efforts(trace: Trace, fixes: Fixes, index: SegmentIndex | None) -> tuple[FinalEffort, ...]:
+    if index is None or not index.segments or not len(fixes.t_us):
         return ()
-    fixes = Fixes.of(placed.t_us, placed.lat, placed.lon, placed.accuracy_cm)
     heart, power = heart_of(trace), power_of(trace)
     efforts: list[FinalEffort] = []
     for timed in match_track(index, fixes):

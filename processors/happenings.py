@@ -171,6 +171,10 @@ def _activity_data(summary: Summary) -> models.Activity:
         ),
         sources=len(summary.origins),
         samples=summary.samples,
+        trimp=None if summary.trimp is None else summary.trimp / 1000,
+        work_j=summary.work_j,
+        normalised_power_w=summary.normalised_power_w,
+        rmssd_ms=summary.rmssd_ms,
     )
 
 

@@ -108,7 +108,7 @@ class Lap:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A finished activity. Times are UTC; `zones_ms` is the time in heart-rate zones 1-5; `bounds` is (south, west, north, east) in 1e-7
-    degrees or None without positions; `origins` are those whose samples count, in order."""
+    degrees or None without positions; `origins` are those whose samples count, in order; the last four are a `repair.Strain`."""
 
     id: str
     subject: str
@@ -128,6 +128,10 @@ class Summary:
     bounds: tuple[int, int, int, int] | None
     origins: tuple[str, ...]
     samples: int
+    trimp: int | None = None  # Banister's training impulse in thousandths
+    work_j: int | None = None
+    normalised_power_w: int | None = None
+    rmssd_ms: int | None = None  # of the beat intervals
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,7 +276,8 @@ def encode_summary(s: Summary) -> bytes:
     laps = [(p.start_us, p.elapsed_ms, p.distance_cm, p.hr_avg_bpm, p.power_avg_w) for p in s.laps]
     return msgpack.packb(
         (s.id, s.subject, s.start_us, s.end_us, s.sport, s.distance_cm, s.elapsed_ms, s.moving_ms, s.gain_cm, s.hr_avg_bpm, s.hr_max_bpm,
-         s.power_avg_w, s.points, s.zones_ms, laps, s.bounds, s.origins, s.samples)
+         s.power_avg_w, s.points, s.zones_ms, laps, s.bounds, s.origins, s.samples, s.trimp,
+         s.work_j, s.normalised_power_w, s.rmssd_ms)
     )  # fmt: skip
 
 

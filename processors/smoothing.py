@@ -7,7 +7,7 @@ believed belong behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,8 +50,10 @@ def smooth_positions(t_us: I64, lat: I64, lon: I64, accuracy_cm: I64, speed_cmps
         unknown = np.full(n, NO_SPEED, np.int64)
         return Smoothed(lat, lon, unknown, unknown)
     plane = plane_at(int(lat[0]), int(lon[0]), (int(lat.min()) + int(lat.max())) // 2)
-    east, north = _wrapped(lon - lon[0]) * plane.east_m, (lat - lat[0]) * METRE_PER_UNIT
-    columns = ((t_us - t_us[0]) * 1e-6, east, north, _stated(accuracy_cm), _stated(speed_cmps))
+    east: F64 = _wrapped(lon - lon[0]) * np.float64(plane.east_m)
+    north: F64 = (lat - lat[0]) * np.float64(METRE_PER_UNIT)
+    seconds: F64 = (t_us - t_us[0]) * np.float64(1e-6)
+    columns = (seconds, east, north, _stated(accuracy_cm), _stated(speed_cmps))
     made, outcomes = _whole(columns, TUNINGS.get(sport, WHOLE_RUN))
     x, y, v, w = made.T
     for i in np.flatnonzero(outcomes == REFUSED)[::-1].tolist():
@@ -68,7 +70,7 @@ def smooth_level(t_s: Sequence[float], values: Sequence[float], *, agility: floa
     steps: Any = [[0.0] * LEVEL_STEP for _ in range(n)]
     if COMPILED:
         given, steps = [np.array(column, np.float64) for column in given], np.zeros((n, LEVEL_STEP))
-    level(*given, n, agility, variance, gate, far, steps)
+    _level(*given, n, agility, variance, gate, far, steps)
     return [float(step[0]) for step in steps]
 
 
@@ -86,15 +88,17 @@ def _whole(columns: Sequence[F64], tuning: Sequence[float]) -> tuple[F64, F64]:
     shapes = (-(-n // block), LAST_SPEED + 1), (block, STEP), (block, 4), (n, 4)
     if COMPILED:
         starts, journal, scratch, made = (np.zeros(shape) for shape in shapes)
-        outcomes = np.zeros(n)
-        smooth_whole(
-            *columns, n, np.array(tuning), block, starts, np.array(fresh_row()), journal, scratch, np.zeros(6), made, outcomes
-        )  # fmt: skip
+        outcomes: Any = np.zeros(n)
+        _kernel(*columns, n, np.array(tuning), block, starts, np.array(fresh_row()), journal, scratch, np.zeros(6), made, outcomes)
         return made, outcomes
     starts, journal, scratch, made = ([[0.0] * width for _ in range(rows)] for rows, width in shapes)
     outcomes = [0.0] * n
-    smooth_whole(*(c.tolist() for c in columns), n, tuning, block, starts, fresh_row(), journal, scratch, [0.0] * 6, made, outcomes)
+    _kernel(*(c.tolist() for c in columns), n, tuning, block, starts, fresh_row(), journal, scratch, [0.0] * 6, made, outcomes)
     return np.array(made), np.array(outcomes)
+
+
+_kernel: Callable[..., None] = smooth_whole  # these take arrays when compiled, lists when not
+_level: Callable[..., None] = level
 
 
 def _behind_a_jump(i: int, east: F64, north: F64, x: F64, y: F64, outcomes: F64) -> None:

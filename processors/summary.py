@@ -15,6 +15,7 @@ from broker.layouts import layout_named
 from processors import live_kernel as k
 from processors.altitude import gain_cm
 from processors.live_kernel import I64
+from processors.repair import Strain
 from processors.results import Lap, Summary
 from processors.samples import usable_position
 from processors.trace import NO_ALTITUDE, Trace
@@ -160,14 +161,14 @@ def bounds_of(lat: I64, lon: I64) -> tuple[int, int, int, int] | None:
 def climb_cm(trace: Trace) -> int:
     """Metres climbed in centimetres."""
     high = trace.where(trace.moves & (trace.altitude_dm != NO_ALTITUDE))
-    return gain_cm(high.t_us, high.altitude_dm, high.altitude_source, high.receiver)
+    return gain_cm(high.t_us, high.altitude_dm, high.altitude_source, high.receiver, high.distance_um)
 
 
 def summarise(
     activity: str, subject: str, row: I64, trace: Trace, sport: str, zones_bpm: Sequence[int], laps: tuple[Lap, ...],
-    bounds: tuple[int, int, int, int] | None,
+    bounds: tuple[int, int, int, int] | None, strain: Strain,
 ) -> Summary:  # fmt: skip
-    """The summary of a run of the kernel (`row`, one of `run_tracks`) and its trace."""
+    """The summary of a run of the kernel (`row`, one of `run_tracks`), its repaired trace and the strain."""
     start_us, end_us = int(row[k.START]), int(row[k.LAST_T])
     return Summary(
         id=activity,
@@ -188,6 +189,10 @@ def summarise(
         bounds=bounds,
         origins=trace.counted_origins,
         samples=int(row[k.SAMPLES]),
+        trimp=strain.trimp,
+        work_j=strain.work_j,
+        normalised_power_w=strain.normalised_power_w,
+        rmssd_ms=strain.rmssd_ms,
     )
 
 

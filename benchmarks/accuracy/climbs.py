@@ -25,8 +25,9 @@ def _climb(row: Array, tune: Array, t: Array, altitude: Array) -> None:
         rise(row, tune, t[i], altitude[i])
 
 
-def live_m(t_s: Array, altitude_m: Array, source: int) -> float:
+def live_m(t_s: Array, altitude_m: Array, source: int, way_m: Array) -> float:
     """The kernel, sample by sample."""
+    del way_m
     row = np.array(fresh_row())
     _climb(
         row, np.array(LIVE_BAROMETER if source == BAROMETER else LIVE_RECEIVER), np.ascontiguousarray(t_s), np.ascontiguousarray(altitude_m)
@@ -34,21 +35,22 @@ def live_m(t_s: Array, altitude_m: Array, source: int) -> float:
     return float(row[GAIN_M])
 
 
-def final_m(t_s: Array, altitude_m: Array, source: int) -> float:
+def final_m(t_s: Array, altitude_m: Array, source: int, way_m: Array) -> float:
     """What finishing says, of altitudes as the wire carries them (0.2 m)."""
     ones = np.ones(len(t_s), np.int64)
-    return gain_cm(np.rint(t_s * 1e6).astype(np.int64), np.rint(altitude_m * 5).astype(np.int64) * 2, ones * source, ones) / 100
+    t_us, way_um = np.rint(t_s * 1e6).astype(np.int64), np.rint(way_m * 1e6).astype(np.int64)
+    return gain_cm(t_us, np.rint(altitude_m * 5).astype(np.int64) * 2, ones * source, ones, way_um) / 100
 
 
-def summed_m(t_s: Array, altitude_m: Array, source: int) -> float:
+def summed_m(t_s: Array, altitude_m: Array, source: int, way_m: Array) -> float:
     """Every rise."""
-    del t_s, source
+    del t_s, source, way_m
     return float(np.maximum(np.diff(altitude_m), 0).sum())
 
 
-def hysteresis_m(t_s: Array, altitude_m: Array, source: int) -> float:
+def hysteresis_m(t_s: Array, altitude_m: Array, source: int, way_m: Array) -> float:
     """Rises of 3 m from the last level (GoldenCheetah's default)."""
-    del t_s, source
+    del t_s, source, way_m
     level, total = altitude_m[0], 0.0
     for value in altitude_m.tolist():
         if value > level + 3.0:
@@ -59,14 +61,15 @@ def hysteresis_m(t_s: Array, altitude_m: Array, source: int) -> float:
     return float(total)
 
 
-def lows_and_highs_m(t_s: Array, altitude_m: Array, source: int) -> float:
+def lows_and_highs_m(t_s: Array, altitude_m: Array, source: int, way_m: Array) -> float:
     """Offline: smoothed over five samples, then low to high points above 2 m (barometer) or 10 m (as Strava words it)."""
+    del way_m
     kernel = np.exp(-np.square(np.arange(-10.0, 11.0)) / (2 * 2.0**2 if source == BAROMETER else 2 * 5.0**2))
     smoothed = np.convolve(np.pad(altitude_m, 10, mode="edge"), kernel / kernel.sum(), "valid")
     return climbed_m(smoothed.tolist(), t_s.tolist(), 2.0 if source == BAROMETER else 10.0)
 
 
-METHODS: Final[dict[str, Callable[[Array, Array, int], float]]] = {
+METHODS: Final[dict[str, Callable[[Array, Array, int, Array], float]]] = {
     "sum of all rises": summed_m,
     "hysteresis of 3 m (GoldenCheetah)": hysteresis_m,
     "smoothed, lows to highs (Strava's words, offline)": lows_and_highs_m,
@@ -83,8 +86,9 @@ def true_m(seen: Recording) -> float:
 def errors_pct(seen: Recording) -> dict[tuple[str, str], float]:
     """Of each method and altitude (baro, gnss): how far off, per cent."""
     true = true_m(seen)
+    way_m = np.concatenate([[0.0], np.cumsum((seen.speed_mps[1:] + seen.speed_mps[:-1]) / 2 * np.diff(seen.t_s))])
     found: dict[tuple[str, str], float] = {}
     for name, method in METHODS.items():
         for kind, altitude, source in (("baro", seen.baro_m, BAROMETER), ("gnss", seen.gnss_m, GNSS)):
-            found[name, kind] = abs(method(seen.t_s, altitude, source) / true - 1) * 100
+            found[name, kind] = abs(method(seen.t_s, altitude, source, way_m) / true - 1) * 100
     return found

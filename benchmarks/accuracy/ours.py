@@ -58,14 +58,14 @@ class Ours:
     def lagged(self) -> Filtered:
         """What is known five seconds later."""
         out, scratch = np.zeros((len(self._t_s), 4)), np.zeros((len(self._t_s), 4))
-        smooth_lagged(self._journal, self._t_s, len(self._t_s), LAG_S, out, scratch)
+        smooth_lagged(self._journal, self._t_s, len(self._t_s), LAG_S, out, scratch, np.zeros(6))
         return self._of(out)
 
     def final(self, way: tuple[float, ...] | None = None) -> Filtered:
         """What is known at the end: the whole track filtered for that purpose, and smoothed backwards."""
         journal, _ = self._run(way or WHOLE[self._sport])
         out = np.zeros((len(self._t_s), 4))
-        smooth(journal, 0, len(self._t_s) - 1, out)
+        smooth(journal, 0, len(self._t_s) - 1, out, np.zeros(6))
         return self._of(out)
 
     @property

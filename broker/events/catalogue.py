@@ -99,7 +99,10 @@ def _all() -> tuple[EventType, ...]:
         ("promo", "distance", "corrected", models.DistanceCorrected, credit, pseudonymous, 365, sets, "Credited distance moved; 0: gone."),
     )
     void = {"board": "top", "distance": "distance_m"}
-    minor = {("effort", "recorded"): 1, ("effort", "corrected"): 1}  # 1: how far an effort is believed
+    minor = {
+        ("activity", "closed"): 1, ("activity", "corrected"): 1,  # 1: the strain of it
+        ("effort", "recorded"): 1, ("effort", "corrected"): 1,  # 1: how far it is believed
+    }  # fmt: skip
     return tuple(
         EventType(
             domain=domain, entity=entity, event=event, model=model, entity_field=fields[0], key_field=fields[1], personal=personal,

@@ -120,6 +120,10 @@ class Activity(Data):
     laps: tuple[LapData, ...]
     sources: int = Field(ge=0)
     samples: int = Field(ge=0)
+    trimp: Points | None = Field(default=None, description="Training impulse of Banister; since 1.1")
+    work_j: int | None = Field(default=None, ge=0, description="Work in joules; since 1.1")
+    normalised_power_w: Watts | None = Field(default=None, description="Normalised power; since 1.1")
+    rmssd_ms: int | None = Field(default=None, ge=0, description="Variability of the beat intervals; since 1.1")
 
 
 class Correction(Data):

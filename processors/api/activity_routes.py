@@ -98,6 +98,10 @@ def _detail(store: ReadStore, reads: Reads, viewer: Viewer, ident: str) -> model
         east=east,
         sources=[_source(origin) for origin in s.origins] if viewer.staff else [],
         samples=s.samples,
+        trimp=None if s.trimp is None else s.trimp / 1000,
+        work_j=s.work_j,
+        normalised_power_w=s.normalised_power_w,
+        rmssd_ms=s.rmssd_ms,
     )
 
 

@@ -97,7 +97,8 @@ class EffortLine(Out):
 
 
 class ActivityDetail(ActivityLine):
-    """GET /activities/{id}"""
+    """GET /activities/{id}. `trimp`: Banister's training impulse; `work_j`: joules at the pedals; `rmssd_ms`: of the beat intervals. Null
+    where nothing was measured."""
 
     zones_ms: tuple[int, int, int, int, int]
     laps: list[LapLine]
@@ -108,6 +109,10 @@ class ActivityDetail(ActivityLine):
     east: float | None
     sources: list[str]
     samples: int
+    trimp: float | None
+    work_j: int | None
+    normalised_power_w: int | None
+    rmssd_ms: int | None
 
 
 class TrackColumns(Out):

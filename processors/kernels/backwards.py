@@ -58,7 +58,8 @@ def smooth(journal: Steps, first: int, last: int, smoothed: Steps, adjoint: Row)
 
 @compiled
 def smooth_lagged(journal: Steps, t_s: Row, n: int, lag_s: float, smoothed: Steps, scratch: Steps, adjoint: Row) -> None:
-    """Each of `n` steps in the light of the last one at most `lag_s` later. `scratch` has as many rows as `smoothed`, `adjoint` 6 floats."""
+    """Each of `n` steps in the light of the last one at most `lag_s` later. `scratch` has as many rows as `smoothed`, `adjoint`
+    6 floats."""
     last = 0
     for i in range(n):
         last = max(last, i)

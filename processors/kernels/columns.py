@@ -18,8 +18,8 @@ ORIGIN_LAT, ORIGIN_LON, EAST_M = range(33, 36)
 DISTANCE_M, SPEED_MPS, STILL_T, PAUSED, MOVING_S, TRAVEL_T = range(36, 42)
 # Altitude: time, altitude, climb rate, covariance; the turning point, climb so far and whether it rises.
 ALT_T, ALT_M, CLIMB_MPS, ALT_VAR, ALT_COV, CLIMB_VAR, LOW_M, HIGH_M, RISING, GAIN_M, ALT_REFUSED_T = range(42, 53)
-# Heart: time of the last believed rate, rate, variance; last time of the zones; seconds in five zones; TRIMP.
-HEART_T, HEART_BPM, HEART_VAR, LOAD_T, ZONE_S, TRIMP = 53, 54, 55, 57, 58, 63
+# Heart: time of the last believed rate, rate, variance, trend; last time of the zones; seconds in five zones; TRIMP.
+HEART_T, HEART_BPM, HEART_VAR, HEART_TREND, LOAD_T, ZONE_S, TRIMP = 53, 54, 55, 56, 57, 58, 63
 # Beats: last interval, running mean, sum of squared differences, how many, how many artefacts, how many of them in a row.
 BEAT_MS, BEAT_MEAN_MS, BEAT_SQUARES, BEAT_PAIRS, BEAT_ARTEFACTS, BEAT_RUN = range(64, 70)
 # Power: time, last, doubted one, work, seconds of the ring filled, sum of fourth powers, how many; the second and its joules so far; sum
@@ -27,6 +27,9 @@ BEAT_MS, BEAT_MEAN_MS, BEAT_SQUARES, BEAT_PAIRS, BEAT_ARTEFACTS, BEAT_RUN = rang
 POWER_T, POWER_W, DOUBT_W, WORK_J, RING_N, FOURTHS, FOURTHS_N, SECOND, SECOND_J, RING_SUM, TYPICAL_W = range(70, 81)
 RING: Final = 81
 RING_S: Final = 30  # ends at column 111
+# Heart again: covariance of rate and trend, variance of the trend, time of the last sample, what it stated and since when, the rate that is
+# held back.
+HEART_COV, HEART_TREND_VAR, HEART_AT, HEART_STATED_BPM, HEART_SAME_T, HEART_OTHER_BPM = range(111, 117)
 
 
 def fresh_row() -> list[float]:
@@ -39,5 +42,6 @@ def fresh_row() -> list[float]:
 
 _UNKNOWN: Final = (
     T, REFUSED_T, LAST_EAST, LAST_NORTH, LAST_SPEED, ORIGIN_LAT, ORIGIN_LON, SPEED_MPS, STILL_T, TRAVEL_T, ALT_T, ALT_REFUSED_T, HEART_T,
-    HEART_BPM, LOAD_T, BEAT_MS, BEAT_MEAN_MS, POWER_T, POWER_W, DOUBT_W, SECOND, TYPICAL_W,
+    HEART_BPM, HEART_AT, HEART_STATED_BPM, HEART_SAME_T, HEART_OTHER_BPM, LOAD_T, BEAT_MS, BEAT_MEAN_MS, POWER_T, POWER_W, DOUBT_W, SECOND,
+    TYPICAL_W,
 )  # fmt: skip

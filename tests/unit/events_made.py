@@ -28,7 +28,8 @@ FIELDS = st.lists(NAMES, min_size=1, max_size=3).map(tuple)
 _ACTIVITY = {
     "activity": NAMES, "subject": SUBJECTS, "sport": st.sampled_from(["run", "ride", "other"]), "started_at": UTCS, "ended_at": UTCS,
     "distance_m": METRES, "elapsed_ms": BIG, "moving_ms": BIG, "gain_m": METRES, "hr_avg_bpm": HR, "hr_max_bpm": HR, "power_avg_w": WATTS,
-    "effort_points": st.integers(0, 10**9).map(lambda n: n / 1000), "zones_ms": st.tuples(BIG, BIG, BIG, BIG, BIG),
+    "effort_points": st.integers(0, 10**9).map(lambda n: n / 1000), "trimp": st.none() | st.integers(0, 10**9).map(lambda n: n / 1000),
+    "work_j": st.none() | BIG, "normalised_power_w": WATTS, "rmssd_ms": st.none() | st.integers(0, 2000), "zones_ms": st.tuples(BIG, BIG, BIG, BIG, BIG),
     "laps": st.lists(LAPS, max_size=2).map(tuple), "sources": st.integers(0, 9), "samples": BIG,
 }  # fmt: skip
 _EFFORT = {

@@ -81,7 +81,7 @@ def test_the_same_recording_gives_the_same_figures_twice() -> None:
     seen, _ = recorded(710, "run", "open", 300.0)
     once, again = (Ours(seen, "run", with_speed=True) for _ in range(2))
     assert np.array_equal(once.final().east_m, again.final().east_m)
-    assert live_m(seen.t_s, seen.baro_m, 1) == live_m(seen.t_s, seen.baro_m, 1)
+    assert live_m(seen.t_s, seen.baro_m, 1, seen.t_s) == live_m(seen.t_s, seen.baro_m, 1, seen.t_s)
 
 
 def test_a_lag_of_a_whole_track_is_the_smoother_at_the_end() -> None:
@@ -89,8 +89,8 @@ def test_a_lag_of_a_whole_track_is_the_smoother_at_the_end() -> None:
     of = Ours(seen, "ride", with_speed=True)
     n = len(seen.t_s)
     whole, lagged, scratch = (np.zeros((n, 4)) for _ in range(3))
-    smooth(of._journal, 0, n - 1, whole)
-    smooth_lagged(of._journal, of._t_s, n, 1e9, lagged, scratch)
+    smooth(of._journal, 0, n - 1, whole, np.zeros(6))
+    smooth_lagged(of._journal, of._t_s, n, 1e9, lagged, scratch, np.zeros(6))
     assert np.array_equal(whole, lagged)
 
 

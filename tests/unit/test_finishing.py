@@ -53,7 +53,7 @@ def ride(seconds: int = 900, seed: int = 5) -> tuple[Truth, list[Row]]:
     seen = measured(truth, "open", seed)
     rows = rows_of(seen, "baro")
     for (_, values), second in zip(rows, seen["second"], strict=True):
-        values |= {"distance_m": float(truth.way[second]), "hr_bpm": 130 + second % 30, "power_w": 180 + second % 50}
+        values |= {"distance_m": float(truth.way[second]), "hr_bpm": 145 - abs(second % 30 - 15), "power_w": 180 + second % 50}
     return truth, rows
 
 
@@ -74,7 +74,7 @@ def test_an_activity_seen_whole_keeps_its_live_totals() -> None:
     assert made.moving_ms == activity.moving_us // 1000
     assert made.points == activity.points // 60_000
     assert made.samples == activity.samples == len(rows)
-    assert made.hr_max_bpm == activity.hr_max == 159
+    assert made.hr_max_bpm == activity.hr_max == 145
     assert made.hr_avg_bpm == int(activity.hr_sum / activity.hr_n + 0.5)
     assert made.origins == ("gym/watch",)
     assert made.sport == "ride"

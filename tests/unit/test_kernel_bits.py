@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.c_twin import compiler, library
 from benchmarks.kernel import MODULES, TUNINGS, by_c, by_numba, frames, same_bits
-from processors.kernels import athlete, backwards
+from processors.kernels import athlete, backwards, channels, level, whole
 from processors.kernels import columns as c
 from processors.kernels.columns import COLUMNS, fresh_row
 from processors.kernels.compiled import COMPILED, SOURCES
-from processors.kernels.load import exponential
+from processors.kernels.load import MAN, exponential
 from processors.kernels.plane import cosine
-from processors.kernels.position import STEP, feed
+from processors.kernels.position import STEP, WHOLE_RIDE, feed
 from tests.plain_kernels import plain
 
 ATHLETES = 4
@@ -103,7 +104,7 @@ def test_smoothing_is_the_same_compiled_and_plain() -> None:
             if fed(row, tuning, *(float(column[i]) for column in given), journal[kept], 1) not in {0, 1} or journal[kept][27]:
                 kept += 1
             kept = min(kept, n - 1)
-        back(journal, 0, kept - 1, out)
+        back(journal, 0, kept - 1, out, np.zeros(6) if arrays else [0.0] * 6)
         made.append(np.array(out)[:kept])
     assert same_bits(*made)
     assert np.isfinite(made[0]).all()
@@ -112,6 +113,63 @@ def test_smoothing_is_the_same_compiled_and_plain() -> None:
 def _plain_pair() -> tuple[object, object]:
     position, back = plain("position", "backwards")
     return position.feed, back.smooth
+
+
+def _rows(arrays: bool, rows: int, width: int) -> Any:
+    return np.zeros((rows, width)) if arrays else [[0.0] * width for _ in range(rows)]
+
+
+def test_whole_tracks_are_the_same_compiled_and_plain_and_in_any_blocks() -> None:
+    *_, columns = frames(1, 600)
+    t, lat, lon, accuracy, speed = columns[:5]
+    rng = np.random.default_rng(4)
+    east, north = (lon - 7e7) * 0.0077, (lat - 46e7) * 0.0111
+    east[rng.random(len(t)) < 0.02] += 300.0
+    east[300:] += 5_000.0
+    speed[rng.random(len(t)) < 0.3] = np.nan
+    accuracy[rng.random(len(t)) < 0.1] = np.nan
+    t = np.cumsum(np.where(rng.random(len(t)) < 0.01, 70.0, np.where(rng.random(len(t)) < 0.1, 0.1, 1.0)))
+    n = len(t)
+    made: list[np.ndarray] = []
+    for module, arrays, block in ((whole, True, 64), (whole, True, n), (plain("whole")[0], False, 100)):
+        given = [column if arrays else column.tolist() for column in (t, east, north, accuracy, speed)]
+        row, tuning = (np.array(of) if arrays else list(of) for of in (fresh_row(), WHOLE_RIDE))
+        starts, journal, scratch, out = (_rows(arrays, rows, width) for rows, width in ((n, 40), (block, STEP), (block, 4), (n, 4)))
+        outcomes: Any = np.zeros(n) if arrays else [0.0] * n
+        zeros: Any = np.zeros(6) if arrays else [0.0] * 6
+        module.smooth_whole(*given, n, tuning, block, starts, row, journal, scratch, zeros, out, outcomes)
+        made.append(np.column_stack([np.array(out), np.array(outcomes)]))
+    assert same_bits(made[0], made[1])
+    assert same_bits(made[0], made[2])
+    assert np.isfinite(made[0]).all()
+    assert {int(outcome) for outcome in made[0][:, 4]} >= {2, 3, 5}
+
+
+def test_levels_are_the_same_compiled_and_plain() -> None:
+    rng = np.random.default_rng(6)
+    n = 500
+    t = np.cumsum(np.where(rng.random(n) < 0.01, 100.0, 1.0))
+    value = 300 + np.cumsum(rng.normal(0, 0.3, n)) + np.where(rng.random(n) < 0.02, 80.0, 0.0)
+    value[250:] += 50.0
+    compiled_, plain_ = (_rows(arrays, n, level.LEVEL_STEP) for arrays in (True, False))
+    level.level(t, value, n, 0.01, 0.12, 9.0, 5.0, compiled_)
+    plain("level")[0].level(t.tolist(), value.tolist(), n, 0.01, 0.12, 9.0, 5.0, plain_)
+    assert same_bits(compiled_, np.array(plain_))
+
+
+def test_whole_channels_are_the_same_compiled_and_plain() -> None:
+    *_, columns = rough()
+    t, bpm, rr_ms, watts = (columns[i][:1_500] for i in (0, 6, 7, 8))
+    made: list[np.ndarray] = []
+    for module, arrays in ((channels, True), (plain("channels")[0], False)):
+        row: Any = np.array(fresh_row()) if arrays else fresh_row()
+        of = [column if arrays else column.tolist() for column in (t, bpm, rr_ms, watts)]
+        hearts, powers = (np.zeros(len(t)) if arrays else [0.0] * len(t) for _ in range(2))
+        module.hearts(row, np.array(MAN) if arrays else list(MAN), of[0], of[1], len(t), hearts)
+        module.intervals(row, of[0], of[2], len(t))
+        module.powers(row, of[0], of[3], len(t), powers)
+        made.append(np.concatenate([np.array(row), np.array(hearts), np.array(powers)]))
+    assert same_bits(*made)
 
 
 def test_series_stand_for_the_functions_of_the_library() -> None:

@@ -187,10 +187,33 @@ def test_dropouts_and_spikes_of_the_heart_rate_are_bridged() -> None:
     assert all(abs(rate - 140) < 1 for rate in out)
 
 
-def test_a_run_of_the_step_rate_is_held_off_and_after_three_quarters_of_a_minute_accepted() -> None:
-    out = beaten(row(), [120.0] * 60 + [175.0] * 120)
-    assert max(out[60:75]) < 125
-    assert out[-1] == pytest.approx(175, abs=1)
+def test_a_run_of_the_step_rate_is_held_off_and_what_stays_longer_than_any_such_run_accepted() -> None:
+    steady = [120.0 + i % 2 for i in range(60)]
+    out = beaten(row(), steady + [175.0 + i % 2 for i in range(180)])
+    assert max(out[60:149]) < 125
+    assert out[-1] == pytest.approx(175.5, abs=1)
+    assert max(beaten(row(), steady + [175.0] * 60 + steady)) < 125
+
+
+def test_a_heart_that_went_on_unseen_is_believed_at_once() -> None:
+    out = beaten(row(), [120.0 + i % 2 for i in range(60)] + [0.0] * 20 + [141.0, 142.0, 143.0])
+    assert out[-1] == pytest.approx(142, abs=3)
+
+
+def test_a_frozen_rate_stands_still_and_the_next_one_is_believed() -> None:
+    rising = [100.0 + i for i in range(30)]
+    out = beaten(row(), [*rising, *([129.0] * 20), 140.0, 141.0, 142.0])
+    assert all(abs(rate - 133) < 6 for rate in out[30:50])
+    assert out[-1] == pytest.approx(141, abs=3)
+
+
+def test_a_rate_stated_ten_times_as_often_comes_to_the_same() -> None:
+    slow, fast = row(), row()
+    for i in range(600):
+        heart.beat(fast, i / 10, 100.0 + i // 10)
+    for i in range(60):
+        heart.beat(slow, float(i), 100.0 + i)
+    assert fast[c.HEART_BPM] == pytest.approx(slow[c.HEART_BPM], abs=1.0)
 
 
 def test_a_heart_that_rises_is_followed() -> None:

@@ -36,6 +36,11 @@ def place(metre: float) -> tuple[float, float]:
     return LAT0 + metre * 0.8 * M_LAT + 20 * math.sin(metre / 300) * M_LAT, LON0 + metre * 0.6 * M_LON
 
 
+def stretched(metre: float) -> float:
+    """How much longer the way is than its `metre` there."""
+    return math.hypot(0.8 + 20 / 300 * math.cos(metre / 300), 0.6)
+
+
 def segment(name: str, from_m: float, to_m: float) -> SegmentRef:
     points = [place(from_m + k * 10) for k in range(int((to_m - from_m) / 10) + 1)]
     return SegmentRef(tenant="gym", id=name, name=name, points=tuple((round(a * 1e7), round(b * 1e7)) for a, b in points))
@@ -54,7 +59,14 @@ def run_frames_of(
         for i in range(5):
             metre = from_m + (seq * 5 + i) * speed_mps
             lat, lon = place(metre)
-            values = {"tick_ms": i * 1000, "lat": lat, "lon": lon, "accuracy_m": 3.0, "speed_mps": speed_mps, "hr_bpm": 140 + seq % 20}
+            values = {
+                "tick_ms": i * 1000,
+                "lat": lat,
+                "lon": lon,
+                "accuracy_m": 3.0,
+                "speed_mps": speed_mps * stretched(metre),
+                "hr_bpm": 140 + seq % 20,
+            }
             rows.append(MOTION.pack(values))
         body = b"".join(rows)
         own = 0 if device.startswith("f-") else 1
