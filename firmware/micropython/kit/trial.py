@@ -1,0 +1,54 @@
+"""Tries what a device was told at its set-up: the Wi-Fi, then the broker with that name and password. Bounded; what is wrong comes back as a sentence."""
+
+import asyncio
+
+from kit.mqtt_codec import ProtocolError, Receiver, connect_packet
+from kit.stream import open_stream, tls_context
+
+TRY_S = 20
+_REFUSED = {
+    1: "the broker speaks another version of MQTT",
+    2: "the broker does not take this name as client id",
+    3: "the broker is not available now",
+    4: "the broker does not know this name and password",
+    5: "the broker does not let this name in",
+}
+
+
+async def try_document(document, wifi, ca_of=None, timeout_s=TRY_S):
+    """"" if both take it, else why not. `wifi(ssid, password)` is awaited and says the same; `ca_of(pem)` gives what `tls_context` takes."""
+    why = await wifi(document["wifi_ssid"], document.get("wifi_password", ""))
+    if why:
+        return why
+    where = "%s:%d" % (document["host"], document["port"])
+    try:
+        return await asyncio.wait_for(_try_broker(document, ca_of), timeout_s)
+    except asyncio.TimeoutError:
+        return "no answer from %s within %d s" % (where, timeout_s)
+    except (OSError, ValueError, EOFError, ProtocolError) as error:
+        return "%s cannot be reached: %s" % (where, error)
+
+
+async def _try_broker(document, ca_of):
+    context = None
+    if document["tls"]:
+        pem = document["ca_pem"].encode()
+        context = tls_context(ca_of(pem) if ca_of is not None else pem)
+    user = "%s/%s" % (document["tenant"], document["node"])
+    stream = await open_stream(document["host"], document["port"], context)
+    try:
+        packet = memoryview(connect_packet(user, user, document["password"], 30, True))
+        while len(packet):
+            count = stream.write(packet)
+            packet = packet[count:]
+            if not count:
+                await stream.writable()
+        receiver = Receiver(256)
+        while not receiver.next():
+            count = stream.read(receiver.space())
+            receiver.took(count)
+            if not count:
+                await stream.readable()
+        return "" if receiver.code == 0 else _REFUSED.get(receiver.code, "the broker refuses with code %d" % receiver.code)
+    finally:
+        stream.close()
