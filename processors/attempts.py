@@ -1,207 +1,382 @@
-"""What a matcher remembers of one subject: the last two fixes, attempts under way, and efforts that wait for their second timing.
+"""What matchers remember: the last two fixes of a subject, attempts under way, efforts that wait for their second timing, and counts.
 
-All of it whole numbers, so that bytes out and in are the same state. A `Crossing` is a gate passed between two fixes: how far beyond the
-gate each was, and with the fixes before and after them, when exactly it was.
+An `Arena` is the memory of many subjects, as the matching kernels read it; `Attempts` is one subject's part of it. All of it is whole
+numbers. Within an arena a segment is its number in the index at hand; as bytes it is its id and the checksum of its line, so a state
+outlives any index, and equal states are equal bytes. Nothing is ever dropped for want of room: an arena grows, and starts beyond
+`INLINE` at once are counted as `spilled`.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Self, cast
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final, NamedTuple, Self
 
-import msgpack
+import numpy as np
 
-from processors.results import CURVE_POINTS, Phase, Timed
+from processors.kernels.chains import END
+from processors.kernels.match_columns import (
+    BEFORE_LON,
+    BEGUN_COLUMNS,
+    C_COUNT,
+    C_NEXT,
+    C_NUMBER,
+    COUNT_COLUMNS,
+    COUNTS,
+    CURVE,
+    EVENT_COLUMNS,
+    FINISH,
+    FREE,
+    FREE_COUNT,
+    FREE_COUNT_N,
+    FREE_N,
+    HEAD_COLUMNS,
+    MARKS,
+    NEXT,
+    NUMBER,
+    POOL_COLUMNS,
+    PROGRESS,
+    RECORD_COLUMNS,
+    SPILLED,
+    START_US,
+    UNDER,
+    UNDER_N,
+    WAITING,
+    WAITING_N,
+    Book,
+    T,
+    Told,
+)
+from processors.segment_table import I32, I64, MAX_ID, as_kernel
+from processors.segments import SegmentIndex
 
-_VERSION: Final = 1
-_NEAR_US: Final = 15_000_000  # a fix further away in time says nothing about the speed at a gate
-_ACCURACY_CM: Final = 500  # taken for positions that state none
-_SIGMA_SHARE: Final = 2 / 3  # one standard deviation along the way, of a stated accuracy
-_UNSTEADY_MPS2: Final = 0.3  # acceleration one may have between two fixes
-_HALVINGS: Final = 30
-
-
-class Fix(NamedTuple):
-    """One position: UTC microseconds, 1e-7 degrees, stated accuracy in centimetres or -1."""
-
-    t_us: int
-    lat: int
-    lon: int
-    accuracy_cm: int
-
-
-class Knot(NamedTuple):
-    """How far beyond a gate one was at an instant; negative before it."""
-
-    t_us: int
-    ahead_mm: int
-
-
-@dataclass(slots=True)
-class Crossing:
-    """A gate passed after `left` and no later than `right`. `after` is filled in by the next fix."""
-
-    before: Knot | None
-    left: Knot
-    right: Knot
-    after: Knot | None
-    accuracy_cm: int
-
-    def straight_us(self) -> int:
-        """When, at even speed between the two fixes."""
-        way_mm = self.right.ahead_mm - self.left.ahead_mm
-        return self.left.t_us + ((self.right.t_us - self.left.t_us) * -self.left.ahead_mm + way_mm // 2) // way_mm
-
-    def smooth_us(self) -> int:
-        """When, with the speed at both fixes from their neighbours: monotone cubic interpolation (Fritsch and Butland, 1984)."""
-        span_us = self.right.t_us - self.left.t_us
-        way = float(self.right.ahead_mm - self.left.ahead_mm)
-        enter = self._slope(self.before, self.left, span_us, way)
-        leave = self._slope(self.after, self.right, span_us, way)
-        if enter == way and leave == way:
-            return self.straight_us()
-        start = float(self.left.ahead_mm)
-        low, high = 0.0, 1.0
-        for _ in range(_HALVINGS):
-            u = (low + high) * 0.5
-            v = 1.0 - u
-            here = start + u * (v * v * enter + u * (way * (3.0 - 2.0 * u) - v * leave))
-            if here < 0.0:
-                low = u
-            else:
-                high = u
-        return self.left.t_us + round((low + high) * 0.5 * span_us)
-
-    def sigma_us(self) -> float:
-        """One standard deviation of the time: the accuracy of the positions, and what the speed may have done between them."""
-        span_s = (self.right.t_us - self.left.t_us) * 1e-6
-        speed_mps = max((self.right.ahead_mm - self.left.ahead_mm) * 1e-3 / span_s, 0.3)
-        accuracy_cm = self.accuracy_cm if self.accuracy_cm >= 0 else _ACCURACY_CM
-        place_s = accuracy_cm * 0.01 * _SIGMA_SHARE / speed_mps
-        between_s = min(span_s * 0.29, _UNSTEADY_MPS2 * span_s * span_s / (8.0 * speed_mps))
-        return math.sqrt(place_s * place_s + between_s * between_s) * 1e6
-
-    def _slope(self, beside: Knot | None, knot: Knot, span_us: int, way: float) -> float:
-        """Way per span at `knot`, from the pace on both sides of it; the even one when there is no other side."""
-        if beside is None:
-            return way
-        beside_us = abs(knot.t_us - beside.t_us)
-        if beside_us > _NEAR_US:
-            return way
-        other = abs(knot.ahead_mm - beside.ahead_mm) * (span_us / beside_us)
-        if (knot.ahead_mm - beside.ahead_mm) * (knot.t_us - beside.t_us) <= 0:
-            return 0.0
-        near, far = 2.0 * beside_us + span_us, 2.0 * span_us + beside_us
-        return (near + far) / (near / way + far / other)
+_VERSION: Final = 2
+_PRELUDE: Final = 1 + 8 * (BEFORE_LON + 1) + 8 * 4  # version, fixes, spilled, and how many records of each kind follow
+_SHAPE_BYTES: Final = MAX_ID + 8
+_NAMELESS: Final = -2  # segments that are not in the index have numbers from here downwards
 
 
-@dataclass(slots=True)
-class Attempt:
-    """A segment under way. `on_us`: when it was last seen on the line, at `progress_mm`; `travelled_mm` since then; `off_us`: since when it
-    has been off (0: it is not). `curve_ms` fills up with elapsed times at each 1/64, counted from `start.straight_us()`."""
+class Going(NamedTuple):
+    """An attempt under way: segment and checksum of its line, when it started, how far along it is."""
 
     segment: str
     shape: int
-    start: Crossing
-    on_us: int
-    progress_mm: int = 0
-    travelled_mm: int = 0
-    off_us: int = 0
-    curve_ms: list[int] = field(default_factory=list[int])
+    start_us: int
+    progress_mm: int
 
 
-@dataclass(slots=True)
-class Arrival:
-    """An effort whose provisional time is out and whose settled one is not."""
+class Arena:
+    """Memory of the matchers of many subjects. It belongs to one thread at a time."""
 
-    segment: str
-    shape: int
-    ordinal: int
-    start: Crossing
-    finish: Crossing
-    curve_ms: list[int]
+    def __init__(self, subjects: int = 1, records: int = 32) -> None:
+        self.heads: I64 = np.zeros((subjects, HEAD_COLUMNS), np.int64)
+        self.records: I64 = np.zeros((0, RECORD_COLUMNS), np.int64)
+        self.curves: I32 = np.zeros((0, CURVE), np.int32)
+        self.counts: I64 = np.zeros((0, COUNT_COLUMNS), np.int64)
+        self.pool: I64 = np.zeros(POOL_COLUMNS, np.int64)
+        self.pool[FREE] = self.pool[FREE_COUNT] = END
+        self._slots = list(range(subjects - 1, -1, -1))
+        self.more_records(records)
+        self.more_counts(records)
+        self.events: I64 = np.zeros((64, EVENT_COLUMNS), np.int64)
+        self.event_curves: I32 = np.zeros((64, CURVE), np.int32)
+        self.more_begun(16)
 
-    def timed(self, phase: Phase) -> Timed:
-        """The effort as this phase knows it: provisional at even speed between fixes, later with the speed around them."""
-        counted_from_us = self.start.straight_us()
-        provisional = phase is Phase.PROVISIONAL
-        start_us = counted_from_us if provisional else self.start.smooth_us()
-        finish_us = self.finish.straight_us() if provisional else self.finish.smooth_us()
-        elapsed_ms = max((finish_us - start_us + 500) // 1000, 1)
-        earlier_ms = (counted_from_us - start_us) // 1000
-        curve: list[int] = []
-        floor_ms = 0
-        for at_ms in self.curve_ms:
-            floor_ms = min(max(at_ms + earlier_ms, floor_ms), elapsed_ms)
-            curve.append(floor_ms)
-        curve[CURVE_POINTS - 1 :] = [elapsed_ms]
-        start_sigma, finish_sigma = self.start.sigma_us(), self.finish.sigma_us()
-        accuracy_ms = round(math.sqrt(start_sigma * start_sigma + finish_sigma * finish_sigma) * 1e-3)
-        return Timed(self.segment, self.ordinal, start_us, elapsed_ms, phase, accuracy_ms, tuple(curve))
+    def more_records(self, n: int) -> None:
+        """Room for so many more records."""
+        first = len(self.records)
+        self.records = np.concatenate([self.records, np.zeros((n, RECORD_COLUMNS), np.int64)])
+        self.curves = np.concatenate([self.curves, np.zeros((n, CURVE), np.int32)])
+        self.records[first:, NEXT] = np.arange(first + 1, first + n + 1)
+        self.records[-1, NEXT] = self.pool[FREE]
+        self.pool[FREE] = first
+        self.pool[FREE_N] += n
+        self.__dict__.pop("_book", None)
+
+    def more_counts(self, n: int) -> None:
+        """Room for so many more counts."""
+        first = len(self.counts)
+        self.counts = np.concatenate([self.counts, np.zeros((n, COUNT_COLUMNS), np.int64)])
+        self.counts[first:, C_NEXT] = np.arange(first + 1, first + n + 1)
+        self.counts[-1, C_NEXT] = self.pool[FREE_COUNT]
+        self.pool[FREE_COUNT] = first
+        self.pool[FREE_COUNT_N] += n
+        self.__dict__.pop("_book", None)
+
+    def more_events(self, n: int) -> None:
+        """Room for at least so many efforts told in one call."""
+        self.events = np.zeros((max(n, 2 * len(self.events)), EVENT_COLUMNS), np.int64)
+        self.event_curves = np.zeros((len(self.events), CURVE), np.int32)
+        self.__dict__.pop("_told", None)
+
+    def more_begun(self, n: int) -> None:
+        """Room for at least so many starts and finishes on one step."""
+        self._begun = np.zeros((n, BEGUN_COLUMNS), np.int64)
+        self._finished = np.zeros(2 * n, np.int64)
+        self.__dict__.pop("_told", None)
+
+    @property
+    def begun_room(self) -> int:
+        """How many starts on one step there is room for."""
+        return len(self._begun)
+
+    @property
+    def book(self) -> Book:
+        """The memory as kernels take it."""
+        found = self.__dict__.get("_book")
+        if found is None:
+            columns = (self.heads, self.records, self.curves, self.counts, self.pool)
+            found = self.__dict__["_book"] = Book(*(as_kernel(column) for column in columns))
+        return found
+
+    @property
+    def told(self) -> Told:
+        """The room to tell as kernels take it."""
+        found = self.__dict__.get("_told")
+        if found is None:
+            columns = (self.events, self.event_curves, self._begun, self._finished)
+            found = self.__dict__["_told"] = Told(*(as_kernel(column) for column in columns))
+        return found
+
+    def slot(self) -> int:
+        """A row for a new subject."""
+        if not self._slots:
+            n = len(self.heads)
+            self.heads = np.concatenate([self.heads, np.zeros_like(self.heads)])
+            self._slots = list(range(2 * n - 1, n - 1, -1))
+            self.__dict__.pop("_book", None)
+        slot = self._slots.pop()
+        self.heads[slot] = 0
+        self.heads[slot, [UNDER, UNDER + 1, WAITING, WAITING + 1, COUNTS]] = END
+        return slot
+
+    def clear(self, slot: int) -> None:
+        """Nothing is remembered of a subject."""
+        for first in (UNDER, WAITING):
+            for r in list(self.chain(slot, first)):
+                self.records[r, NEXT] = self.pool[FREE]
+                self.pool[FREE] = r
+                self.pool[FREE_N] += 1
+        for c in list(self.counted(slot)):
+            self.counts[c, C_NEXT] = self.pool[FREE_COUNT]
+            self.pool[FREE_COUNT] = c
+            self.pool[FREE_COUNT_N] += 1
+        self.heads[slot] = 0
+        self.heads[slot, [UNDER, UNDER + 1, WAITING, WAITING + 1, COUNTS]] = END
+
+    def release(self, slot: int) -> None:
+        """The row of a subject that is not followed any more."""
+        self.clear(slot)
+        self._slots.append(slot)
+
+    def chain(self, slot: int, first: int) -> Iterator[int]:
+        """The records of one chain, in order."""
+        r = int(self.heads[slot, first])
+        while r != END:
+            yield r
+            r = int(self.records[r, NEXT])
+
+    def counted(self, slot: int) -> Iterator[int]:
+        """The counts of a subject, the newest first."""
+        c = int(self.heads[slot, COUNTS])
+        while c != END:
+            yield c
+            c = int(self.counts[c, C_NEXT])
+
+    def put(self, slot: int, first: int, row: I64, curve: I32) -> None:
+        """Hang a record to the end of a chain."""
+        if not self.pool[FREE_N]:
+            self.more_records(len(self.records))
+        r = int(self.pool[FREE])
+        self.pool[FREE] = self.records[r, NEXT]
+        self.pool[FREE_N] -= 1
+        self.records[r] = row
+        self.curves[r, : len(curve)] = curve
+        self.records[r, NEXT] = END
+        if self.heads[slot, first] == END:
+            self.heads[slot, first] = r
+        else:
+            self.records[self.heads[slot, first + 1], NEXT] = r
+        self.heads[slot, first + 1] = r
+        self.heads[slot, first + 2] += 1
+
+    def put_count(self, slot: int, number: int, count: int) -> None:
+        """A count of efforts on a segment."""
+        if not self.pool[FREE_COUNT_N]:
+            self.more_counts(len(self.counts))
+        c = int(self.pool[FREE_COUNT])
+        self.pool[FREE_COUNT] = self.counts[c, C_NEXT]
+        self.pool[FREE_COUNT_N] -= 1
+        self.counts[c] = number, self.heads[slot, COUNTS], count
+        self.heads[slot, COUNTS] = c
 
 
-@dataclass(slots=True)
 class Attempts:
-    """The matching state of one subject in one activity: start a fresh one with each activity.
+    """The matching state of one subject in one activity: make a fresh one for each activity."""
 
-    `waiting`: efforts that wait for their settled time; `ordinals`: how many efforts each segment has seen; `dropped`: starts not
-    followed because too many were under way.
-    """
+    __slots__ = ("_index", "_nameless", "_stored", "arena", "slot")
 
-    before: Fix | None = None
-    last: Fix | None = None
-    under: list[Attempt] = field(default_factory=list[Attempt])
-    waiting: list[Arrival] = field(default_factory=list[Arrival])
-    ordinals: dict[str, int] = field(default_factory=dict[str, int])
-    dropped: int = 0
+    def __init__(self, arena: Arena | None = None) -> None:
+        self.arena = Arena() if arena is None else arena
+        self.slot = self.arena.slot()
+        self._index: SegmentIndex | None = None
+        self._nameless: list[tuple[str, int]] = []  # (id, shape) of segments that the index does not have
+        self._stored: bytes | None = None  # not yet taken in: no index was at hand
+
+    def __del__(self) -> None:
+        if hasattr(self, "slot"):
+            self.arena.release(self.slot)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attempts) and self.encode() == other.encode()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - equal states may part later
+
+    @property
+    def under(self) -> int:
+        """How many attempts are under way."""
+        return self._number(2) if self._stored is not None else int(self.arena.heads[self.slot, UNDER_N])
+
+    @property
+    def waiting(self) -> int:
+        """How many efforts wait for their settled time."""
+        return self._number(1) if self._stored is not None else int(self.arena.heads[self.slot, WAITING_N])
+
+    @property
+    def spilled(self) -> int:
+        """How many starts came when more than `INLINE` attempts were under way."""
+        return self._number(3) if self._stored is not None else int(self.arena.heads[self.slot, SPILLED])
+
+    @property
+    def last_us(self) -> int | None:
+        """When the last fix was."""
+        head = self._head()
+        return int(head[T]) if head[0] else None
+
+    def name_of(self, number: int) -> str:
+        """The id of a segment by the number it has here."""
+        return self._named(number)[0]
+
+    def going(self) -> list[Going]:
+        """The attempts under way, in the order they began."""
+        if self._stored is not None:
+            rows, _, _, _, names = self._parsed(self._stored)
+            return [Going(*name, int(row[START_US]), int(row[PROGRESS])) for name, row in zip(names, rows[: self.under], strict=False)]
+        rows = self.arena.records[list(self.arena.chain(self.slot, UNDER))]
+        return [Going(*self._named(int(row[NUMBER])), int(row[START_US]), int(row[PROGRESS])) for row in rows]
+
+    def bind(self, index: SegmentIndex) -> None:
+        """Go on with this index: attempts on segments it does not have, or has with another line, are over."""
+        if self._index is index:
+            return
+        if self._index is not None or self._stored is None:
+            if self._index is None or not self._any():
+                self._index = index
+                return
+            self._stored = self.encode()
+        self._load(self._stored, index)
+        self._index, self._stored = index, None
 
     def encode(self) -> bytes:
         """The state as bytes: equal states give equal bytes."""
-        under = [
-            (a.segment, a.shape, _packed(a.start), a.on_us, a.progress_mm, a.travelled_mm, a.off_us, _steps(a.curve_ms)) for a in self.under
-        ]
-        arrivals = [(a.segment, a.shape, a.ordinal, _packed(a.start), _packed(a.finish), _steps(a.curve_ms)) for a in self.waiting]
-        state = (_VERSION, self.before, self.last, under, arrivals, sorted(self.ordinals.items()), self.dropped)
-        return bytes(msgpack.packb(state) or b"")
+        if self._stored is not None:
+            return self._stored
+        arena = self.arena
+        head = arena.heads[self.slot]
+        under = arena.records[list(arena.chain(self.slot, UNDER))]
+        waiting = arena.records[list(arena.chain(self.slot, WAITING))]
+        rows = [*arena.chain(self.slot, UNDER), *arena.chain(self.slot, WAITING)]
+        curves = arena.curves[rows]
+        filled = np.arange(CURVE) < arena.records[rows, MARKS][:, None]
+        names = b"".join(_name(*self._named(number)) for number in arena.records[rows, NUMBER].tolist())
+        counts = sorted((self._named(int(arena.counts[c, C_NUMBER]))[0], int(arena.counts[c, C_COUNT])) for c in arena.counted(self.slot))
+        sizes = np.array([head[SPILLED], len(under), len(waiting), len(counts)], np.int64)
+        parts = [bytes([_VERSION]), head[: BEFORE_LON + 1].tobytes(), sizes.tobytes(), names]
+        parts += [under[:, NEXT + 1 : FINISH].tobytes(), waiting[:, NEXT + 1 :].tobytes(), curves[filled].tobytes()]
+        parts += [_name(ident, count) for ident, count in counts]
+        return b"".join(parts)
 
     @classmethod
-    def decode(cls, raw: bytes) -> Self:
-        """Inverse of `encode`. ValueError for the bytes of another version."""
-        state = cast("list[Any]", msgpack.unpackb(raw))
-        if state[0] != _VERSION:
-            raise ValueError(f"these {len(raw)} bytes are attempts of version {state[0]}, not {_VERSION}")
-        under = [Attempt(a[0], a[1], _crossing(a[2]), a[3], a[4], a[5], a[6], _curve(a[7])) for a in state[3]]
-        arrivals = [Arrival(a[0], a[1], a[2], _crossing(a[3]), _crossing(a[4]), _curve(a[5])) for a in state[4]]
-        return cls(_fix(state[1]), _fix(state[2]), under, arrivals, dict(state[5]), state[6])
+    def decode(cls, raw: bytes, arena: Arena | None = None) -> Self:
+        """Inverse of `encode`. ValueError for the bytes of another version, or too few of them."""
+        if not raw or raw[0] != _VERSION:
+            version = f"of version {raw[0]}" if raw else "none"
+            raise ValueError(f"these {len(raw)} bytes are attempts {version}, not {_VERSION}: make the state again from the log")
+        made = cls(arena)
+        made._stored = bytes(raw)
+        made._parsed(made._stored)
+        return made
+
+    def _any(self) -> bool:
+        head = self.arena.heads[self.slot]
+        return bool(head[UNDER_N] or head[WAITING_N] or head[COUNTS] != END)
+
+    def _named(self, number: int) -> tuple[str, int]:
+        if number <= _NAMELESS:
+            return self._nameless[_NAMELESS - number]
+        assert self._index is not None
+        return self._index.id_of(number), self._index.shape_of(number)
+
+    def _head(self) -> I64:
+        if self._stored is None:
+            return self.arena.heads[self.slot]
+        return np.frombuffer(self._stored, np.int64, BEFORE_LON + 1, 1)
+
+    def _number(self, back: int) -> int:
+        """Of the four sizes in the stored bytes: 0 counts, 1 waiting, 2 under way, 3 spilled."""
+        assert self._stored is not None
+        return int.from_bytes(self._stored[_PRELUDE - 8 * (back + 1) : _PRELUDE - 8 * back], "little")
+
+    def _parsed(self, raw: bytes) -> tuple[I64, list[I32], int, list[tuple[str, int]], list[tuple[str, int]]]:
+        """Records (under way first), their curves, how many are under way, counts, and the segments of the records."""
+        sizes = np.frombuffer(raw, np.int64, 4, 1 + 8 * (BEFORE_LON + 1)).tolist() if len(raw) >= _PRELUDE else [0, -1, 0, 0]
+        _, n_under, n_waiting, n_counts = sizes
+        n, under_columns, columns = n_under + n_waiting, FINISH - NEXT - 1, RECORD_COLUMNS - NEXT - 1
+        at = _PRELUDE + n * _SHAPE_BYTES
+        fixed = at + 8 * (n_under * under_columns + n_waiting * columns)
+        if min(sizes) < 0 or len(raw) < fixed:
+            raise ValueError(f"these {len(raw)} bytes of attempts are cut off")
+        names = [_named(raw, _PRELUDE + k * _SHAPE_BYTES) for k in range(n)]
+        rows = np.zeros((n, RECORD_COLUMNS), np.int64)
+        rows[:n_under, NEXT + 1 : FINISH] = np.frombuffer(raw, np.int64, n_under * under_columns, at).reshape(n_under, under_columns)
+        at += 8 * n_under * under_columns
+        rows[n_under:, NEXT + 1 :] = np.frombuffer(raw, np.int64, n_waiting * columns, at).reshape(n_waiting, columns)
+        marks = rows[:, MARKS]
+        if len(raw) != fixed + 4 * int(marks.sum()) + n_counts * _SHAPE_BYTES:
+            raise ValueError(f"these {len(raw)} bytes of attempts are cut off or have more than they say")
+        bounds = np.cumsum([0, *marks.tolist()])
+        curve = np.frombuffer(raw, np.int32, int(bounds[-1]), fixed)
+        counts = [_named(raw, fixed + curve.nbytes + k * _SHAPE_BYTES) for k in range(n_counts)]
+        return rows, [curve[a:b] for a, b in pairwise(bounds.tolist())], n_under, counts, names
+
+    def _load(self, raw: bytes, index: SegmentIndex) -> None:
+        rows, curves, n_under, counts, names = self._parsed(raw)
+        arena, slot = self.arena, self.slot
+        arena.clear(slot)
+        arena.heads[slot, : BEFORE_LON + 1] = np.frombuffer(raw, np.int64, BEFORE_LON + 1, 1)
+        arena.heads[slot, SPILLED] = np.frombuffer(raw, np.int64, 1, 1 + 8 * (BEFORE_LON + 1))[0]
+        self._nameless = []
+        for k, (row, curve, name) in enumerate(zip(rows, curves, names, strict=True)):
+            number = index.number_of(name[0])
+            if number < 0 or index.shape_of(number) != name[1]:
+                if k < n_under:
+                    continue
+                number = self._nameless_number(name)
+            row[NUMBER] = number
+            arena.put(slot, UNDER if k < n_under else WAITING, row, curve)
+        for ident, count in reversed(counts):
+            number = index.number_of(ident)
+            arena.put_count(slot, self._nameless_number((ident, 0)) if number < 0 else number, count)
+
+    def _nameless_number(self, name: tuple[str, int]) -> int:
+        self._nameless.append(name)
+        return _NAMELESS - len(self._nameless) + 1
 
 
-def _packed(crossing: Crossing) -> tuple[Knot | None, Knot, Knot, Knot | None, int]:
-    return crossing.before, crossing.left, crossing.right, crossing.after, crossing.accuracy_cm
+def _name(ident: str, number: int) -> bytes:
+    return ident.encode().ljust(MAX_ID, b"\0") + number.to_bytes(8, "little", signed=True)
 
 
-def _crossing(raw: Any) -> Crossing:
-    before, left, right, after, accuracy_cm = raw
-    return Crossing(_knot(before), Knot(*left), Knot(*right), _knot(after), accuracy_cm)
-
-
-def _knot(raw: Any) -> Knot | None:
-    return None if raw is None else Knot(*raw)
-
-
-def _fix(raw: Any) -> Fix | None:
-    return None if raw is None else Fix(*raw)
-
-
-def _steps(curve_ms: list[int]) -> list[int]:
-    """Differences: most fit two or three bytes."""
-    return [at - before for before, at in zip([0, *curve_ms], curve_ms, strict=False)]
-
-
-def _curve(steps: list[int]) -> list[int]:
-    out: list[int] = []
-    at_ms = 0
-    for step_ms in steps:
-        at_ms += step_ms
-        out.append(at_ms)
-    return out
+def _named(raw: bytes, at: int) -> tuple[str, int]:
+    number = int.from_bytes(raw[at + MAX_ID : at + MAX_ID + 8], "little", signed=True)
+    return raw[at : at + MAX_ID].rstrip(b"\0").decode(), number

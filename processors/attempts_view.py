@@ -14,7 +14,7 @@ from processors.matcher import UnderWay, gap_ms, under_way
 from processors.results import Effort
 from processors.results_db import attempts_of_tenant
 from processors.segment_board import OVERALL
-from processors.segments import Segment
+from processors.segments import SegmentEntry
 from processors.stores import ReadStore
 
 STALE_US: Final = 120_000_000  # so long a silence ends every attempt, once a fix comes
@@ -27,7 +27,7 @@ class Racing:
     `next_faster` stands right above the subject on the board of all time; for who is not on it, its last row."""
 
     subject: str
-    segment: Segment
+    segment: SegmentEntry
     under: UnderWay
     gap_leader_ms: int | None
     gap_own_ms: int | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from broker.logrecord import LogRecord
 from processors import live_kernel as k
 from processors.live_kernel import I64
 from processors.live_state import LiveStates, Matching
-from processors.matcher import Fixes, advance, settle
+from processors.matcher import Attempts, Fixes, advance, advance_all, settle
 from processors.reference_data import ReferenceData
 from processors.results import Timed, activity_id
 from processors.run_kernel import Ran
@@ -43,17 +44,39 @@ def match_live(
     cuts = np.flatnonzero(np.concatenate([[True], (frame_of[1:] != frame_of[:-1]) | (starts[1:] != starts[:-1])]))
     fixes = _fixes(samples, found)
     bounds: list[int] = [*cuts.tolist(), len(found)]
+    groups: dict[int, list[_Piece]] = {}  # by index: all subjects of a tenant at once
     for lo, hi in pairwise(bounds):
         frame, start_us = int(frame_of[lo]), int(starts[lo])
+        index = indexes[slots[frame]]
+        if index is not None:
+            attempts = states.matching(states.key_of(slots[frame]), start_us).attempts
+            groups.setdefault(id(index), []).append(_Piece(frame, start_us, lo, hi, index, attempts))
+    timed: dict[tuple[int, int], list[Timed]] = {}
+    for pieces in groups.values():
+        for number, one in _advanced(pieces, fixes):
+            timed.setdefault((pieces[number].frame, pieces[number].start_us), []).append(one)
+    for frame, start_us in sorted(timed):
         slot = slots[frame]
-        index = indexes[slot]
-        if index is None:
-            continue
-        key = states.key_of(slot)
-        timed = advance(states.matching(key, start_us).attempts, index, fixes.part(lo, hi))
-        if timed:
-            position, appended_us = at[frame]
-            _say(key, _anchor(states, ran, slot, start_us), timed, position, appended_us, outputs)
+        _say(states.key_of(slot), _anchor(states, ran, slot, start_us), timed[frame, start_us], *at[frame], outputs)
+
+
+class _Piece(NamedTuple):
+    """Fixes `lo` to before `hi` of one activity in one frame, and who they are matched for."""
+
+    frame: int
+    start_us: int
+    lo: int
+    hi: int
+    segments: SegmentIndex
+    attempts: Attempts
+
+
+def _advanced(pieces: Sequence[_Piece], fixes: Fixes) -> list[tuple[int, Timed]]:
+    """The efforts that pieces of one index bring, each with its piece."""
+    ends = np.cumsum([piece.hi - piece.lo for piece in pieces])
+    if int(ends[-1]) < len(fixes):
+        fixes = fixes.chosen(np.concatenate([np.arange(piece.lo, piece.hi) for piece in pieces]))
+    return advance_all([piece.attempts for piece in pieces], pieces[0].segments, fixes, ends)
 
 
 def first_frames(samples: Samples, slots: Sequence[int], begun: Mapping[int, int]) -> dict[int, int]:
@@ -93,7 +116,7 @@ def match_again(
     index = _index_of(reference, key)
     if index is None and key not in states.matchings:
         return
-    matching = Matching(int(run[k.START]))
+    matching = Matching(int(run[k.START]), Attempts(states.arena))
     timed: list[Timed] = []
     if index is not None:
         timed = advance(matching.attempts, index, _fixes(samples, np.flatnonzero(fixes == run[k.START])))

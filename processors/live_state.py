@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from broker.frames import Frame
+from processors.attempts import Arena, Attempts
 from processors.live_kernel import COLUMNS, I64, fresh_row
-from processors.matcher import Attempts
 from processors.ranges import RangeSet
 from processors.stage import Numbered
 
@@ -59,16 +59,16 @@ class Matching:
     """The matcher's state in the activity that began at `start_us`."""
 
     start_us: int
-    attempts: Attempts = field(default_factory=Attempts)
+    attempts: Attempts = field(default_factory=Attempts)  # those of one batch lie in one arena
 
     def encode(self) -> bytes:
         """As bytes; equal states give equal bytes."""
         return self.start_us.to_bytes(8, "little", signed=True) + self.attempts.encode()
 
     @classmethod
-    def decode(cls, raw: bytes) -> Matching:
+    def decode(cls, raw: bytes, arena: Arena | None = None) -> Matching:
         """Inverse of `encode`."""
-        return cls(int.from_bytes(raw[:8], "little", signed=True), Attempts.decode(raw[8:]))
+        return cls(int.from_bytes(raw[:8], "little", signed=True), Attempts.decode(raw[8:], arena))
 
 
 class LiveStates:
@@ -81,6 +81,7 @@ class LiveStates:
         self.numberings: dict[Numbered, Numbering] = {}
         self.changed: set[str] = set()
         self.counted: set[Numbered] = set()
+        self.arena = Arena()
         self.matchings: dict[str, Matching] = {}
         self.matched: set[str] = set()
 
@@ -94,7 +95,7 @@ class LiveStates:
         """Load the stored row of a subject and its matcher's state."""
         self.rows[self.slot(key)] = row
         if matching:
-            self.matchings[key] = Matching.decode(matching)
+            self.matchings[key] = Matching.decode(matching, self.arena)
 
     def slot(self, key: str) -> int:
         """The row index of a subject, made fresh when it is new."""
@@ -132,7 +133,7 @@ class LiveStates:
         """The matcher's state of a subject in that activity, made anew when the last one was of another; it counts as changed."""
         found = self.matchings.get(key)
         if found is None or found.start_us != start_us:
-            found = self.matchings[key] = Matching(start_us)
+            found = self.matchings[key] = Matching(start_us, Attempts(self.arena))
         self.matched.add(key)
         return found
 

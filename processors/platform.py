@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from processors import repair, run_kernel, smoothing, trace
+from processors import matcher, repair, run_kernel, smoothing, trace
 from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
 from processors.bulk_client import BulkSettings
@@ -80,6 +80,7 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
     await asyncio.to_thread(trace.warm_up)
     await asyncio.to_thread(smoothing.warm_up)
     await asyncio.to_thread(repair.warm_up)
+    await asyncio.to_thread(matcher.warm_up)
     tasks = {
         "ingest": asyncio.create_task(ingest.run()),
         "control": asyncio.create_task(control.run()),

@@ -1,28 +1,32 @@
-"""Segments ready to be matched: local metres, oriented gates, and an index that finds the gates near a fix with one look-up.
+"""Segments ready to be matched: one as its checks see it, and the index of all of a tenant that matchers look into.
 
-A gate is a point and the direction of travel there. With the line as given, the direction at an end is the derivative of the parabola
-through the points 0, 12 and 24 m from it, so a bend does not turn the gate and a wobble hardly. The index hashes each start gate, as wide
-as one may ever be crossed, into cells of about 64 m; a step between two fixes looks only at the cells it can touch.
+An index is a lower table, which may lie in a file that all processes share, and an upper one of what changed since; segments of the lower
+table that were changed or removed are marked as gone. An index never changes: `changed` makes the next one, for the price of what changed
+since the tables were last folded into one.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
-from zlib import crc32
+from typing import Final, NamedTuple, Self
+
+import numpy as np
 
 from broker.reference import SegmentRef
-from processors.geometry import METRE_PER_UNIT, Plane, cumulative_m, plane_at
+from processors.geometry import Plane, cumulative_m, plane_at
+from processors.kernels.crossings import MAX_HALF_WIDTH_M
+from processors.kernels.match_columns import ANY_SPORT, LENGTH, RIDE_SPORT, RUN_SPORT, SHAPE, Index
+from processors.kernels.match_columns import SPORTS as SPORTS_COLUMN
+from processors.kernels.packing import TANGENT_M
+from processors.segment_table import I8, SPORTS, Lines, SegmentTable, above, as_kernel, lines_of, merged, table_of
 
-MAX_HALF_WIDTH_M: Final = 45.0
-TANGENT_M: Final = 12.0
-CELL_M: Final = 64.0
-_CELL: Final = int(CELL_M / METRE_PER_UNIT)  # height of a row of cells in 1e-7 degrees
-_ROWS: Final = 10_000_000 // _CELL  # rows that share one cell width: about a degree
-_STRAY_WEIGHT: Final = 0.1  # how much being off the expected progress counts against being off the line (both squared)
+__all__ = ["MAX_HALF_WIDTH_M", "Gate", "Segment", "SegmentEntry", "SegmentIndex"]
+
+FOLD_AT: Final = 4_096  # so many changed segments are folded into the lower table, when they are an eighth of it
+ALL_SPORTS: Final = ANY_SPORT | RUN_SPORT | RIDE_SPORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,9 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment in its own plane. `shape` changes with the geometry, `along_m` is the way from the start to each point."""
+    """A segment in its own plane, as it was given. `along_m` is the way from the start to each point."""
 
     id: str
-    name: str
-    sport: str
-    shape: int
     plane: Plane
     x_m: tuple[float, ...]
     y_m: tuple[float, ...]
@@ -60,7 +61,7 @@ class Segment:
 
     @classmethod
     def of(cls, ref: SegmentRef) -> Self:
-        """Compile a checked reference (`segment_rules.check_segment`). ValueError for fewer than two distinct points."""
+        """ValueError for fewer than two distinct points."""
         points = [point for k, point in enumerate(ref.points) if not k or point != ref.points[k - 1]]
         if len(points) < 2:
             raise ValueError(f"segment {ref.id}: a line needs two distinct points")
@@ -68,56 +69,12 @@ class Segment:
         plane = plane_at(*points[0], (min(lats) + max(lats)) // 2)
         line = [plane.metres(*point) for point in points]
         along = cumulative_m(points)
-        return cls(
-            ref.id,
-            ref.name,
-            ref.sport,
-            crc32(repr(points).encode()),
-            plane,
-            tuple(x for x, _ in line),
-            tuple(y for _, y in line),
-            tuple(along),
-            _end_gate(line, along, back=False),
-            _end_gate(line, along, back=True),
-        )
+        columns = tuple(x for x, _ in line), tuple(y for _, y in line)
+        return cls(ref.id, plane, *columns, tuple(along), _end_gate(line, along, back=False), _end_gate(line, along, back=True))
 
     @property
     def length_m(self) -> float:
         return self.along_m[-1]
-
-    @property
-    def length_mm(self) -> int:
-        return round(self.along_m[-1] * 1000)
-
-    def locate(self, x_m: float, y_m: float, from_m: float, reach_m: float, expected_m: float) -> tuple[float, float]:
-        """Where on the line between `from_m` and `from_m + reach_m` a place is put best: (way from the start, distance).
-
-        Parts of the line compete by how far off they are and how far from `expected_m`, so that a there-and-back is not cut short.
-        """
-        along, xs, ys = self.along_m, self.x_m, self.y_m
-        end = min(from_m + reach_m, along[-1])
-        leg = min(max(bisect_right(along, from_m) - 1, 0), len(along) - 2)
-        best_cost = math.inf
-        best_m, best_off2 = from_m, math.inf
-        while True:
-            start_m = along[leg]
-            run_m = along[leg + 1] - start_m
-            ax, ay = xs[leg], ys[leg]
-            ex, ey = xs[leg + 1] - ax, ys[leg + 1] - ay
-            share = ((x_m - ax) * ex + (y_m - ay) * ey) / (ex * ex + ey * ey)
-            low = (from_m - start_m) / run_m if from_m > start_m else 0.0
-            high = (end - start_m) / run_m if end < start_m + run_m else 1.0
-            share = low if share < low else min(share, high)
-            dx, dy = x_m - ax - share * ex, y_m - ay - share * ey
-            off2 = dx * dx + dy * dy
-            at_m = start_m + share * run_m
-            stray = at_m - expected_m
-            cost = off2 + _STRAY_WEIGHT * stray * stray
-            if cost < best_cost:
-                best_cost, best_m, best_off2 = cost, at_m, off2
-            leg += 1
-            if leg >= len(along) - 1 or along[leg] >= end:
-                return best_m, math.sqrt(best_off2)
 
 
 def point_at(line: list[tuple[float, float]], along: list[float], m: float) -> tuple[float, float]:
@@ -133,6 +90,7 @@ def point_at(line: list[tuple[float, float]], along: list[float], m: float) -> t
 
 
 def _end_gate(line: list[tuple[float, float]], along: list[float], *, back: bool) -> Gate:
+    """The gate at an end; the same rule as `kernels.packing.tangent`."""
     length = along[-1]
     near = min(TANGENT_M, length / 2)
     places = [point_at(line, along, length - m if back else m) for m in (0.0, near, 2.0 * near)]
@@ -146,13 +104,33 @@ def _end_gate(line: list[tuple[float, float]], along: list[float], *, back: bool
     return Gate(x0, y0, east / size, north / size)
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentIndex:
-    """The segments of one tenant, by id, and by the cells their start gates lie in. Build with `build`."""
+class SegmentEntry(NamedTuple):
+    """What an index knows of a segment. `shape` changes with the line."""
 
-    segments: dict[str, Segment]
-    cells: dict[int, tuple[Segment, ...]]
-    _by_sport: dict[str, SegmentIndex] = field(default_factory=dict[str, "SegmentIndex"], compare=False, repr=False)
+    id: str
+    sports: int
+    shape: int
+    length_mm: int
+
+    @property
+    def length_m(self) -> float:
+        return self.length_mm * 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentIndex:
+    """The segments of one tenant. Build with `build`, or take a table that is there already."""
+
+    lower: SegmentTable
+    upper: SegmentTable
+    gone: I8  # 1: this segment of the lower table is not one any more
+    sports: int = ALL_SPORTS  # bits: segments of these are looked at
+    kernel: Index = field(init=False, repr=False)
+    _by_sport: dict[int, SegmentIndex] = field(default_factory=dict[int, "SegmentIndex"], init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.gone.setflags(write=False)
+        object.__setattr__(self, "kernel", Index(self.lower.kernel, self.upper.kernel, as_kernel(self.gone)))
 
     @classmethod
     def build(cls, refs: Iterable[SegmentRef]) -> Self:
@@ -160,87 +138,119 @@ class SegmentIndex:
 
         ValueError for a second tenant.
         """
-        last = {ref.id: ref for ref in refs}
-        tenants = {ref.tenant for ref in last.values()}
-        if len(tenants) > 1:
-            raise ValueError(f"one index holds one tenant, not {sorted(tenants)}")
-        return cls._of(Segment.of(last[key]) for key in sorted(last) if not last[key].removed and len(set(last[key].points)) > 1)
-
-    def changed(self, refs: Iterable[SegmentRef]) -> SegmentIndex:
-        """The same as building anew with these changes, for the price of a copy: only what changed is compiled."""
-        made: dict[str, Segment | None] = {}
-        for ref in refs:
-            made[ref.id] = None if ref.removed or len(set(ref.points)) < 2 else Segment.of(ref)
-        return self.with_compiled(made)
-
-    def with_compiled(self, changes: dict[str, Segment | None]) -> SegmentIndex:
-        """The index with these segments added or replaced by id; None removes one."""
-        segments, cells = dict(self.segments), dict(self.cells)
-        for name, segment in changes.items():
-            before = segments.pop(name, None)
-            for cell in () if before is None else _gate_cells(before):
-                cells[cell] = tuple(s for s in cells[cell] if s.id != name)
-                if not cells[cell]:
-                    del cells[cell]
-            if segment is not None:
-                segments[name] = segment
-                for cell in _gate_cells(segment):
-                    cells[cell] = tuple(sorted((*cells.get(cell, ()), segment), key=lambda s: s.id))
-        return SegmentIndex(segments, cells, {sport: found.with_compiled(_for(sport, changes)) for sport, found in self._by_sport.items()})
+        return cls.over(table_of(lines_of(refs)))
 
     @classmethod
-    def _of(cls, segments: Iterable[Segment]) -> Self:
-        by_id = {segment.id: segment for segment in segments}
-        cells: dict[int, list[Segment]] = {}
-        for segment in by_id.values():
-            for cell in _gate_cells(segment):
-                cells.setdefault(cell, []).append(segment)
-        return cls(by_id, {cell: tuple(found) for cell, found in cells.items()})
+    def of_lines(cls, lines: Lines) -> Self:
+        """The same of packed columns."""
+        return cls.over(table_of(lines))
+
+    @classmethod
+    def over(cls, table: SegmentTable) -> Self:
+        """The segments of a table, nothing changed since."""
+        return cls(table, table_of(lines_of([])), np.zeros(len(table), np.int8))
+
+    def changed(self, refs: Iterable[SegmentRef]) -> SegmentIndex:
+        """The same as building anew with these changes, for the price of what changed: only that is packed."""
+        last = {ref.id: ref for ref in refs}
+        fresh = table_of(lines_of(last.values()))
+        stays = ~np.isin(self.upper.ids, np.array(sorted(last), np.bytes_))
+        upper = merged([self.upper, fresh], [stays, np.ones(len(fresh), np.bool_)])
+        gone = self.gone.copy()
+        for ident in last:
+            number = self.lower.number_of(ident)
+            if number >= 0:
+                gone[number] = 1
+        index = SegmentIndex(self.lower, above(upper, self.lower), gone, self.sports)
+        return index.folded() if len(upper) >= FOLD_AT and len(upper) * 8 >= len(self.lower) else index
+
+    def folded(self) -> SegmentIndex:
+        """The same segments in one table."""
+        table = merged([self.lower, self.upper], [self.gone == 0, np.ones(len(self.upper), np.bool_)])
+        return SegmentIndex(table, table_of(lines_of([])), np.zeros(len(table), np.int8), self.sports)
 
     def for_sport(self, sport: str) -> SegmentIndex:
-        """Only the segments an activity of this sport ("run", "ride", "other") counts on. Kept, so ask as often as you like."""
-        found = self._by_sport.get(sport)
+        """Only the segments an activity of this sport ("run", "ride", "other") counts on: the same tables, looked at otherwise."""
+        sports = ANY_SPORT | SPORTS.get(sport, ANY_SPORT)
+        found = self._by_sport.get(sports)
         if found is None:
-            found = self._by_sport[sport] = SegmentIndex._of(s for s in self.segments.values() if s.sport in {"any", sport})
+            found = self._by_sport[sports] = SegmentIndex(self.lower, self.upper, self.gone, sports)
         return found
 
+    def number_of(self, ident: str) -> int:
+        """The number of a segment in the tables, -1 when there is none."""
+        at = self.upper.number_of(ident)
+        number = at + len(self.lower) if at >= 0 else self.lower.number_of(ident)
+        return number if number >= 0 and self._looked_at(number) else -1
 
-def _for(sport: str, changes: dict[str, Segment | None]) -> dict[str, Segment | None]:
-    """The changes as an index of one sport sees them."""
-    return {name: segment if segment is not None and segment.sport in {"any", sport} else None for name, segment in changes.items()}
+    def id_of(self, number: int) -> str:
+        """The id of a segment."""
+        table, at = self._row(number)
+        return bytes(table.ids[at]).decode()
+
+    def shape_of(self, number: int) -> int:
+        """The checksum of its line."""
+        table, at = self._row(number)
+        return int(table.gates[at, SHAPE])
+
+    def length_mm(self, number: int) -> int:
+        """How long it is."""
+        table, at = self._row(number)
+        return int(table.gates[at, LENGTH])
+
+    @property
+    def segments(self) -> Mapping[str, SegmentEntry]:
+        """The segments by id."""
+        return _ById(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tables."""
+        return self.lower.nbytes + self.upper.nbytes + self.gone.nbytes
+
+    def __len__(self) -> int:
+        if self.sports == ALL_SPORTS:
+            return len(self.lower) - int(self.gone.sum()) + len(self.upper)
+        return sum(1 for _ in self.ids())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both find the same, however they came about."""
+        if not isinstance(other, SegmentIndex) or self.sports != other.sports:
+            return False
+        mine, theirs = self.folded().lower, other.folded().lower
+        pairs = ((mine.ids, theirs.ids), (mine.gates, theirs.gates), (mine.legs, theirs.legs), (mine.buckets, theirs.buckets))
+        return all(np.array_equal(a, b) for a, b in (*pairs, (mine.entries, theirs.entries), (mine.tags, theirs.tags)))
+
+    __hash__ = object.__hash__
+
+    def ids(self) -> Iterator[str]:
+        """The ids of the segments, rising."""
+        numbers = [*np.flatnonzero(self.gone == 0).tolist(), *range(len(self.lower), len(self.lower) + len(self.upper))]
+        yield from sorted(self.id_of(number) for number in numbers if self._looked_at(number))
+
+    def _row(self, number: int) -> tuple[SegmentTable, int]:
+        return (self.lower, number) if number < len(self.lower) else (self.upper, number - len(self.lower))
+
+    def _looked_at(self, number: int) -> bool:
+        table, at = self._row(number)
+        return bool(table.gates[at, SPORTS_COLUMN] & self.sports) and not (number < len(self.lower) and self.gone[number])
 
 
-def cell_of(lat: int, lon: int) -> int:
-    """The cell a position lies in."""
-    row = lat // _CELL
-    return (row << 32) + lon // _WIDTHS[row // _ROWS + 91]
+class _ById(Mapping[str, SegmentEntry]):
+    """The segments of an index as a mapping."""
 
+    def __init__(self, index: SegmentIndex) -> None:
+        self._index = index
 
-def cells_between(lat_a: int, lon_a: int, lat_b: int, lon_b: int) -> Iterator[int]:
-    """Every cell the box spanned by two positions touches. Across the date line only that of the second position."""
-    if abs(lon_b - lon_a) > 1_800_000_000:
-        yield cell_of(lat_b, lon_b)
-        return
-    west, east = (lon_a, lon_b) if lon_a <= lon_b else (lon_b, lon_a)
-    south, north = (lat_a, lat_b) if lat_a <= lat_b else (lat_b, lat_a)
-    for row in range(south // _CELL, north // _CELL + 1):
-        width = _WIDTHS[row // _ROWS + 91]
-        for column in range(west // width, east // width + 1):
-            yield (row << 32) + column
+    def __getitem__(self, ident: str) -> SegmentEntry:
+        index, number = self._index, self._index.number_of(ident)
+        if number < 0:
+            raise KeyError(ident)
+        table, at = (index.lower, number) if number < len(index.lower) else (index.upper, number - len(index.lower))
+        return SegmentEntry(ident, int(table.gates[at, SPORTS_COLUMN]), index.shape_of(number), index.length_mm(number))
 
+    def __iter__(self) -> Iterator[str]:
+        return self._index.ids()
 
-def _gate_cells(segment: Segment) -> set[int]:
-    gate, plane = segment.start, segment.plane
-    reach = MAX_HALF_WIDTH_M + 1.0
-    a = plane.position(gate.x_m - gate.north * reach, gate.y_m + gate.east * reach)
-    b = plane.position(gate.x_m + gate.north * reach, gate.y_m - gate.east * reach)
-    return set(cells_between(*a, *b))
-
-
-def _widths() -> tuple[int, ...]:
-    """Width of a cell in 1e-7 degrees for each band of `_ROWS` rows, from 91 degrees south; at most that of 85 degrees."""
-    degrees = [min(85.0, abs(band) * _ROWS * _CELL * 1e-7) for band in range(-91, 93)]
-    return tuple(int(_CELL / (round(math.cos(math.radians(lat)) * 1e6) / 1e6)) for lat in degrees)
-
-
-_WIDTHS: Final = _widths()
+    def __len__(self) -> int:
+        return len(self._index)

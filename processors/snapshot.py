@@ -193,7 +193,7 @@ def attempt_json(known: Known, r: Racing) -> dict[str, Any]:
     """One attempt under way."""
     return {
         "segment": r.segment.id,
-        "segment_name": r.segment.name,
+        "segment_name": segment_name(known, r.segment.id),
         "subject": r.subject,
         "athlete": local(r.subject),
         "name": staff_name(known, r.subject),

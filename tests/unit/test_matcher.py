@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.geometry import units
+from processors.kernels.match_columns import INLINE
 from processors.matcher import Attempts, Fixes, UnderWay, advance, gap_ms, match_track, settle, under_way
 from processors.results import CURVE_POINTS, Phase, Timed
 from processors.segment_rules import segment_ref
@@ -228,11 +229,15 @@ def test_many_segments_over_each_other_are_all_timed():
     assert all(t.ordinal == 0 for t in timed)
 
 
-def test_starts_that_cannot_be_followed_are_counted():
-    attempts = Attempts()
-    advance(attempts, index_of(LOOP, {f"s{k:03}": (20, 60 + k % 100) for k in range(300)}), fixes_of(at_speed(LOOP, 5.0), 60))
-    assert attempts.dropped == 300 - 256
-    assert len(attempts.under) == 256
+def test_any_number_of_segments_with_one_start_are_all_followed_and_those_beyond_the_usual_are_counted():
+    cuts = {f"s{k:03}": (20, 60 + k % 100) for k in range(300)}
+    attempts, index = Attempts(), index_of(LOOP, cuts)
+    fixes = fixes_of(at_speed(LOOP, 5.0), LOOP.length_m / 5.0 + 30)
+    timed = advance(attempts, index, fixes.part(0, 60))
+    assert attempts.under == 300
+    assert attempts.spilled == 300 - INLINE
+    timed += advance(attempts, index, fixes.part(60, len(fixes)))
+    assert sorted({t.segment for t in timed}) == sorted(cuts)
 
 
 def test_who_goes_back_behind_the_start_begins_again():
@@ -389,6 +394,6 @@ def test_random_walks_and_jumps_break_nothing():
 
 def test_bytes_of_another_version_are_refused():
     raw = bytearray(Attempts().encode())
-    raw[1] = 99
+    raw[0] = 99
     with pytest.raises(ValueError, match="version 99"):
         Attempts.decode(bytes(raw))

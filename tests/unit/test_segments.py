@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from broker.errors import BadInputError
 from broker.reference import SegmentRef, encode_reference
 from processors.geometry import units
+from processors.kernels.legs import locate
+from processors.kernels.match_columns import FINISH_EAST, FINISH_NORTH, FINISH_X, LENGTH, START_EAST, START_NORTH
+from processors.matcher import Attempts, Fixes, advance
 from processors.segment_rules import check_segment, segment_ref
-from processors.segments import MAX_HALF_WIDTH_M, Segment, SegmentIndex, cell_of, cells_between
+from processors.segment_table import SegmentTable, lines_of, table_of
+from processors.segments import Segment, SegmentIndex
 from simulators.course import moved, synthetic_loop
 
 LOOP = synthetic_loop()
@@ -100,31 +104,59 @@ def test_the_gate_of_a_bend_stands_across_the_bend():
     assert math.degrees(math.acos(finish.east * -math.sin(39 * 0.05) + finish.north * math.cos(39 * 0.05))) < 3.0
 
 
+def placed(table: SegmentTable, x_m: float, y_m: float, from_m: float, reach_m: float, expected_m: float) -> tuple[float, float]:
+    """Way from the start and distance off, on the only line of a table."""
+    return locate(table.kernel.gates, table.kernel.legs, 0, 0, 0, 0, 0, x_m, y_m, from_m, from_m + reach_m, expected_m)[:2]
+
+
 def test_a_place_is_put_on_the_near_part_of_the_line_that_was_expected():
-    there_and_back = Segment.of(ref_of(line((0, 0), (0, 500), (8, 500), (8, 0))))
-    x, y = 4.0, 480.0
-    assert there_and_back.locate(x, y, 470.0, 60.0, 481.0)[0] == pytest.approx(480.0, abs=0.5)
-    assert there_and_back.locate(x, y, 490.0, 60.0, 527.0)[0] == pytest.approx(528.0, abs=0.5)
-    at_m, off_m = there_and_back.locate(0.0, 450.0, 470.0, 60.0, 471.0)
+    there_and_back = table_of(lines_of([ref_of(line((0, 0), (0, 500), (8, 500), (8, 0)))]))
+    assert placed(there_and_back, 4.0, 480.0, 470.0, 60.0, 481.0)[0] == pytest.approx(480.0, abs=0.5)
+    assert placed(there_and_back, 4.0, 480.0, 490.0, 60.0, 527.0)[0] == pytest.approx(528.0, abs=0.5)
+    at_m, off_m = placed(there_and_back, 0.0, 450.0, 470.0, 60.0, 471.0)
     assert at_m == pytest.approx(470.0, abs=0.01)  # never back
     assert off_m == pytest.approx(20.0, abs=0.1)
 
 
-@given(st.floats(-84, 84), st.floats(-179.9, 179.9), st.floats(-70, 70), st.floats(-70, 70), st.floats(0, 1))
-def test_a_step_looks_at_every_cell_it_touches(lat: float, lon: float, east: float, north: float, share: float):
-    a, b = units(lat, lon), units(*moved(lat, lon, east, north))
-    between = (a[0] + round(share * (b[0] - a[0])), a[1] + round(share * (b[1] - a[1])))
-    assert cell_of(*between) in set(cells_between(*a, *b))
-    assert len(list(cells_between(*a, *b))) <= 9
-
-
-@given(st.floats(1, 80), st.floats(-179, 179), st.floats(0, 6.28), st.floats(-MAX_HALF_WIDTH_M, MAX_HALF_WIDTH_M))
-def test_every_place_on_a_start_gate_finds_its_segment(lat: float, lon: float, heading: float, aside: float):
+@given(st.floats(1, 84), st.floats(-179.99, 179.99), st.floats(0, 6.28), st.floats(-44, 44), st.floats(1, 400), st.floats(-1.2, 1.2))
+def test_every_step_through_a_start_gate_finds_its_segment(
+    lat: float, lon: float, heading: float, aside: float, step_m: float, turn: float
+):
+    """Wherever the gate is passed, however long the step, however slanted: up to 44 m from the middle, 60 degrees off the way."""
     way = (math.sin(heading), math.cos(heading))
-    segment = ref_of(line((0, 0), (way[0] * 100, way[1] * 100), lat=lat, lon=lon))
-    index = SegmentIndex.build([segment])
-    place = units(*moved(lat, lon, -way[1] * aside, way[0] * aside))
-    assert [found.id for found in index.cells.get(cell_of(*place), ())] == ["s"]
+    step = (math.sin(heading + turn * 0.8), math.cos(heading + turn * 0.8))
+    index = SegmentIndex.build([ref_of(line((0, 0), (way[0] * 900, way[1] * 900), lat=lat, lon=lon))])
+    places = [moved(lat, lon, -way[1] * aside + step[0] * m, way[0] * aside + step[1] * m) for m in (-0.4 * step_m, 0.6 * step_m)]
+    attempts = Attempts()
+    lats, lons = zip(*(units(*place) for place in places), strict=True)
+    fixes = Fixes.of([0, 1_000_000], lats, lons, [5_000, 5_000])
+    if abs(lon) + 0.01 / math.cos(math.radians(lat)) < 180.0:
+        advance(attempts, index, fixes)
+        assert [going.segment for going in attempts.going()] == ["s"]
+
+
+def test_a_line_is_kept_within_a_metre_and_its_gates_and_length_as_they_were():
+    bends = line(*((k * 2.0, 40.0 * math.sin(k / 30.0)) for k in range(1_500)))
+    ref = ref_of(bends)
+    table, whole = table_of(lines_of([ref])), Segment.of(ref)
+    gates = table.gates[0]
+    assert gates[LENGTH] == pytest.approx(whole.length_m * 1000, abs=1)
+    assert len(table.legs) < len(ref.points)
+    assert (gates[START_EAST], gates[START_NORTH]) == pytest.approx((whole.start.east * 1e9, whole.start.north * 1e9), abs=200)
+    assert (gates[FINISH_EAST], gates[FINISH_NORTH]) == pytest.approx((whole.finish.east * 1e9, whole.finish.north * 1e9), abs=200)
+    for x, y, at in zip(whole.x_m, whole.y_m, whole.along_m, strict=True):
+        found_m, off_m = placed(table, x, y, max(at - 30.0, 0.0), 60.0, at)
+        assert off_m < 1.2
+        assert abs(found_m - at) < 3.0
+
+
+def test_long_legs_fall_into_pieces_and_the_longest_line_keeps_its_place():
+    ref = ref_of([(46.0 + k % 2 * 0.05, 7.0 + k * 0.15) for k in range(15)])
+    table = table_of(lines_of([ref]))
+    assert int(table.gates[0, LENGTH]) == pytest.approx(180_000_000, rel=0.01)
+    assert (table.legs[:, 2] > 0).all()
+    assert int(table.legs[:, 2].astype(int).sum()) == pytest.approx(table.gates[0, LENGTH] / 100, abs=1)
+    assert int(table.legs[:, 0].astype(int).sum()) == pytest.approx(table.gates[0, FINISH_X] / 100, abs=1)
 
 
 def test_an_index_keeps_the_last_of_each_id_and_none_that_is_removed():
@@ -133,7 +165,8 @@ def test_an_index_keeps_the_last_of_each_id_and_none_that_is_removed():
     empty = SegmentRef(tenant="gym", id="c", name="c")
     index = SegmentIndex.build([old, ref_of(LAP[:50], "b"), gone, new, empty])
     assert list(index.segments) == ["a"]
-    assert index.segments["a"].shape == Segment.of(new).shape != Segment.of(old).shape
+    shapes = [SegmentIndex.build([ref]).segments["a"].shape for ref in (old, new)]
+    assert index.segments["a"].shape == shapes[1] != shapes[0]
     with pytest.raises(ValueError, match="one tenant"):
         SegmentIndex.build([old, old.model_copy(update={"tenant": "other", "id": "x"})])
 
