@@ -5,7 +5,7 @@
     frame.put(motion_1.HR_BPM, 141)
     session.poll(clock.monotonic_us())     # closes what is old
 
-A frame closes when it is full, or `frame_ms` after it began. `clock.offset()` gives (utc_offset_us, quality) as the wire has them. Starting a sample
+A frame closes when it is full, or `frame_ms` after it began. The clock is `kit.clock`'s. Starting a sample
 allocates nothing while a frame is open. `lost` counts frames that nobody kept.
 """
 
@@ -68,8 +68,8 @@ class Session:
                 writer.bind(subject)
 
     def _close(self, writer):
-        offset_us, quality = self._clock.offset()
-        if not self._append(writer.close(self.seq, offset_us, quality)):
+        offset_us = self._clock.utc_offset_us(writer.t0_us)
+        if not self._append(writer.close(self.seq, offset_us, 0 if offset_us is None else self._clock.quality)):
             self.lost += 1
         self.seq += 1
 
