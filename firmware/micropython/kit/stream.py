@@ -16,10 +16,10 @@ if sys.implementation.name == "micropython":
 
     import tls as ssl
 
-    def _readable(sock):
+    def readable(sock):
         yield asyncio.core._io_queue.queue_read(sock)
 
-    def _writable(sock):
+    def writable(sock):
         yield asyncio.core._io_queue.queue_write(sock)
 
     def _trouble(sock):
@@ -43,10 +43,10 @@ else:
         finally:
             getattr(loop, remove)(number)
 
-    def _readable(sock):
+    def readable(sock):
         return _until(sock, "add_reader", "remove_reader")
 
-    def _writable(sock):
+    def writable(sock):
         return _until(sock, "add_writer", "remove_writer")
 
     def _trouble(sock):
@@ -107,11 +107,11 @@ class Stream:
 
     def readable(self):
         """Await it: until there may be something to read. TLS is asked through its socket: `read` gave 0 before, so it holds nothing back."""
-        return _readable(self._sock)
+        return readable(self._sock)
 
     def writable(self):
         """Await it: until something may be taken."""
-        return _writable(self._sock)
+        return writable(self._sock)
 
     def close(self):
         """End the link; nothing is raised."""
@@ -136,7 +136,7 @@ async def open_stream(host, port, context=None, server_name=None, timeout_s=10):
         except OSError as error:
             if error.errno not in _LATER:
                 raise
-        await asyncio.wait_for(_writable(sock), timeout_s)
+        await asyncio.wait_for(writable(sock), timeout_s)
         if _trouble(sock):
             raise OSError(errno.ECONNREFUSED, "%s port %d" % (host, port))
         try:

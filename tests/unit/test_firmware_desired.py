@@ -1,0 +1,69 @@
+"""What a device takes from `cfg` is what a box takes, short of what a device cannot change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit.desired import Desired, is_id, why_not
+
+from broker import ids
+from broker.errors import ConfigError
+from broker.nodeconfig import parse_node_config
+
+names = st.sampled_from(["watch-7", "strap", "ann", "A", "", "x" * 33, "a/b"])
+times = st.none() | st.integers(0, 10)
+bindings = st.fixed_dictionaries({"device": names, "athlete": names}, optional={"from_us": times, "to_us": times})
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "version": st.integers(-1, 9) | st.just("newest"),
+        "bindings": st.lists(bindings, max_size=4) | st.integers(),
+        "frame_ms": st.sampled_from([49, 50, 250, 10_000, 10_001, "fast"]),
+        "full_policy": st.sampled_from(["reject_new", "drop_oldest", "other"]),
+        "unknown": st.integers(),
+    },
+)
+
+
+@given(documents)
+def test_a_device_takes_what_a_box_takes(document: dict[str, Any]) -> None:
+    try:
+        theirs = parse_node_config(json.dumps(document).encode(), "cfg")
+    except ConfigError:
+        assert why_not(document)
+        return
+    assert why_not(document) == ""
+    for device in ("watch-7", "strap"):
+        desired = Desired("gym", device, {**document, "version": document["version"] + 1})
+        assert desired.frame_ms == theirs.frame_ms
+        for utc_us in (None, *range(12)):
+            athlete = theirs.athlete_at(device, utc_us)
+            assert desired.subject(utc_us) == (f"gym/{athlete}" if athlete else "")
+
+
+@given(st.text(max_size=34) | st.integers())
+def test_ids_are_those_of_the_wire(text: object) -> None:
+    assert is_id(text) == (isinstance(text, str) and ids.is_id(text))
+
+
+@pytest.mark.parametrize(("key", "value"), [("uplink", {"host": "h", "port": 1}), ("spool_cap_bytes", 2_000_000)])
+def test_what_a_device_cannot_change_is_refused_with_its_name(key: str, value: object) -> None:
+    desired = Desired("gym", "watch-7")
+    assert desired.take({"version": 1, key: value}).startswith(f"{key}: ")
+    assert desired.version == 0
+
+
+def test_a_document_with_a_wrong_key_changes_nothing_and_says_so() -> None:
+    desired = Desired("gym", "watch-7", {"version": 1, "frame_ms": 500})
+    assert desired.take({"version": 2, "frame_ms": 100, "colour": "red"}) == "colour: unknown key"
+    assert (desired.version, desired.frame_ms, desired.error) == (1, 500, "colour: unknown key")
+
+
+def test_an_older_document_changes_nothing() -> None:
+    desired = Desired("gym", "watch-7", {"version": 5, "frame_ms": 500})
+    assert desired.take({"version": 5, "frame_ms": 100}) == ""
+    assert desired.frame_ms == 500
