@@ -25,6 +25,7 @@ from processors.anchors import anchors_us, uploads_end_us
 from processors.live_changes import concerned_by, take_change, wants_of_change
 from processors.live_kernel import I64
 from processors.live_matching import first_frames, match_again, match_live, settle_waiting
+from processors.live_row import DEFAULT_PERSON, person_of
 from processors.live_state import LiveStates, Numbering
 from processors.live_wakes import (
     CLOSE,
@@ -72,7 +73,7 @@ class LiveStage:
     """See the module. Takes changes of reference data into `reference` as they come."""
 
     name = "live"
-    state_version = 2
+    state_version = 3
 
     def __init__(self, reference: ReferenceData) -> None:
         self._reference = reference
@@ -130,7 +131,6 @@ class LiveStage:
                 outputs.repeats += 1
                 continue
             slot, taken, whole = self._attribute(states, of, numbering, frame, record, position, touched)
-            states.rows[slot, k.FRAMES] += 1
             (outputs.taken if frame.utc_offset_us is not None else outputs.undated).append((record.key, taken))
             if frame.layout not in all_layouts():
                 outputs.unknown_layouts += 1
@@ -179,10 +179,16 @@ class LiveStage:
         seen = touched.get(key)
         if seen is None:
             slot = states.slot(key)
-            states.rows[slot, k.HR_REF] = self._reference.hr_max_bpm(key)
+            self._know(states.rows[slot], key)
             touched[key] = _Touched(slot, position, appended_us, int(states.rows[slot, k.START]))
         else:
             seen.position, seen.appended_us = position, appended_us
+
+    def _know(self, row: I64, key: str) -> None:
+        """What a person's zones, points and load depend on."""
+        row[k.HR_REF] = self._reference.hr_max_bpm(key)
+        athlete = self._reference.athlete(key)
+        row[k.PERSON] = person_of(athlete.zones_bpm, woman=athlete.sex == "f") if athlete else DEFAULT_PERSON
 
     def _run(
         self, states: LiveStates, slots: list[int], frames: list[TakenFrame], at: list[tuple[int, int]], touched: dict[str, _Touched],
@@ -193,10 +199,10 @@ class LiveStage:
         for slot in set(slots):
             states.rows[slot, k.APPENDED] = touched[states.key_of(slot)].appended_us
         ran = run_frames(states.rows, slots, samples)
-        for row in ran.closed:
-            key = states.key_of(int(row[k.COLUMNS - 1]))
+        for ended in ran.closed:
+            row, key = ended.row, states.key_of(ended.slot)
             seen = touched[key]
-            position, appended_us = at[int(row[k.COLUMNS - 2])]
+            position, appended_us = at[ended.frame]
             self._begins(states, samples, slots, {seen.slot: row}, at, touched, outputs)
             seen.start_us = int(row[k.START])
             self._publish(key, row, position, appended_us, outputs, closed=True)
@@ -268,10 +274,10 @@ class LiveStage:
     def _rebuild(self, states: LiveStates, row: I64, batch: Batch, inputs: Inputs, outputs: Outputs) -> None:
         """Run the touched activities again from their whole tracks; the current one continues from the result."""
         key, appended_us, version = batch.records[0].key, batch.records[0].appended_us, batch.first
-        row[k.HR_REF] = self._reference.hr_max_bpm(key)
+        self._know(row, key)
         if inputs.raw_frames >= FOLD_FRAMES:
             outputs.compact.append(key)
-        runs, samples, fixes = run_tracks_with_fixes(inputs.tracks, int(row[k.HR_REF]))
+        runs, samples, ran = run_tracks_with_fixes(inputs.tracks, int(row[k.HR_REF]), int(row[k.PERSON]))
         for run, anchor_us in zip(runs, anchors_us(inputs.tracks, runs), strict=True):
             run[k.ANCHOR] = anchor_us
         old = {a.start_us: a for a in inputs.activities}
@@ -285,6 +291,7 @@ class LiveStage:
                 outputs.wakes.append(again_wake(key, inputs.before.start_us, inputs.before.end_us, appended_us))
             now = runs[-1] if runs else k.fresh_row()
             row[: k.LATE_FROM] = now[: k.LATE_FROM]
+            row[k.INTS :] = now[k.INTS :]
             over = bool(runs) and uploads_end_us(inputs.tracks) >= now[k.LAST_T] - FILE_ENDS_US
             is_open = bool(runs) and not over and appended_us < row[k.APPENDED] + CLOSE_AFTER_US
         for run in runs:
@@ -296,7 +303,7 @@ class LiveStage:
                     outputs.begun.append(_begun(key, run, version, appended_us))
         self._take_back(key, old, runs, version, appended_us, outputs)
         if covers_current and runs:
-            match_again(self._reference, states, key, runs[-1], samples, fixes, (version, appended_us), outputs, publish=is_open)
+            match_again(self._reference, states, key, runs[-1], samples, ran, (version, appended_us), outputs, publish=is_open)
             matching = states.matchings.get(key)
             if is_open and matching is not None and matching.attempts.waiting:
                 ask(row, key, SETTLE, appended_us + SETTLE_AFTER_US, outputs)

@@ -1,115 +1,176 @@
-"""The live kernel: one athlete's samples in time order -> heart rate, speed, distance, effort points, pauses, activities.
+"""The live kernel: one athlete's samples in time order -> heart rate, position, speed, distance, effort points, pauses, activities.
 
-One scalar source in plain typed Python; numba compiles it when installed (`paceline[fast]`) with the same bits: all state is int64, and
-the only floats (GPS displacement) use a cosine table and square root, which IEEE 754 rounds exactly. So any cut of the input gives the
-same state. An athlete's sensors are fused per channel (heart rate; motion): one source counts at a time, another takes over after HOLD_US
-of silence. A sample behind what its channel already holds is *late*: it is noted (LATE_FROM..LATE_TO) and the stage later runs the whole
-activity again. An activity is a run of samples with no gap over GAP_US; its first sample resets every total.
+One scalar source in plain typed Python; numba compiles it when installed (`paceline[fast]`) with the same bits. Distance, points and times
+are integers; position, speed, altitude, heart rate, beats, power and load come from the float kernels (`kernels`), whose operations IEEE
+754 rounds exactly. So any cut of the input gives the same state. An athlete's sensors are fused per channel (`fusion`). A sample behind
+what its channel already holds is *late*: it is noted (LATE_FROM..LATE_TO) and the stage later runs the whole activity again. An activity is
+a run of samples with no gap over GAP_US; its first sample resets every total.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-try:
-    import numba
-except ImportError:
-    numba = None
+from processors.fusion import HOLD_US, LATE, SWITCHED, accepts
+from processors.kernels import climb, load
+from processors.kernels.beats import interval
+from processors.kernels.climb import rise
+from processors.kernels.columns import ALT_T, HEART_BPM, HEART_T, LIVE, T
+from processors.kernels.compiled import COMPILED, compiled, numba
+from processors.kernels.heart import beat
+from processors.kernels.load import strain
+from processors.kernels.power import pedal
+from processors.live_motion import (
+    BY_CADENCE,
+    BY_HEART,
+    BY_MOTION,
+    BY_POWER,
+    FIX_EAST,
+    FIX_LAT,
+    FIX_LON,
+    FIX_NORTH,
+    FIX_START,
+    NOW_DIST,
+    NOW_HR,
+    NOW_MOVING,
+    NOW_SPEED,
+    OUT,
+    STILL_CMPS,
+    WAYS,
+    motion,
+    nearest,
+)
+from processors.live_row import (
+    ABSENT,
+    ANCHOR,
+    APPENDED,
+    CADENCE,
+    CD_ORG,
+    CD_T,
+    COLUMNS,
+    DEV_DIST,
+    DIST_UM,
+    F64,
+    HR,
+    HR_MAX,
+    HR_N,
+    HR_ORG,
+    HR_REF,
+    HR_SUM,
+    HR_T,
+    I64,
+    INTS,
+    LAST_T,
+    LATE_AT,
+    LATE_FROM,
+    LATE_SINCE,
+    LATE_TO,
+    MOVING_US,
+    MV_BOOT,
+    MV_ORG,
+    MV_T,
+    NEVER,
+    NO_ALTITUDE,
+    NO_POS,
+    PAUSED,
+    PERSON,
+    POINTS,
+    PW_ORG,
+    PW_T,
+    REST_BPM,
+    RING_AT,
+    RING_COLUMNS,
+    RING_UNITS,
+    SAMPLES,
+    SPEED,
+    START,
+    WAKES,
+    fresh_row,
+)  # fmt: skip
 
-COMPILED: Final = numba is not None
-
-I64 = npt.NDArray[np.int64]
+__all__ = [
+    "ABSENT",
+    "ANCHOR",
+    "APPENDED",
+    "BY_CADENCE",
+    "BY_HEART",
+    "BY_MOTION",
+    "BY_POWER",
+    "CADENCE",
+    "CD_T",
+    "CLIMBS",
+    "COLUMNS",
+    "COMPILED",
+    "DEV_DIST",
+    "DIST_UM",
+    "FIX_EAST",
+    "FIX_LAT",
+    "FIX_LON",
+    "FIX_NORTH",
+    "FIX_START",
+    "GAP_US",
+    "HOLD_US",
+    "HR",
+    "HR_MAX",
+    "HR_N",
+    "HR_REF",
+    "HR_SUM",
+    "HR_T",
+    "I64",
+    "INTS",
+    "LAST_T",
+    "LATE_AT",
+    "LATE_FROM",
+    "LATE_SINCE",
+    "LATE_TO",
+    "MOVING_US",
+    "MV_ORG",
+    "MV_T",
+    "NEVER",
+    "NOW_DIST",
+    "NOW_HR",
+    "NOW_MOVING",
+    "NOW_SPEED",
+    "NO_ALTITUDE",
+    "NO_POS",
+    "OUT",
+    "PAUSED",
+    "PERSON",
+    "POINTS",
+    "PW_T",
+    "SAMPLES",
+    "SPEED",
+    "START",
+    "STILL_CMPS",
+    "WAKES",
+    "WAYS",
+    "fresh_row",
+    "run",
+]  # fmt: skip
 
 GAP_US: Final = 600_000_000  # a silence that ends an activity
-HOLD_US: Final = 10_000_000  # silence of a source before another one of the athlete takes over
-SPEED_HOLD_US: Final = 10_000_000  # a device speed counts at most this long
 HR_HOLD_US: Final = 5_000_000  # a heart rate earns points at most this long
-STILL_CMPS: Final = 50  # below 0.5 m/s nobody is under way
-PAUSE_US: Final = 10_000_000  # standing this long is a pause
-ANCHOR_M: Final = 5.0  # GPS-only distance grows in steps of at least this, so that noise at rest adds nothing
-MAX_MPS: Final = 40.0  # a faster displacement is a GPS jump ...
-MAX_JUMPS: Final = 3  # ... unless it stays there this many fixes
-GATE_M: Final = 20.0  # a fix may be this far beyond what MAX_MPS allows since the last good one
-MAX_ACCURACY_CM: Final = 10_000  # a position known no better than this is none
-ABSENT: Final = -1
-NO_POS: Final = -(1 << 31)  # absent latitude or longitude
-NEVER: Final = -(1 << 62)
+BAROMETER: Final = 1  # sources of altitude
+MAP: Final = 3
 
-# columns of the state row (int64)
-(
-    START, LAST_T, HR_ORG, HR_RUN, HR_T, HR, MV_ORG, MV_RUN, MV_T, MV_BOOT, SPEED, DEV_DIST, LAT, LON, A_LAT, A_LON, A_T, JUMPS,
-    DIST_UM, POINTS, MOVING_US, SAMPLES, HR_SUM, HR_N, HR_MAX, STILL_T, PAUSED, ANCHOR, FIX_LAT, FIX_LON, FIX_T, FIX_JUMPS,
-    SOUTH, WEST, NORTH, EAST, LATE_FROM, LATE_TO, VERSION, APPENDED, WAKES, HR_REF, FRAMES, LATE_SINCE, LATE_AT,
-) = range(45)  # fmt: skip
-COLUMNS: Final = 48  # room for later without a new state version
-
-METRE_PER_1E7_DEG: Final = 6371008.8 * math.pi / 180.0 * 1e-7  # IUGG mean Earth radius
-_COS_STEP: Final = 100_000  # 0.01 degree in 1e-7 degree
-COS: npt.NDArray[np.float64] = np.array([math.cos(math.radians(i * 0.01)) for i in range(9001)])
+CLIMBS: Final[F64] = np.array([climb.BAROMETER, climb.RECEIVER])
 
 
-def fresh_row() -> I64:
-    """The state of an athlete never seen: shape (COLUMNS,)."""
-    row = np.zeros(COLUMNS, np.int64)
-    row[:LATE_FROM] = _FRESH
-    row[LATE_FROM] = -NEVER
-    row[LATE_TO] = NEVER
-    row[HR_REF] = 190
-    return row
-
-
-_FRESH: I64 = np.zeros(LATE_FROM, np.int64)
-for _column in (START, LAST_T, HR_T, HR_RUN, MV_T, MV_RUN, A_T, ANCHOR, FIX_T):
-    _FRESH[_column] = NEVER
-for _column in (HR, SPEED, DEV_DIST, STILL_T):
-    _FRESH[_column] = ABSENT
-for _column in (LAT, LON, A_LAT, A_LON, FIX_LAT, FIX_LON):
-    _FRESH[_column] = NO_POS
-for _column in (SOUTH, WEST):
-    _FRESH[_column] = -NO_POS
-for _column in (NORTH, EAST):
-    _FRESH[_column] = NO_POS
-
-
+@compiled
 def _late(st: Any, t: int) -> None:
     st[LATE_FROM] = min(st[LATE_FROM], t)
     st[LATE_TO] = max(st[LATE_TO], t)
 
 
-def _accepts(st: Any, t: int, org: int, c_org: int, c_run: int, c_t: int) -> int:
-    """1: the channel takes this sample; 0: another source counts; -1: late.
-
-    A new run begins when the source changes or was silent for long: what another source measured before it may have taken over, so that is
-    late. At the very instant a run began the canonical order decides whose it is, so another source's sample there counts as late too.
-    """
-    last = st[c_t]
-    if last == NEVER:
-        st[c_org] = org
-        st[c_run] = t
-        return 1
-    if org == st[c_org]:
-        if t - last > HOLD_US:
-            st[c_run] = t
-        return 1 if t > last else -1
-    if t > last:
-        if t - last <= HOLD_US:
-            return 0
-        st[c_org] = org
-        st[c_run] = t
-        return 1
-    return 0 if t > st[c_run] else -1
-
-
-def _apply_hr(st: Any, t: int, hr: int) -> None:
-    last_t, last_hr = st[HR_T], st[HR]
+@compiled
+def _heart(st: Any, f: Any, person: Any, t: int, last_t: int, bpm: int, rr_ms: int) -> None:
+    """A heart rate that counts: what was the last one earns until now, then the repaired one stands."""
+    last_hr = st[HR]
     if last_t != NEVER and last_hr > 0:
-        dt = t - last_t
-        dt = min(dt, HR_HOLD_US)
+        dt = min(t - last_t, HR_HOLD_US)
         share = last_hr * 100 // st[HR_REF]
         rate = 0
         if share >= 80:
@@ -117,184 +178,160 @@ def _apply_hr(st: Any, t: int, hr: int) -> None:
         elif share >= 50:
             rate = (share - 50) // 10 + 1
         st[POINTS] += rate * dt
-    st[HR_T] = t
-    st[HR] = hr
-    st[HR_SUM] += hr
-    st[HR_N] += 1
-    st[HR_MAX] = max(st[HR_MAX], hr)
+    t_s = t * 1e-6
+    believed = beat(f, t_s, float(bpm))
+    interval(f, float(rr_ms) if rr_ms > 0 else math.nan)
+    if believed > 0.0:
+        strain(f, person, t_s, believed)
+        hr = nearest(believed)
+        st[HR] = hr
+        st[HR_SUM] += hr
+        st[HR_N] += 1
+        st[HR_MAX] = max(st[HR_MAX], hr)
 
 
-def _displacement_m(lat0: int, lon0: int, lat1: int, lon1: int, cos: Any) -> float:
-    """Metres between two near positions (equirectangular; error < 0.1 % below 10 km and 85 degrees)."""
-    dlon = lon1 - lon0
-    if dlon > 1_800_000_000:
-        dlon -= 3_600_000_000
-    elif dlon < -1_800_000_000:
-        dlon += 3_600_000_000
-    mid = abs(lat0 + lat1) // 2 // _COS_STEP
-    x = dlon * METRE_PER_1E7_DEG * cos[mid]
-    y = (lat1 - lat0) * METRE_PER_1E7_DEG
-    return math.sqrt(x * x + y * y)
+@compiled
+def _legs(st: Any, f: Any, ring: Any, out: Any, t: int, org: int, power: int, cadence: int) -> bool:
+    """Power and cadence; whether one of them is late."""
+    late = False
+    if power >= 0:
+        verdict = accepts(st, PW_ORG, t, org)
+        late = verdict == LATE
+        if verdict > 0:
+            pedal(f, ring, 0, float(RING_UNITS), t * 1e-6, float(power))
+            out[BY_POWER] = 1
+    if cadence >= 0:
+        verdict = accepts(st, CD_ORG, t, org)
+        late = late or verdict == LATE
+        if verdict > 0:
+            ring[CADENCE] = cadence + 1
+            out[BY_CADENCE] = 1
+    return late
 
 
-def _gps_step_um(st: Any, t: int, lat: int, lon: int, cos: Any) -> int:
-    """Distance in micrometres gained by a position when the device states neither distance nor speed; -1 when the anchor stays."""
-    if st[A_LAT] == NO_POS:
-        st[A_LAT], st[A_LON], st[A_T] = lat, lon, t
-        return -1
-    moved = _displacement_m(st[A_LAT], st[A_LON], lat, lon, cos)
-    dt_s = (t - st[A_T]) * 1e-6
-    if moved > MAX_MPS * dt_s + ANCHOR_M:
-        st[JUMPS] += 1
-        if st[JUMPS] >= MAX_JUMPS:
-            st[A_LAT], st[A_LON], st[A_T], st[JUMPS] = lat, lon, t, 0
-        return -1
-    st[JUMPS] = 0
-    if moved < ANCHOR_M:
-        return -1
-    st[SPEED] = int(moved / dt_s * 100.0)
-    st[A_LAT], st[A_LON], st[A_T] = lat, lon, t
-    return int(moved * 1e6)
-
-
-def _fix(st: Any, t: int, lat: int, lon: int, acc: int, cos: Any) -> int:
-    """1 when a position is believed: accurate enough, and within reach of the last good one (or a jump that lasts)."""
-    if acc > MAX_ACCURACY_CM:
-        return 0
-    if st[FIX_T] != NEVER:
-        moved = _displacement_m(st[FIX_LAT], st[FIX_LON], lat, lon, cos)
-        if moved > MAX_MPS * ((t - st[FIX_T]) * 1e-6) + GATE_M:
-            st[FIX_JUMPS] += 1
-            if st[FIX_JUMPS] < MAX_JUMPS:
-                return 0
-    st[FIX_LAT], st[FIX_LON], st[FIX_T], st[FIX_JUMPS] = lat, lon, t, 0
-    return 1
-
-
-def _apply_motion(st: Any, t: int, same_org: bool, boot: int, lat: int, lon: int, acc: int, speed: int, dist: int, cos: Any) -> int:
-    """Take a motion sample (`same_org`: of the same source as the last one); 1 when its position is believed."""
-    fixed = 0
-    last_t = st[MV_T]
-    same = last_t != NEVER and boot == st[MV_BOOT] and same_org
-    dt = t - last_t if same else 0
-    gained = ABSENT
-    if same and dist >= 0 and st[DEV_DIST] >= 0:
-        delta_cm = dist - st[DEV_DIST]
-        if 0 <= delta_cm <= 4000 * dt // 1_000_000 + 1000:
-            gained = delta_cm * 10_000
-    if gained < 0 and same and speed >= 0 and dist < 0:
-        gained = speed * min(dt, SPEED_HOLD_US) // 100
-    if lat != NO_POS and lon != NO_POS:
-        step = ABSENT
-        if speed < 0 and dist < 0:
-            step = _gps_step_um(st, t, lat, lon, cos)
-            if t - st[A_T] > PAUSE_US:
-                st[SPEED] = 0
-        if gained < 0:
-            gained = step
-        fixed = _fix(st, t, lat, lon, acc, cos)
-        if fixed == 1:
-            st[LAT] = lat
-            st[LON] = lon
-            st[SOUTH] = min(st[SOUTH], lat)
-            st[WEST] = min(st[WEST], lon)
-            st[NORTH] = max(st[NORTH], lat)
-            st[EAST] = max(st[EAST], lon)
-    if speed >= 0:
-        st[SPEED] = speed
-    elif dist >= 0 and gained >= 0 and dt > 0:
-        st[SPEED] = gained * 100 // dt
-    if gained > 0:
-        st[DIST_UM] += gained
-    if st[SPEED] >= STILL_CMPS:
-        st[MOVING_US] += min(dt, SPEED_HOLD_US)
-        st[STILL_T] = ABSENT
-        st[PAUSED] = 0
-    elif st[SPEED] >= 0:
-        if st[STILL_T] == ABSENT:
-            st[STILL_T] = t
-        elif t - st[STILL_T] >= PAUSE_US:
-            st[PAUSED] = 1
-    st[MV_T] = t
-    st[MV_BOOT] = boot
-    st[DEV_DIST] = dist
-    return fixed
-
-
-def _sample(st: Any, t: int, org: int, boot: int, lat: int, lon: int, acc: int, speed: int, dist: int, hr: int, cos: Any) -> int:
-    """Take a sample; 1 when its position is believed."""
+@compiled
+def _sample(
+    st: Any, f: Any, ring: Any, out: Any, ways: Any, climbs: Any, person: Any, t: int, org: int, boot: int, lat: int, lon: int, acc: int,
+    speed: int, dist: int, alt: int, alt_source: int, hr: int, rr: int, power: int, cadence: int,
+) -> None:  # fmt: skip
+    """Take a sample."""
+    out[FIX_START] = NEVER
+    out[BY_MOTION] = out[BY_HEART] = out[BY_POWER] = out[BY_CADENCE] = 0
     if st[START] != NEVER and t < st[START]:
         _late(st, t)
-        return 0
-    took = False
-    fixed = 0
+        return
+    late = False
     if hr > 0:
-        verdict = _accepts(st, t, org, HR_ORG, HR_RUN, HR_T)
-        if verdict < 0:
-            _late(st, t)
-        elif verdict > 0:
-            _apply_hr(st, t, hr)
-            took = True
+        last_t = st[HR_T]
+        verdict = accepts(st, HR_ORG, t, org)
+        late = verdict == LATE
+        if verdict > 0:
+            if verdict == SWITCHED:
+                f[HEART_T] = f[HEART_BPM] = math.nan
+                interval(f, math.nan)
+            _heart(st, f, person, t, last_t, hr, rr)
+            out[BY_HEART] = 1
     if speed >= 0 or dist >= 0 or (lat != NO_POS and lon != NO_POS):
-        same_org = st[MV_ORG] == org
-        verdict = _accepts(st, t, org, MV_ORG, MV_RUN, MV_T)
-        if verdict < 0:
-            _late(st, t)
-        elif verdict > 0:
-            fixed = _apply_motion(st, t, same_org, boot, lat, lon, acc, speed, dist, cos)
-            took = True
-    if took:
+        last_t = st[MV_T]
+        verdict = accepts(st, MV_ORG, t, org)
+        late = late or verdict == LATE
+        if verdict > 0:
+            if verdict == SWITCHED:
+                f[T] = f[ALT_T] = math.nan
+            now = st[MV_T]
+            st[MV_T] = last_t
+            motion(st, f, ring, out, ways, last_t != NEVER and verdict != SWITCHED and boot == st[MV_BOOT], t, lat, lon, acc, speed, dist)
+            st[MV_T] = now
+            st[MV_BOOT] = boot
+            if alt != NO_ALTITUDE:
+                rise(f, climbs[0 if alt_source in (BAROMETER, MAP) else 1], t * 1e-6, alt * 0.1)
+            out[BY_MOTION] = 1
+    if power >= 0 or cadence >= 0:
+        late = _legs(st, f, ring, out, t, org, power, cadence) or late
+    if late:
+        _late(st, t)
+    if out[BY_HEART] + out[BY_MOTION] + out[BY_POWER] + out[BY_CADENCE] > 0:
         if st[START] == NEVER:
             st[START] = t
             st[ANCHOR] = t
         st[LAST_T] = max(st[LAST_T], t)
         st[SAMPLES] += 1
-    return fixed
+        if out[FIX_START] != NEVER:
+            out[FIX_START] = st[START]
+    out[NOW_HR], out[NOW_SPEED], out[NOW_DIST], out[NOW_MOVING] = st[HR], st[SPEED], st[DIST_UM], st[MOVING_US]
 
 
-def _run(
-    rows: Any, slots: Any, first: Any, ends: Any, t: Any, org: Any, boot: Any, lat: Any, lon: Any, acc: Any,
-    speed: Any, dist: Any, hr: Any, cos: Any, fresh: Any, closed: Any, fixes: Any, at_frame: int, at_sample: int,
+@compiled
+def _know(st: Any, person: Any) -> None:
+    """Unpack what load depends on."""
+    packed = st[PERSON]
+    for i in range(4):
+        person[i] = float((packed >> (8 * i)) & 255)
+    woman = (packed >> 32) & 1
+    person[load.REST], person[load.MOST] = REST_BPM, float(st[HR_REF])
+    person[load.FACTOR] = 0.86 if woman == 1 else 0.64
+    person[load.EXPONENT] = 1.67 if woman == 1 else 1.92
+
+
+def _float_part(rows: Any, slot: int) -> Any:
+    """The floats of a row: a list has nothing before them."""
+    return rows[slot, INTS:] if COMPILED else rows[slot]
+
+
+def _ring_part(rows: Any, slot: int) -> Any:
+    """The ring of a row."""
+    return rows[slot, RING_AT:] if COMPILED else rows[slot]
+
+
+_floats: Any = _float_part
+_ring: Any = _ring_part
+if numba is not None and COMPILED:
+    _njit: Any = numba.njit  # a compiled function may not give back a part of an array: these two are put where they are called
+    _floats = _njit(inline="always", _nrt=False)(_float_part)
+    _ring = _njit(inline="always", _nrt=False)(_ring_part)
+
+
+@compiled
+def run(
+    ints: Any, floats: Any, rings: Any, slots: Any, first: Any, ends: Any, org: Any, boot: Any, t: Any, lat: Any, lon: Any, acc: Any,
+    speed: Any, dist: Any, alt: Any, alt_source: Any, hr: Any, rr: Any, power: Any, cadence: Any, ways: Any, climbs: Any, person: Any,
+    fresh: Any, fresh_f: Any, fresh_ring: Any,
+    closed: Any, closed_f: Any, closed_ring: Any, ended: Any, out: Any, at_frame: int, at_sample: int,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Frames `at_frame..` from sample `at_sample`; rows of activities that ended go to `closed` (frame and slot in the last columns).
+    """Frames `at_frame..` from sample `at_sample`; rows of activities that ended go to `closed`, frame and slot of each to `ended`.
 
-    `fixes` gets, for each sample whose position is believed, the start of its activity.
-
-    Returns (frame, sample, number closed); frame == len(slots) when all is done, else `closed` is full and the caller goes on from there.
+    `out` gets what became of each sample. Returns (frame, sample, number closed); frame == len(slots) when all is done, else `closed` is
+    full and the caller goes on from there.
     """
     n_closed = 0
     frames = len(slots)
     while at_frame < frames:
         slot = slots[at_frame]
-        st = rows[slot]
+        st, f, ring = ints[slot], _floats(floats, slot), _ring(rings, slot)
+        _know(st, person)
         i = max(first[at_frame], at_sample)
         while i < ends[at_frame]:
             if st[START] != NEVER and t[i] - st[LAST_T] > GAP_US:
-                if n_closed == len(closed):
+                if n_closed == len(ended):
                     return at_frame, i, n_closed
-                for c in range(COLUMNS - 2):
-                    closed[n_closed][c] = st[c]
-                closed[n_closed][COLUMNS - 2] = at_frame
-                closed[n_closed][COLUMNS - 1] = slot
+                kept, kept_f, kept_ring = closed[n_closed], _floats(closed_f, n_closed), _ring(closed_ring, n_closed)
+                for c in range(INTS):
+                    kept[c] = st[c]
+                for c in range(LIVE):
+                    kept_f[c] = f[c]
+                    f[c] = fresh_f[c]
+                for c in range(RING_COLUMNS):
+                    kept_ring[c] = ring[c]
+                    ring[c] = fresh_ring[c]
+                ended[n_closed][0] = at_frame
+                ended[n_closed][1] = slot
                 n_closed += 1
                 for c in range(LATE_FROM):
                     st[c] = fresh[c]
-            if _sample(st, t[i], org[at_frame], boot[at_frame], lat[i], lon[i], acc[i], speed[i], dist[i], hr[i], cos) == 1:
-                fixes[i] = st[START]
+            _sample(
+                st, f, ring, out[i], ways, climbs, person, t[i], org[at_frame], boot[at_frame], lat[i], lon[i], acc[i], speed[i], dist[i],
+                alt[i], alt_source[i], hr[i], rr[i], power[i], cadence[i],
+            )  # fmt: skip
             i += 1
         at_frame += 1
     return at_frame, 0, n_closed
-
-
-run: Callable[..., tuple[int, int, int]] = _run
-if numba is not None:
-    _jit: Any = numba.njit(cache=True, fastmath=False, error_model="numpy")
-    _late = _jit(_late)
-    _accepts = _jit(_accepts)
-    _apply_hr = _jit(_apply_hr)
-    _displacement_m = _jit(_displacement_m)
-    _gps_step_um = _jit(_gps_step_um)
-    _fix = _jit(_fix)
-    _apply_motion = _jit(_apply_motion)
-    _sample = _jit(_sample)
-    run = _jit(_run)

@@ -42,7 +42,7 @@ def match_live(
     frame_of = np.repeat(np.arange(len(slots)), samples.ends - samples.first)[found]
     starts = ran.fixes[found]
     cuts = np.flatnonzero(np.concatenate([[True], (frame_of[1:] != frame_of[:-1]) | (starts[1:] != starts[:-1])]))
-    fixes = _fixes(samples, found)
+    fixes = _fixes(samples, ran, found)
     bounds: list[int] = [*cuts.tolist(), len(found)]
     groups: dict[int, list[_Piece]] = {}  # by index: all subjects of a tenant at once
     for lo, hi in pairwise(bounds):
@@ -109,7 +109,7 @@ def settle_waiting(
 
 
 def match_again(
-    reference: ReferenceData, states: LiveStates, key: str, run: I64, samples: Samples, fixes: I64, at: tuple[int, int], outputs: Outputs,
+    reference: ReferenceData, states: LiveStates, key: str, run: I64, samples: Samples, ran: Ran, at: tuple[int, int], outputs: Outputs,
     *, publish: bool,
 ) -> None:  # fmt: skip
     """The matcher's state after the whole of the current activity; `publish`: and its efforts, which are then all it has."""
@@ -119,7 +119,7 @@ def match_again(
     matching = Matching(int(run[k.START]), Attempts(states.arena))
     timed: list[Timed] = []
     if index is not None:
-        timed = advance(matching.attempts, index, _fixes(samples, np.flatnonzero(fixes == run[k.START])))
+        timed = advance(matching.attempts, index, _fixes(samples, ran, np.flatnonzero(ran.fixes == run[k.START])))
     states.set_matching(key, matching)
     if publish:
         _say(key, int(run[k.ANCHOR]), timed, *at, outputs, whole=True)
@@ -130,8 +130,10 @@ def _index_of(reference: ReferenceData, key: str) -> SegmentIndex | None:
     return None if athlete.startswith("@") else reference.index(tenant)
 
 
-def _fixes(samples: Samples, chosen: I64) -> Fixes:
-    return Fixes.of(samples.t_us[chosen], samples.lat[chosen], samples.lon[chosen], samples.accuracy_cm[chosen])
+def _fixes(samples: Samples, ran: Ran, chosen: I64) -> Fixes:
+    """Positions and velocities as the filter has them, accuracies as they were stated."""
+    lat, lon, north, east = (ran.out[chosen, column] for column in (k.FIX_LAT, k.FIX_LON, k.FIX_NORTH, k.FIX_EAST))
+    return Fixes(samples.t_us[chosen], lat, lon, samples.accuracy_cm[chosen], north, east)
 
 
 def _anchor(states: LiveStates, ran: Ran, slot: int, start_us: int) -> int:
@@ -139,7 +141,7 @@ def _anchor(states: LiveStates, ran: Ran, slot: int, start_us: int) -> int:
     row = states.rows[slot]
     if row[k.START] == start_us:
         return int(row[k.ANCHOR])
-    return next(int(r[k.ANCHOR]) for r in ran.closed if r[k.COLUMNS - 1] == slot and r[k.START] == start_us)
+    return next(int(ended.row[k.ANCHOR]) for ended in ran.closed if ended.slot == slot and ended.row[k.START] == start_us)
 
 
 def _say(key: str, anchor_us: int, timed: list[Timed], version: int, appended_us: int, outputs: Outputs, *, whole: bool = False) -> None:

@@ -1,6 +1,6 @@
 """State of the live stage: one fixed row of int64 per subject and, beside it, what each numbering has already counted.
 
-Rows live in one array (a snapshot of a subject is its bytes, 320 B); numberings of old boots stay in the store until a frame of theirs
+Rows live in one array (a snapshot of a subject is its bytes, 1 KiB); numberings of old boots stay in the store until a frame of theirs
 comes again.
 """
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from processors import matcher, repair, run_kernel, smoothing, trace
+from processors import matcher, repair, run_kernel, smoothing
 from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
 from processors.bulk_client import BulkSettings
@@ -77,7 +77,6 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
     control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk)
     page_stop = asyncio.Event()
     await asyncio.to_thread(run_kernel.warm_up)  # before anything is accepted: the first frame must not wait for a compiler
-    await asyncio.to_thread(trace.warm_up)
     await asyncio.to_thread(smoothing.warm_up)
     await asyncio.to_thread(repair.warm_up)
     await asyncio.to_thread(matcher.warm_up)

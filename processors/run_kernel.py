@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from processors import live_kernel as k
-from processors.live_kernel import I64
+from processors.live_row import COLUMNS, DEFAULT_PERSON, F64, HR_REF, I64, INTS, NEVER, PERSON, START, U16, floats_of, fresh_row, ring_of
 from processors.samples import CARRIES, Samples, fill_samples, hash64, signed64
 from processors.tracks import Track
 
 _CLOSED_ROOM: Final = 64
+_run: Callable[..., tuple[int, int, int]] = k.run
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The row of an activity that ended, the index of the frame that ended it, and its slot."""
+
+    row: I64
+    frame: int
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run gave: rows of activities that ended, with the index of the frame that ended each and its slot in the last two columns; and
-    per sample the start of its activity when its position is believed, else NEVER."""
+    """What a run gave: activities that ended, and what became of each sample, shape (samples, `live_kernel.OUT`)."""
 
-    closed: list[I64]
-    fixes: I64
+    closed: list[Ended]
+    out: I64
+
+    @property
+    def fixes(self) -> I64:
+        """Per sample the start of its activity when its position is believed, else NEVER."""
+        return self.out[:, k.FIX_START]
 
 
 def run_frames(rows: I64, slots: Sequence[int], samples: Samples) -> Ran:
@@ -34,68 +48,110 @@ def warm_up() -> None:
     """Compile (or load the cached) kernel before the first live frame needs it."""
     samples = Samples.empty(1, 1)
     samples.ends[0], samples.hr_bpm[0] = 1, 100
-    run_frames(k.fresh_row().reshape(1, -1).copy(), [0], samples)
+    run_frames(fresh_row().reshape(1, -1), [0], samples)
 
 
 def _columns(s: Samples) -> tuple[I64, ...]:
-    return s.first, s.ends, s.t_us, s.org, s.boot, s.lat, s.lon, s.accuracy_cm, s.speed_cmps, s.distance_cm, s.hr_bpm
+    return s.first, s.ends, s.org, s.boot, *s.measured
+
+
+def _views(rows: I64) -> tuple[I64, F64, U16]:
+    return rows, rows.view(np.float64), rows.view(np.uint16)
 
 
 def _compiled(rows: I64, slots: Sequence[int], s: Samples) -> Ran:
-    closed: list[I64] = []
-    room = np.zeros((_CLOSED_ROOM, k.COLUMNS), np.int64)
-    fixes = np.full(len(s.t_us), k.NEVER, np.int64)
+    closed: list[Ended] = []
+    room = np.zeros((_CLOSED_ROOM, COLUMNS), np.int64)
+    ended = np.zeros((_CLOSED_ROOM, 2), np.int64)
+    out = np.zeros((len(s.t_us), k.OUT), np.int64)
+    fresh = fresh_row()
+    tables = k.WAYS, k.CLIMBS, np.zeros(8), fresh, floats_of(fresh), ring_of(fresh), *_views(room), ended, out
     frame, sample = 0, 0
     slot_array = np.asarray(slots, np.int64)
-    fresh = k.fresh_row()
     while frame < len(slots):
-        frame, sample, n = k.run(rows, slot_array, *_columns(s), k.COS, fresh, room, fixes, frame, sample)
-        closed += [room[i].copy() for i in range(n)]
-    return Ran(closed, fixes)
+        frame, sample, n = _run(*_views(rows), slot_array, *_columns(s), *tables, frame, sample)
+        closed += [Ended(room[i].copy(), *ended[i].tolist()) for i in range(n)]
+    return Ran(closed, out)
 
 
 def _plain(rows: I64, slots: Sequence[int], s: Samples) -> Ran:
     """Lists instead of arrays: three times faster in the interpreter."""
-    held = {slot: rows[slot].tolist() for slot in set(slots)}
+    held = [{slot: of(rows[slot]).tolist() for slot in set(slots)} for of in (_ints, floats_of, ring_of)]
+    fresh = fresh_row()
+    room: list[list[list[Any]]] = [[of(fresh).tolist() for _ in range(_CLOSED_ROOM)] for of in (_ints, floats_of, ring_of)]
+    ended = [[0, 0] for _ in range(_CLOSED_ROOM)]
+    out = [[0] * k.OUT for _ in range(len(s.t_us))]
+    tables = (
+        k.WAYS.tolist(),
+        k.CLIMBS.tolist(),
+        [0.0] * 8,
+        fresh.tolist(),
+        floats_of(fresh).tolist(),
+        ring_of(fresh).tolist(),
+        *room,
+        ended,
+        out,
+    )
     columns = [c.tolist() for c in _columns(s)]
-    cos, fresh = k.COS.tolist(), k.fresh_row().tolist()
-    closed: list[I64] = []
-    room = [[0] * k.COLUMNS for _ in range(_CLOSED_ROOM)]
-    fixes = [k.NEVER] * len(s.t_us)
+    closed: list[Ended] = []
     frame, sample = 0, 0
     while frame < len(slots):
-        frame, sample, n = k.run(held, slots, *columns, cos, fresh, room, fixes, frame, sample)
-        closed += [np.array(room[i], np.int64) for i in range(n)]
-    for slot, row in held.items():
-        rows[slot] = row
-    return Ran(closed, np.array(fixes, np.int64))
+        frame, sample, n = _run(*held, list(slots), *columns, *tables, frame, sample)
+        closed += [Ended(_row([part[i] for part in room]), *ended[i]) for i in range(n)]
+    for slot in held[0]:
+        rows[slot] = _row([part[slot] for part in held])
+    return Ran(closed, np.array(out, np.int64).reshape(-1, k.OUT))
 
 
-def run_tracks(tracks: Mapping[int, Track], hr_ref: int) -> list[I64]:
+def _ints(rows: I64) -> I64:
+    return rows[..., :INTS]
+
+
+def _row(parts: Sequence[list[Any]]) -> I64:
+    """The row of its integers, floats and ring."""
+    made = fresh_row()
+    for of, part in zip((_ints, floats_of, ring_of), parts, strict=True):
+        of(made)[:] = part
+    return made
+
+
+def run_tracks(tracks: Mapping[int, Track], hr_ref: int, person: int = DEFAULT_PERSON) -> list[I64]:
     """The state rows of all activities in canonical tracks, in time order, computed from nothing."""
-    return run_tracks_with_fixes(tracks, hr_ref)[0]
+    return run_tracks_with_fixes(tracks, hr_ref, person)[0]
 
 
-def run_tracks_with_fixes(tracks: Mapping[int, Track], hr_ref: int) -> tuple[list[I64], Samples, I64]:
-    """`run_tracks`, the samples it ran over in canonical order, and per sample the start of its activity when its position is believed."""
-    parts = [track for layout, track in tracks.items() if layout in CARRIES and len(track)]
-    if not parts:
-        return [], Samples.empty(0), np.zeros(0, np.int64)
-    samples = _samples_of_tracks(parts)
-    rows = k.fresh_row().reshape(1, -1).copy()
-    rows[0, k.HR_REF] = hr_ref
+def run_tracks_with_fixes(tracks: Mapping[int, Track], hr_ref: int, person: int = DEFAULT_PERSON) -> tuple[list[I64], Samples, Ran]:
+    """`run_tracks`, the samples it ran over in canonical order, and what became of each."""
+    samples = samples_of_tracks([track for layout, track in tracks.items() if layout in CARRIES and len(track)]).samples
+    rows = fresh_row().reshape(1, -1)
+    rows[0, HR_REF], rows[0, PERSON] = hr_ref, person
     ran = run_frames(rows, [0] * len(samples.ends), samples)
-    found = [*ran.closed, rows[0]] if rows[0, k.START] != k.NEVER else ran.closed
-    return found, samples, ran.fixes
+    found = [ended.row for ended in ran.closed]
+    return [*found, rows[0]] if rows[0, START] != NEVER else found, samples, ran
 
 
-def _samples_of_tracks(tracks: Sequence[Track]) -> Samples:
-    """All samples in canonical order; consecutive ones of a source form a `frame` of the kernel."""
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The samples of tracks in canonical order; consecutive ones of a source form a `frame` of the kernel.
+
+    `order`: where each was in the tracks one after the other; `source` indexes `sources` (origin, boot).
+    """
+
+    samples: Samples
+    order: I64
+    source: I64
+    sources: list[tuple[str, int]]
+
+
+def samples_of_tracks(tracks: Sequence[Track]) -> Ordered:
+    """All samples in canonical order."""
     sources = sorted({source for track in tracks for source in track.sources})
+    if not sources:
+        nothing = np.zeros(0, np.int64)
+        return Ordered(Samples.empty(0), nothing, nothing, [])
     place = {source: i for i, source in enumerate(sources)}
     source = np.concatenate([np.array([place[s] for s in t.sources], np.int64)[t.source] for t in tracks])
-    total = len(source)
-    made = Samples.empty(total)
+    made = Samples.empty(len(source))
     at = 0
     for track in tracks:
         part = slice(at, at + len(track))
@@ -107,9 +163,6 @@ def _samples_of_tracks(tracks: Sequence[Track]) -> Samples:
     order = np.lexsort((index, seq, source, made.t_us))
     source = source[order]
     starts = np.flatnonzero(np.concatenate([[True], source[1:] != source[:-1]]))
-    org = np.array([hash64(origin) for origin, _ in sources], np.int64)
-    boot = np.array([signed64(number) for _, number in sources], np.int64)
-    return Samples(
-        starts, np.append(starts[1:], total), org[source[starts]], boot[source[starts]], made.t_us[order],
-        made.lat[order], made.lon[order], made.accuracy_cm[order], made.speed_cmps[order], made.distance_cm[order], made.hr_bpm[order],
-    )  # fmt: skip
+    org = np.array([hash64(origin) for origin, _ in sources], np.int64)[source[starts]]
+    boot = np.array([signed64(number) for _, number in sources], np.int64)[source[starts]]
+    return Ordered(made.ordered(order, starts, np.append(starts[1:], len(source)), org, boot), order, source, sources)

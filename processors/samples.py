@@ -19,7 +19,7 @@ import numpy.typing as npt
 from broker.columns import Records, dtype_of, join_records
 from broker.frames import Frame
 from broker.layouts import all_layouts, layout_named
-from processors.live_kernel import ABSENT, I64, NO_POS
+from processors.live_row import ABSENT, I64, NO_ALTITUDE, NO_POS
 
 MOTION: Final = layout_named("motion.1").id
 BEATS: Final = layout_named("beats.1").id
@@ -58,15 +58,35 @@ class Samples:
     accuracy_cm: I64
     speed_cmps: I64
     distance_cm: I64
+    altitude_dm: I64
+    altitude_source: I64
     hr_bpm: I64
+    rr_ms: I64
+    power_w: I64
+    cadence_rpm: I64
+
+    @property
+    def measured(self) -> tuple[I64, ...]:
+        """The columns of samples, in the order of `run`."""
+        return (
+            self.t_us, self.lat, self.lon, self.accuracy_cm, self.speed_cmps, self.distance_cm, self.altitude_dm, self.altitude_source,
+            self.hr_bpm, self.rr_ms, self.power_w, self.cadence_rpm,
+        )  # fmt: skip
 
     @classmethod
     def empty(cls, total: int, frames: int = 0) -> Samples:
         """Columns for `total` samples in which nothing was measured yet."""
         first, ends, org, boot = (np.zeros(frames, np.int64) for _ in range(4))
         lat, lon = (np.full(total, NO_POS, np.int64) for _ in range(2))
-        accuracy, speed, distance, hr = (np.full(total, ABSENT, np.int64) for _ in range(4))
-        return cls(first, ends, org, boot, np.zeros(total, np.int64), lat, lon, accuracy, speed, distance, hr)
+        accuracy, speed, distance, source, hr, rr, power, cadence = (np.full(total, ABSENT, np.int64) for _ in range(8))
+        altitude = np.full(total, NO_ALTITUDE, np.int64)
+        return cls(
+            first, ends, org, boot, np.zeros(total, np.int64), lat, lon, accuracy, speed, distance, altitude, source, hr, rr, power, cadence
+        )
+
+    def ordered(self, order: I64, first: I64, ends: I64, org: I64, boot: I64) -> Samples:
+        """The samples in another order, in other frames."""
+        return Samples(first, ends, org, boot, *(column[order] for column in self.measured))
 
 
 @lru_cache(maxsize=65536)
@@ -127,7 +147,11 @@ def fill_samples(made: Samples, layout: int, records: Records, at: I64 | slice) 
     hr = _column(layout, records, "hr_bpm")
     made.hr_bpm[at] = np.where(hr > 0, hr, ABSENT)
     if layout == BEATS:
+        made.rr_ms[at] = _column(layout, records, "rr_ms")
         return
+    made.power_w[at] = np.maximum(_column(layout, records, "power_w"), ABSENT)
+    cadence = _column(layout, records, "cadence_rpm")
+    made.cadence_rpm[at] = cadence // 2 if layout == MACHINE else cadence  # from 0.5/min
     made.speed_cmps[at] = _column(layout, records, "speed_mps")
     made.distance_cm[at] = _column(layout, records, "distance_m", 100 if layout == MACHINE else 1)
     if layout == MOTION:
@@ -136,6 +160,9 @@ def fill_samples(made: Samples, layout: int, records: Records, at: I64 | slice) 
         made.lat[at] = np.where(sane, lat, NO_POS)
         made.lon[at] = np.where(sane, lon, NO_POS)
         made.accuracy_cm[at] = _column(layout, records, "accuracy_m", 50)  # from 0.5 m
+        altitude = _column(layout, records, "altitude_m")
+        made.altitude_dm[at] = np.where(altitude == ABSENT, NO_ALTITUDE, altitude * 2 - 5000)  # from 0.2 m, 0 is -500 m
+        made.altitude_source[at] = _column(layout, records, "altitude_source")
 
 
 def usable_position(lat: I64, lon: I64) -> npt.NDArray[np.bool_]:

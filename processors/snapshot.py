@@ -13,6 +13,7 @@ from typing import Any, Final
 from broker.nodeconfig import NodeState
 from broker.reference import AthleteRef
 from processors import live_kernel as k
+from processors import live_row
 from processors.attempts_view import Racing, racing
 from processors.board_moves import BoardMoves
 from processors.directory import Known, alias_of
@@ -157,7 +158,7 @@ def athlete_json(known: Known, key: str, row: k.I64, rank: int) -> dict[str, Any
     """One tile."""
     r = row.tolist()
     athlete = known.athlete(key)
-    located = r[k.LAT] != k.NO_POS
+    place = live_row.place_of(row)
     hr_bpm = r[k.HR] if r[k.HR] > 0 and r[k.LAST_T] - r[k.HR_T] <= k.HOLD_US else None
     unknown = local(key).startswith("@")
     node, _, device = local(key)[1:].rpartition("/") if unknown else ("", "", "")
@@ -179,8 +180,16 @@ def athlete_json(known: Known, key: str, row: k.I64, rank: int) -> dict[str, Any
         "distance_m": r[k.DIST_UM] / 1e6,
         "points": r[k.POINTS] / 60e6,
         "moving_s": r[k.MOVING_US] / 1e6,
-        "lat": r[k.LAT] / 1e7 if located else None,
-        "lon": r[k.LON] / 1e7 if located else None,
+        "power_w": live_row.power_w(row) if r[k.LAST_T] - r[k.PW_T] <= k.HOLD_US else None,
+        "cadence_rpm": live_row.cadence_rpm(row) if r[k.LAST_T] - r[k.CD_T] <= k.HOLD_US else None,
+        "gain_m": live_row.gain_m(row),
+        "normalised_w": live_row.normalised_w(row),
+        "work_kj": live_row.work_kj(row),
+        "rmssd_ms": live_row.rmssd_ms(row),
+        "trimp": live_row.trimp(row),
+        "zones_s": live_row.zones_s(row),
+        "lat": None if place is None else place[0] / 1e7,
+        "lon": None if place is None else place[1] / 1e7,
     }
 
 

@@ -6,6 +6,8 @@ replayed). One writer; readers open their own connection.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -16,7 +18,8 @@ import numpy as np
 
 from broker.errors import StoreError
 from broker.reference import SegmentRef, decode_reference
-from processors.live_kernel import COLUMNS, EAST, GAP_US, HOLD_US, SOUTH, START
+from processors.live_kernel import COLUMNS, GAP_US, HOLD_US, START
+from processors.live_row import box_of
 from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
 from processors.ranges import RangeSet
 from processors.reference_data import ReferenceData
@@ -26,6 +29,8 @@ from processors.samples import TakenFrame
 from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Wants
 from processors.track_db import decode_layout, held_of, pack, raw_frames, read_tracks, uploads_in
 from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_of
+
+_log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 3
 NEAR_US: Final = GAP_US + HOLD_US  # activities this near to one another are worked on together: samples between them may join them
@@ -77,6 +82,24 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     return db
 
 
+def set_aside(path: Path) -> None:
+    """Rename a state that an older program wrote (`state.db` to `state.db.2` of version 2): a new one is made from the whole log."""
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            version: int = db.execute("PRAGMA user_version").fetchone()[0]
+            if not 0 < version < SCHEMA_VERSION:
+                return
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    _log.warning("%s is of version %d, this program writes %d: made again from the log", path, version, SCHEMA_VERSION)
+    path.replace(path.with_name(f"{path.name}.{version}"))
+    for left in ("-wal", "-shm"):
+        path.with_name(path.name + left).unlink(missing_ok=True)
+
+
 def _unusable(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path}: {error}", cure="check path and disk; paceline replay makes it again from the log")
 
@@ -98,6 +121,7 @@ class StateDb:
     """The writing side, used by one runner."""
 
     def __init__(self, path: Path) -> None:
+        set_aside(path)
         self.db = connect(path, write=True)
 
     def close(self) -> None:
@@ -186,7 +210,7 @@ class StateDb:
         )
         for subject, start_us, raw in self.db.execute(query, (f"{tenant}/", f"{tenant}0")):
             row = np.frombuffer(raw, np.int64)
-            if subject in timed or (box is not None and row[START] == start_us and boxes_meet(box, row[SOUTH : EAST + 1].tolist())):
+            if subject in timed or (box is not None and row[START] == start_us and boxes_meet(box, box_of(row))):
                 found.append((subject, start_us))
         return found
 

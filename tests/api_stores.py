@@ -26,6 +26,7 @@ from processors.api import ApiOptions, Services, create_app
 from processors.api.app import close_app
 from processors.api.opening import open_services
 from processors.equipment import EquipmentDesk
+from processors.live_row import PLACE, pair
 from processors.live_state import Matching
 from processors.log import SqliteLog
 from processors.matcher import Fixes, advance
@@ -66,7 +67,7 @@ def live_row(subject: str, distance_m: float, hr_bpm: int = 150) -> tuple[str, s
     row = k.fresh_row()
     row[k.START], row[k.LAST_T], row[k.APPENDED] = NOW_US - HOUR_US, NOW_US, NOW_US
     row[k.HR], row[k.HR_T], row[k.DIST_UM], row[k.SPEED] = hr_bpm, NOW_US, round(distance_m * 1e6), 321
-    row[k.LAT], row[k.LON], row[k.POINTS], row[k.MOVING_US] = 480000000, 110000000, 60_000_000 * 12, 600_000_000
+    row[PLACE], row[k.POINTS], row[k.MOVING_US] = pair(480000000, 110000000), 60_000_000 * 12, 600_000_000
     return "live", subject, np.asarray(row).tobytes()
 
 

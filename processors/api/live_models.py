@@ -28,6 +28,14 @@ class LiveAthlete(Out):
     distance_m: float
     points: float
     moving_s: float
+    power_w: int | None  # without spikes
+    cadence_rpm: int | None
+    gain_m: float | None  # climbed so far
+    normalised_w: float | None  # after half a minute of power
+    work_kj: float | None
+    rmssd_ms: float | None  # variability of the heart beats of the activity
+    trimp: float  # training impulse (Banister)
+    zones_s: list[float]  # seconds in heart-rate zones 1-5
     lat: float | None
     lon: float | None
 

@@ -14,22 +14,25 @@ COLUMNS: Final = 128
 ) = range(33)  # fmt: skip
 # Plane of the positions: its origin in 1e-7 degrees, metres to the east per unit.
 ORIGIN_LAT, ORIGIN_LON, EAST_M = range(33, 36)
-# Distance: sum, speed, since when standing, paused, time under way.
-DISTANCE_M, SPEED_MPS, STILL_T, PAUSED, MOVING_S, TRAVEL_T = range(36, 42)
 # Altitude: time, altitude, climb rate, covariance; the turning point, climb so far and whether it rises.
-ALT_T, ALT_M, CLIMB_MPS, ALT_VAR, ALT_COV, CLIMB_VAR, LOW_M, HIGH_M, RISING, GAIN_M, ALT_REFUSED_T = range(42, 53)
-# Heart: time of the last believed rate, rate, variance, trend; last time of the zones; seconds in five zones; TRIMP.
-HEART_T, HEART_BPM, HEART_VAR, HEART_TREND, LOAD_T, ZONE_S, TRIMP = 53, 54, 55, 56, 57, 58, 63
+ALT_T, ALT_M, CLIMB_MPS, ALT_VAR, ALT_COV, CLIMB_VAR, LOW_M, HIGH_M, RISING, GAIN_M, ALT_REFUSED_T = range(36, 47)
+# Heart: time of the last believed rate, rate, variance, trend, covariance of both, variance of the trend; time of the last sample, what it
+# stated and since when, the rate that is held back.
+HEART_T, HEART_BPM, HEART_VAR, HEART_TREND, HEART_COV, HEART_TREND_VAR, HEART_AT, HEART_STATED_BPM, HEART_SAME_T, HEART_OTHER_BPM = range(
+    47, 57
+)
+# Load: last time of the zones; seconds in five zones; TRIMP.
+LOAD_T, ZONE_S, TRIMP = 57, 58, 63
 # Beats: last interval, running mean, sum of squared differences, how many, how many artefacts, how many of them in a row.
 BEAT_MS, BEAT_MEAN_MS, BEAT_SQUARES, BEAT_PAIRS, BEAT_ARTEFACTS, BEAT_RUN = range(64, 70)
-# Power: time, last, doubted one, work, seconds of the ring filled, sum of fourth powers, how many; the second and its joules so far; sum
-# of the ring, what is usual; ring of 30 s.
-POWER_T, POWER_W, DOUBT_W, WORK_J, RING_N, FOURTHS, FOURTHS_N, SECOND, SECOND_J, RING_SUM, TYPICAL_W = range(70, 81)
-RING: Final = 81
-RING_S: Final = 30  # ends at column 111
-# Heart again: covariance of rate and trend, variance of the trend, time of the last sample, what it stated and since when, the rate that is
-# held back.
-HEART_COV, HEART_TREND_VAR, HEART_AT, HEART_STATED_BPM, HEART_SAME_T, HEART_OTHER_BPM = range(111, 117)
+# Power: time, last, doubted one, work, seconds that went through the ring, sum of fourth powers; the second and its joules so far; what is
+# usual.
+POWER_T, POWER_W, DOUBT_W, WORK_J, RING_N, FOURTHS, SECOND, SECOND_J, TYPICAL_W = range(70, 79)
+LIVE: Final = 79  # the live stage keeps the columns before this one; distance it sums in integers, and the ring it keeps in whole numbers
+# Distance: sum, speed, since when standing, paused, time under way.
+DISTANCE_M, SPEED_MPS, STILL_T, PAUSED, MOVING_S, TRAVEL_T = range(79, 85)
+RING: Final = 85  # of power: 30 s
+RING_S: Final = 30  # ends at column 115
 
 
 def fresh_row() -> list[float]:

@@ -21,7 +21,9 @@ except ImportError:
     numba = None
 
 COMPILED: Final = numba is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"  # a debugging aid of numba
-SOURCES: Final = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+_HERE: Final = Path(__file__).parent
+_LIVE: Final = [_HERE.parent / name for name in ("live_row.py", "fusion.py", "live_motion.py", "live_kernel.py")]  # made of kernels too
+SOURCES: Final = zlib.crc32(b"".join(path.read_bytes() for path in [*sorted(_HERE.glob("*.py")), *_LIVE]))
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -15,13 +15,11 @@ from typing import Final
 from processors.kernels.columns import (
     DOUBT_W,
     FOURTHS,
-    FOURTHS_N,
     POWER_T,
     POWER_W,
     RING,
     RING_N,
     RING_S,
-    RING_SUM,
     SECOND,
     SECOND_J,
     TYPICAL_W,
@@ -37,11 +35,17 @@ SILENCE_S: Final = 600.0
 @compiled
 def push(row: Row, t: float, watts: float) -> float:
     """Take a power at `t` seconds; the one to believe, NaN when none is known."""
+    return pedal(row, row, RING, 0.0, t, watts)
+
+
+@compiled
+def pedal(row: Row, ring: Row, at: int, units: float, t: float, watts: float) -> float:
+    """The same with the seconds of the ring from `ring[at]` on, to the nearest 1/`units` of a joule (0: as they are)."""
     if t != t or not watts >= 0.0 or (row[POWER_T] == row[POWER_T] and t <= row[POWER_T]):
         return row[POWER_W]
     believed = _believed(row, watts)
     if row[POWER_T] == row[POWER_T] and t - row[POWER_T] <= SILENCE_S:
-        _spend(row, t)
+        _spend(row, ring, at, units, t)
     else:
         row[SECOND], row[SECOND_J] = t, 0.0
     row[POWER_T] = t
@@ -69,40 +73,46 @@ def _believed(row: Row, watts: float) -> float:
 
 
 @compiled
-def _spend(row: Row, t: float) -> None:
+def _spend(row: Row, ring: Row, at: int, units: float, t: float) -> None:
     """The last believed power from its time to `t`, into work and the ring, second by second."""
     until = min(t, row[POWER_T] + HOLD_S)
     row[WORK_J] += row[POWER_W] * (until - row[POWER_T])
-    at = row[POWER_T]
-    while at < t:
+    now = row[POWER_T]
+    while now < t:
         edge = min(row[SECOND] + 1.0, t)
-        if at < until:
-            row[SECOND_J] += row[POWER_W] * (min(edge, until) - at)
+        if now < until:
+            row[SECOND_J] += row[POWER_W] * (min(edge, until) - now)
         if edge < row[SECOND] + 1.0:
             return
-        _second(row)
-        at = edge
+        _second(row, ring, at, units)
+        now = edge
         row[SECOND] = edge
 
 
 @compiled
-def _second(row: Row) -> None:
+def _second(row: Row, ring: Row, at: int, units: float) -> None:
     """A whole second is over: into the ring with it."""
     n = int(row[RING_N])
-    at = RING + n % RING_S
-    row[RING_SUM] += row[SECOND_J] - row[at]
-    row[at] = row[SECOND_J]
+    place = at + n % RING_S
+    if units > 0.0:
+        ring[place] = int(row[SECOND_J] * units + 0.5)
+    else:
+        ring[place] = row[SECOND_J]
     row[SECOND_J] = 0.0
     row[RING_N] += 1.0
     if n + 1 >= RING_S:
-        mean = row[RING_SUM] / RING_S
+        total = 0.0
+        for i in range(RING_S):
+            total += ring[at + i]
+        mean = total / RING_S
+        if units > 0.0:
+            mean /= units
         row[FOURTHS] += mean * mean * mean * mean
-        row[FOURTHS_N] += 1.0
 
 
 @compiled
 def normalised_w(row: Row) -> float:
     """Normalised power; NaN before half a minute."""
-    if row[FOURTHS_N] == 0.0:
+    if row[RING_N] < RING_S:
         return math.nan
-    return math.sqrt(math.sqrt(row[FOURTHS] / row[FOURTHS_N]))
+    return math.sqrt(math.sqrt(row[FOURTHS] / (row[RING_N] - (RING_S - 1.0))))

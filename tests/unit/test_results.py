@@ -146,7 +146,7 @@ def test_an_effort_is_provisional_at_once_then_settled_then_final(platform: Plat
     platform.take(frames[31:])
     (effort,) = platform.efforts("hill")
     assert effort.phase is Phase.SETTLED
-    assert abs(effort.elapsed_ms - 100_000) < 100
+    assert abs(effort.elapsed_ms - 100_000) < 500  # to the filter these fixes are 3 m wide: it may be a metre off at either gate
     platform.settle(700)
     (effort,) = platform.efforts("hill")
     assert effort.phase is Phase.FINAL

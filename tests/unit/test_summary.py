@@ -46,7 +46,7 @@ def test_the_trace_ends_where_the_kernel_does(speed: bool) -> None:
     assert trace.distance_um[-1] == row[k.DIST_UM] > 0
     assert trace.moving_us[-1] == row[k.MOVING_US]
     assert (trace.moves | trace.beats).sum() == row[k.SAMPLES]
-    assert trace.hr_bpm[trace.beats].sum() == row[k.HR_SUM]
+    assert trace.live_hr_bpm[trace.beats].sum() == row[k.HR_SUM]
     assert trace.beats.sum() == row[k.HR_N]
     assert (np.diff(trace.t_us[trace.moves]) > 0).all()
     assert set(trace.counted_origins) <= {"gym/watch", "gym/phone", "gym/strap"}
