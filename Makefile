@@ -30,7 +30,7 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	@echo "installing the test and check tools"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[gateway,processors,fast,dev]"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[gateway,processors,fast,scale,dev]"
 	@touch $@
 
 setup: $(VENV)/.demo

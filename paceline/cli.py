@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "node": "paceline.commands.node:node",
     "firmware": "paceline.commands.firmware:firmware",
     "events": "paceline.commands.events:events",
+    "topics": "paceline.commands.topics:topics",
     "dlq": "paceline.commands.dlq:dlq",
     "config": "paceline.commands.config:config",
     "doctor": "paceline.commands.doctor:doctor",

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
+from broker.kafka import KafkaSettings
 from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
 
 PREFIX: Final = "PACELINE_"
@@ -81,6 +82,7 @@ class Settings(BaseModel):
     gateway: GatewayPart = GatewayPart()
     api: ApiSettings = ApiSettings()
     box: BoxPart = BoxPart()
+    kafka: KafkaSettings = KafkaSettings()
 
 
 @dataclass(frozen=True, slots=True)

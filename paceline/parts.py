@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import SecretStr
 
 from broker.embedded import EmbeddedSettings
+from broker.errors import ConfigError
 from gateway.settings import GatewaySettings, NearBroker, UplinkBroker
 from gateway.setup_credential import BoxCredential
 from paceline.config import Settings, as_environment
@@ -116,6 +117,16 @@ async def run_api(site: Site) -> None:
         await serve_api(services, api_options(site), asyncio.Event())
 
 
+async def run_publisher(settings: Settings) -> None:
+    """The publisher of events, until cancelled. ConfigError without a Kafka to publish to."""
+    from processors.event_publisher import EventPublisher
+
+    if not settings.kafka.bootstrap:
+        raise ConfigError("kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP")
+    site = Site(settings)
+    await EventPublisher(settings.kafka, site.state_db, site.platform_dir / "published.json").run()
+
+
 def roles(site: Site) -> list[Role]:
     """The processes of the site, in the order they start."""
     s = site.settings
@@ -129,4 +140,5 @@ def roles(site: Site) -> list[Role]:
         *brokers,
         Role("platform", ("process",), env, port_open(s.api.host, s.api.port)),
         Role("gateway", ("gateway",), env, at_once),
+        *([Role("events", ("events", "publish"), env, at_once)] if s.kafka.bootstrap else []),
     ]

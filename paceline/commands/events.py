@@ -88,6 +88,23 @@ def tail(*, config_file: Path | None, data: Path | None, as_json: bool, pattern:
         return
 
 
+@events.command()
+@settings_options
+def publish(config_file: Path | None, data: Path | None) -> None:
+    """Publish the outbox of a platform to Kafka, from where it was left, until stopped. `paceline run` does so when kafka.bootstrap is set.
+
+    \b
+    Example:
+      PACELINE_KAFKA__BOOTSTRAP=kafka:9092 paceline events publish --data data
+    """
+    from paceline.commands.roles import run_role
+    from paceline.parts import run_publisher
+    from paceline.supervise import die_with_parent
+
+    die_with_parent()
+    run_role(run_publisher(read_settings(config_file, data).settings))
+
+
 def _rows(path: Path, after: int, *, follow: bool) -> Iterator[OutboxRow]:
     """Rows behind `after`; with `follow` it looks for more twice a second, without end."""
     from processors.results_db import events as rows_behind

@@ -1,0 +1,84 @@
+"""`paceline topics`: the topics of the platform on Kafka, and who may read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paceline.options import json_option, print_json, read_settings, settings_options
+
+
+@click.group()
+def topics() -> None:
+    """Make the topics of the platform on Kafka what they should be.
+
+    \b
+    Example:
+      PACELINE_KAFKA__BOOTSTRAP=kafka:9092 paceline topics apply --replication 3
+    """
+
+
+@topics.command("list")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """Print every topic with partitions, retention and the domain that reads it. Needs no Kafka.
+
+    \b
+    Example:
+      paceline topics list --json
+    """
+    from broker.events.kafka_topics import DAY_MS, event_topics
+
+    rows = event_topics()
+    if as_json:
+        print_json([{"name": t.name, "domain": t.domain, "partitions": t.partitions, "config": t.config} for t in rows])
+        return
+    for topic in rows:
+        click.echo(f"{topic.name:<32} {topic.domain:<8} {topic.partitions:>4} partitions  {topic.retention_ms // DAY_MS:>4} days")
+
+
+@topics.command()
+@settings_options
+@json_option
+@click.option("--replication", type=click.IntRange(1, 32), default=1, show_default=True, help="Copies of each new topic.")
+@click.option("--dry-run", is_flag=True, help="Say what differs and change nothing; exit code 1 when something does.")
+@click.option(
+    "--reader", "readers", multiple=True, metavar="DOMAIN=USER", help="Let USER read the topics of DOMAIN; groups must begin with DOMAIN."
+)
+@click.option("--writer", default="", metavar="USER", help="Let USER, the publisher's, write them.")
+def apply(
+    *, config_file: Path | None, data: Path | None, as_json: bool, replication: int, dry_run: bool, readers: tuple[str, ...], writer: str
+) -> int:
+    """Create topics that are missing and set what is configured otherwise. Run it as often as you like.
+
+    \b
+    Example:
+      PACELINE_KAFKA__BOOTSTRAP=kafka:9092 paceline topics apply --reader social=social-team --reader promo=shop
+    """
+    from broker.events.kafka_topics import event_topics
+    from processors.kafka_admin import KafkaAdmin
+
+    wanted = event_topics()
+    allowed = [_reader(text, {t.domain for t in wanted}) for text in readers]
+    admin = KafkaAdmin(read_settings(config_file, data).settings.kafka)
+    changes = admin.differences(wanted, replication) if dry_run else admin.apply(wanted, replication)
+    if not dry_run:
+        for domain, user in allowed:
+            admin.allow_read(f"User:{user}", [t for t in wanted if t.domain == domain], domain)
+        if writer:
+            admin.allow_write(f"User:{writer}", wanted)
+    if as_json:
+        print_json([{"topic": c.topic, "what": c.what} for c in changes])
+    else:
+        for change in changes:
+            click.echo(f"{change.topic:<32} {change.what}")
+        click.echo(f"{len(changes)} {'differences' if dry_run else 'changes'} in {len(wanted)} topics")
+    return 1 if dry_run and changes else 0
+
+
+def _reader(text: str, domains: set[str]) -> tuple[str, str]:
+    domain, _, user = text.partition("=")
+    if domain not in domains or not user:
+        raise click.UsageError(f"--reader {text!r}: write DOMAIN=USER with one of {', '.join(sorted(domains))}")
+    return domain, user

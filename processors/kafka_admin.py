@@ -1,0 +1,152 @@
+"""Makes the topics of a cluster what they should be: creates what is missing, sets what is configured otherwise, lets domains read.
+
+What cannot be made right without harm is an error, not done: another number of partitions would break the order of a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from broker.errors import BadInputError, LinkError
+from broker.events.kafka_topics import Topic
+from broker.kafka import KafkaSettings
+
+TIMEOUT_S: Final = 30.0
+REACH_S: Final = 10.0  # to find a cluster at all
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that differs (or, once applied, differed). `what` is for a person to read."""
+
+    topic: str
+    what: str
+
+
+class KafkaAdmin:
+    """One cluster. Every call has a time limit; LinkError when the cluster cannot be reached or refuses."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        if not kafka.bootstrap:
+            raise BadInputError(
+                "kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP"
+            )
+        self._kafka = kafka
+        self._said = ""  # the last thing the client complained of: its exceptions only tell of a time that ran out
+        self._client = AdminClient({**admin_options(kafka), "error_cb": self._complained})
+
+    def differences(self, topics: Sequence[Topic], replication: int) -> list[Change]:
+        """What `apply` would change, changing nothing."""
+        return self._work(topics, replication, change=False)
+
+    def apply(self, topics: Sequence[Topic], replication: int) -> list[Change]:
+        """Make the topics so; what was changed. BadInputError, before anything is changed, when a number of partitions differs."""
+        return self._work(topics, replication, change=True)
+
+    def allow_read(self, principal: str, topics: Sequence[Topic], group_prefix: str) -> None:
+        """Let a principal (`User:name`) read topics, with consumer groups whose names begin so."""
+        bindings = [self._acl(ResourceType.TOPIC, t.name, ResourcePatternType.LITERAL, principal, o) for t in topics for o in _READ]
+        bindings.append(self._acl(ResourceType.GROUP, group_prefix, ResourcePatternType.PREFIXED, principal, AclOperation.READ))
+        self._wait(self._client.create_acls(bindings, request_timeout=TIMEOUT_S))
+
+    def allow_write(self, principal: str, topics: Sequence[Topic]) -> None:
+        """Let a principal write topics, as the publisher must."""
+        operations = (AclOperation.WRITE, AclOperation.DESCRIBE)
+        bindings = [self._acl(ResourceType.TOPIC, t.name, ResourcePatternType.LITERAL, principal, o) for t in topics for o in operations]
+        self._wait(self._client.create_acls(bindings, request_timeout=TIMEOUT_S))
+
+    def _acl(
+        self, kind: ResourceType, name: str, pattern: ResourcePatternType, principal: str, operation: AclOperation
+    ) -> AclBinding:  # fmt: skip
+        return AclBinding(kind, name, pattern, principal, "*", operation, AclPermissionType.ALLOW)
+
+    def _work(self, topics: Sequence[Topic], replication: int, *, change: bool) -> list[Change]:
+        there = self._partitions()
+        for topic in topics:
+            if there.get(topic.name, topic.partitions) != topic.partitions:
+                raise BadInputError(
+                    f"topic {topic.name} has {there[topic.name]} partitions, not {topic.partitions}",
+                    cure="make a new topic with the right number and move its readers: a change in place breaks the order of a key",
+                )
+        missing = [topic for topic in topics if topic.name not in there]
+        changes = [Change(t.name, f"created: {t.partitions} partitions, {replication} copies") for t in missing]
+        if missing and change:
+            self._wait(self._client.create_topics([self._new(t, replication) for t in missing], request_timeout=TIMEOUT_S))
+        return [*changes, *self._configure([t for t in topics if t.name in there], change=change)]
+
+    def _configure(self, topics: Sequence[Topic], *, change: bool) -> list[Change]:
+        if not topics:
+            return []
+        asked = [ConfigResource(ResourceType.TOPIC, t.name) for t in topics]
+        found = self._wait(self._client.describe_configs(asked, request_timeout=TIMEOUT_S))
+        values = {resource.name: {name: entry.value for name, entry in entries.items()} for resource, entries in found.items()}
+        changes: list[Change] = []
+        altered: list[ConfigResource] = []
+        for topic in topics:
+            wrong = {name: value for name, value in topic.config.items() if values[topic.name].get(name) != value}
+            changes += [Change(topic.name, f"{name}: {values[topic.name].get(name)} -> {value}") for name, value in wrong.items()]
+            if wrong:
+                entries = [ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in wrong.items()]
+                altered.append(ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries))
+        if altered and change:
+            self._wait(self._client.incremental_alter_configs(altered, request_timeout=TIMEOUT_S))
+        return changes
+
+    def _partitions(self) -> dict[str, int]:
+        try:
+            return {name: len(topic.partitions) for name, topic in self._client.list_topics(timeout=REACH_S).topics.items()}
+        except KafkaException as error:
+            raise self._unreachable(error) from error
+
+    def _wait(self, futures: Mapping[K, Future[V]]) -> dict[K, V]:
+        try:
+            return {of: future.result(TIMEOUT_S + 5) for of, future in futures.items()}
+        except (KafkaException, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    def _complained(self, error: KafkaError) -> None:
+        self._said = error.str()
+
+    def _unreachable(self, error: Exception) -> LinkError:
+        self._client.poll(0)
+        return LinkError(f"kafka {self._kafka.bootstrap}: {self._said or error}", cure="check address, log-in and rights of this user")
+
+    @staticmethod
+    def _new(topic: Topic, replication: int) -> NewTopic:
+        return NewTopic(topic.name, topic.partitions, replication, config=topic.config)
+
+
+_READ: Final = (AclOperation.READ, AclOperation.DESCRIBE)
+
+
+def admin_options(kafka: KafkaSettings) -> dict[str, str | int]:
+    """Options of any confluent-kafka client."""
+    options: dict[str, str | int] = {"bootstrap.servers": kafka.bootstrap, "security.protocol": kafka.security, "log_level": 3}
+    if kafka.security.startswith("SASL"):
+        options |= {
+            "sasl.mechanism": kafka.mechanism,
+            "sasl.username": kafka.username,
+            "sasl.password": kafka.password.get_secret_value(),
+        }
+    if kafka.cafile:
+        options["ssl.ca.location"] = kafka.cafile
+    return options

@@ -1,0 +1,298 @@
+"""Events on a real Kafka: topics as they should be, everything in the outbox on them and in order, whoever is killed; who may read what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from broker.events import models
+from broker.events.envelope import Event, decode_kafka, make_event
+from broker.events.folding import fold
+from broker.events.kafka_topics import event_topics
+from broker.events.models import utc_text
+from broker.kafka import KafkaSettings, partition_of
+from processors.event_publisher import EventPublisher
+from processors.publish_cursor import read_cursor
+from processors.results_db import put_events
+from processors.state_db import StateDb
+from tests.kafka_server import KafkaCluster, start_kafka
+
+PROJECT = Path(__file__).resolve().parents[2]
+USERS = {"platform": "pub-secret", "social-team": "social-secret"}
+AT_US = 1_790_000_000_000_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[KafkaCluster]:
+    async with start_kafka(tmp_path_factory.mktemp("kafka"), users=USERS) as cluster:
+        apply(cluster, "--reader", "social=social-team", "--writer", "platform")
+        yield cluster
+
+
+def paceline(kafka: KafkaCluster, *args: object, code: int = 0) -> str:
+    env = {**os.environ, "PACELINE_KAFKA__BOOTSTRAP": kafka.bootstrap}
+    command = [sys.executable, "-m", "paceline", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def apply(kafka: KafkaCluster, *args: str, code: int = 0) -> str:
+    return paceline(kafka, "topics", "apply", *args, code=code)
+
+
+def board_events(number: int, boards: int = 5, tenant: str = "gym") -> list[Event]:
+    """`number` changes of a few boards, each with a new leader, in the order of the log; other tenants have other ids."""
+    made: list[Event] = []
+    for position in range(number):
+        segment = f"hill{position % boards}"
+        board, subject = f"{tenant}/{segment}", f"{tenant}/athlete{position % 7}"
+        row = models.BoardRow(rank=1, subject=subject, effort=f"e{position}", elapsed_ms=90_000 - position, started_at=utc_text(AT_US))
+        change = models.BoardChange(subject=subject, rank_before=None, rank_after=1)
+        lead = models.LeadChange(previous=None, cause="faster")
+        at_us = AT_US + position
+        for name, data in (
+            ("board.changed", models.BoardChanged(board=board, segment=segment, top=(row,), change=change)),
+            ("board.lead_taken", models.LeadTaken(board=board, segment=segment, leader=row, change=lead)),
+        ):
+            kind = f"paceline.social.{name}.v1"
+            made.append(make_event(kind, data, time_us=at_us, recorded_us=at_us, phase="final", position=position))
+    return made
+
+
+def fill(state: Path, made: Sequence[Event]) -> None:
+    """Put events into the outbox of a state file, as the runner does."""
+    store = StateDb(state)
+    put_events(store.db, [(e.id, e.type, e.topic, e.key, e.tenant, e.time_us, e.body) for e in made])
+    store.close()
+
+
+async def stored(kafka: KafkaCluster, ids: set[str], *, topic: str = "paceline.social.board.v1", timeout_s: float = 120) -> list[Event]:
+    """What the topic holds of these ids, partition by partition, once every id is there (repeats stay)."""
+    found: list[Event] = []
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
+    async with asyncio.timeout(timeout_s), consumer:
+        partitions = [TopicPartition(topic, p) for p in sorted(await _partitions(consumer, topic))]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        while ids - {event.id for event in found}:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                read = [decode_kafka(r.headers, r.key, r.value) for r in records]
+                found += [event for event in read if event.id in ids]
+    return found
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    while not (found := consumer.partitions_for_topic(topic)):
+        await consumer._client.force_metadata_update()
+    return found
+
+
+def first_of_each(found: Sequence[Event]) -> dict[str, list[int]]:
+    """Per key, the log positions in the order a consumer that drops repeats sees them."""
+    known: set[str] = set()
+    made: dict[str, list[int]] = {}
+    for event in found:
+        if event.id not in known:
+            known.add(event.id)
+            made.setdefault(event.key, []).append(event.position)
+    return made
+
+
+@contextmanager
+def publishing(kafka: KafkaCluster, data: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`paceline events publish` as a process; killed when it is left."""
+    env = {**os.environ, "PACELINE_KAFKA__BOOTSTRAP": kafka.bootstrap}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paceline", "events", "publish", "--data", str(data)], env=env, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=60)
+
+
+async def test_topics_are_made_once_and_mended_when_configured_otherwise(kafka: KafkaCluster) -> None:
+    from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    assert "0 changes in 5 topics" in await asyncio.to_thread(apply, kafka)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    assert {t.name for t in event_topics()} <= set(admin.list_topics(timeout=30).topics)
+    entry = ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, "paceline.user.record.v1", incremental_configs=[entry])
+    for future in admin.incremental_alter_configs([resource], request_timeout=30).values():
+        future.result(60)
+    said = await asyncio.to_thread(apply, kafka, "--dry-run", code=1)
+    assert "retention.ms: 1000 -> 31536000000" in said
+    assert "1 changes" in await asyncio.to_thread(apply, kafka)
+    assert "0 differences" in await asyncio.to_thread(apply, kafka, "--dry-run")
+
+
+async def test_another_number_of_partitions_is_refused_with_the_cure(kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from broker.errors import BadInputError
+    from processors.kafka_admin import KafkaAdmin
+
+    wanted = [replace(topic, partitions=topic.partitions + 1) for topic in event_topics()]
+    with pytest.raises(BadInputError, match=r"has 12 partitions, not 13\n.*make a new topic"):
+        await asyncio.to_thread(KafkaAdmin(KafkaSettings(bootstrap=kafka.bootstrap)).apply, wanted, 1)
+
+
+async def test_outbox_is_on_the_topic_in_order_and_at_the_partition_of_its_key(kafka: KafkaCluster, tmp_path: Path) -> None:
+    made = board_events(60, tenant="order")
+    fill(tmp_path / "state.db", made)
+    publisher = EventPublisher(KafkaSettings(bootstrap=kafka.bootstrap), tmp_path / "state.db", tmp_path / "published.json")
+    task = asyncio.create_task(publisher.run())
+    found = await stored(kafka, {e.id for e in made})
+    while publisher.done.events < len(made):
+        await asyncio.sleep(0.02)
+    task.cancel()
+    assert len(found) == len(made)
+    assert {e.id: e for e in found} == {e.id: e for e in made}
+    assert first_of_each(found) == first_of_each(made)
+    assert read_cursor(tmp_path / "published.json").id == made[-1].id
+    consumer = AIOKafkaConsumer("paceline.social.board.v1", bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
+    async with consumer:
+        record = await asyncio.wait_for(consumer.getone(), 60)
+    assert record.partition == partition_of(record.key, 12)
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.nightly)])
+async def test_publisher_and_broker_killed_lose_nothing_and_keep_order(tmp_path: Path, rounds: int) -> None:
+    data = tmp_path / "data"
+    state = data / "platform" / "state.db"
+    made = board_events(150 * rounds)
+    async with start_kafka(tmp_path) as kafka:
+        await asyncio.to_thread(apply, kafka)
+        for part in range(rounds):
+            fill(state, made[300 * part : 300 * (part + 1)])
+            with publishing(kafka, data) as process:
+                await asyncio.sleep(1.0 + 0.37 * part % 2)  # somewhere in the middle, or before it began
+                if part % 2:
+                    process.kill()
+                await kafka.kill()
+            await kafka.start()
+        with publishing(kafka, data):
+            found = await stored(kafka, {e.id for e in made}, timeout_s=200)
+    assert first_of_each(found) == first_of_each(made)
+    assert fold(found) == fold(made)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_state_made_again_goes_on_behind_what_is_published_or_says_all_again(
+    kafka: KafkaCluster, tmp_path: Path, *, known: bool
+) -> None:
+    made = board_events(5, tenant=f"again-{known}".lower())
+    first, again, cursor = tmp_path / "first.db", tmp_path / "again.db", tmp_path / "published.json"
+    fill(first, made[:6])
+    rest = made[3:] if known else made[6:]  # the same events under other numbers, and those that come later
+    fill(again, rest)
+    for state, events in ((first, made[:6]), (again, made[6:])):
+        publisher = EventPublisher(KafkaSettings(bootstrap=kafka.bootstrap), state, cursor)
+        task = asyncio.create_task(publisher.run())
+        await stored(kafka, {e.id for e in events})
+        while publisher.done.events < len(events):
+            await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert publisher.done.events == len(events)
+        assert read_cursor(cursor).id == events[-1].id
+
+
+async def test_stop_does_not_wait_for_a_dead_broker(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with start_kafka(tmp_path) as kafka:
+        await asyncio.to_thread(apply, kafka)
+        fill(data / "platform" / "state.db", board_events(5))
+        with publishing(kafka, data) as process:
+            await stored(kafka, {e.id for e in board_events(5)})
+            await kafka.kill()
+            fill(data / "platform" / "state.db", board_events(50))
+            await asyncio.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 60) == 0
+
+
+async def test_example_prints_each_new_leader(kafka: KafkaCluster, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "examples" / "consumer.py"), kafka.bootstrap]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    fill(tmp_path / "state.db", board_events(3, boards=2, tenant="example"))
+    publisher = EventPublisher(KafkaSettings(bootstrap=kafka.bootstrap), tmp_path / "state.db", tmp_path / "published.json")
+    task = asyncio.create_task(publisher.run())
+    wanted = {f"example/hill{n}: example/athlete{n} leads with {90 - n / 1000:.3f} s" for n in (0, 1)}
+    said: set[str] = set()
+    try:
+        async with asyncio.timeout(120):
+            while not wanted <= said:
+                said.add((await process.stdout.readline()).decode().strip())
+    finally:
+        task.cancel()
+        process.kill()
+        await process.wait()
+
+
+async def test_domain_reads_its_own_topics_only_and_only_the_publisher_writes(kafka: KafkaCluster, tmp_path: Path) -> None:
+    def user(name: str, password: str) -> dict[str, object]:
+        log_in = {"sasl_mechanism": "PLAIN", "sasl_plain_username": name, "sasl_plain_password": password}
+        return {"bootstrap_servers": kafka.sasl_bootstrap, "security_protocol": "SASL_PLAINTEXT", **log_in}
+
+    made = board_events(4, tenant="rights")
+    fill(tmp_path / "state.db", made)
+    settings = KafkaSettings.model_validate({
+        "bootstrap": kafka.sasl_bootstrap, "security": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": "platform", "password": USERS["platform"]
+    })  # fmt: skip
+    publisher = EventPublisher(settings, tmp_path / "state.db", tmp_path / "published.json")
+    task = asyncio.create_task(publisher.run())
+    await stored(kafka, {e.id for e in made})
+    while not publisher.done.events:
+        await asyncio.sleep(0.02)
+    task.cancel()
+    options = {**user("social-team", USERS["social-team"]), "auto_offset_reset": "earliest"}
+    async with AIOKafkaConsumer("paceline.social.board.v1", group_id="social-a", **options) as mine:
+        assert (await asyncio.wait_for(mine.getone(), 60)).value
+    others = AIOKafkaConsumer("paceline.user.activity.v1", group_id="social-a", **options)
+    with pytest.raises(KafkaError, match="Authorization"):
+        async with asyncio.timeout(60), others:
+            await others.getone()
+    await others.stop()
+    reader = KafkaSettings.model_validate({**settings.model_dump(), "username": "social-team", "password": USERS["social-team"]})
+    (tmp_path / "published.json").unlink()
+    writer = EventPublisher(reader, tmp_path / "state.db", tmp_path / "other.json")
+    task = asyncio.create_task(writer.run())
+    while not writer.done.last_error:
+        await asyncio.sleep(0.02)
+    task.cancel()
+    assert "Authorization" in writer.done.last_error
+    assert writer.done.events == 0
+
+
+async def test_wrong_password_is_a_clear_error_with_the_cure(kafka: KafkaCluster) -> None:
+    env = {
+        "PACELINE_KAFKA__SECURITY": "SASL_PLAINTEXT", "PACELINE_KAFKA__MECHANISM": "PLAIN", "PACELINE_KAFKA__USERNAME": "platform",
+        "PACELINE_KAFKA__PASSWORD": "wrong", "PACELINE_KAFKA__BOOTSTRAP": kafka.sasl_bootstrap,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "paceline", "topics", "apply", "--dry-run"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, env={**os.environ, **env}, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "Authentication failed" in done.stderr
+    assert "cure: check address, log-in and rights of this user" in done.stderr
+    assert json.dumps("wrong") not in done.stderr
