@@ -23,7 +23,7 @@ from broker.ids import origin_of
 from processors.bulk_client import BulkSettings
 from processors.ingest import IngestService
 from processors.log import SqliteLog
-from tests.firmware import command, environment
+from tests.firmware import HEAP, command, environment
 from tests.proxy import Proxy, start_proxy
 from tests.servers import Certificates, ServedBroker, make_certificates, start_mosquitto
 
@@ -62,8 +62,10 @@ class Told:
 class Site:
     """Broker, proxy, ingest and log for `devices`."""
 
-    def __init__(self, folder: Path, devices: tuple[Device, ...], seed: int, **config: Any) -> None:
+    def __init__(self, folder: Path, devices: tuple[Device, ...], seed: int, *, tls: bool = True, heap: str = HEAP, **config: Any) -> None:
         self.folder = folder
+        self.tls = tls
+        self.heap = heap
         self.devices = devices
         self.told = {one: Told() for one in devices}
         self.dice = random.Random(seed)
@@ -76,9 +78,9 @@ class Site:
     async def __aenter__(self) -> Self:
         home = self.folder / "mosquitto-tls" / "tls"
         users = (*(f"{TENANT}/{one.node}" for one in self.devices), "platform/ingest")
-        config = f"cafile {home / 'ca.crt'}\nrequire_certificate true\n"
+        config = f"cafile {home / 'ca.crt'}\nrequire_certificate true\n" if self.tls else ""
         self.broker: ServedBroker = await self._stack.enter_async_context(
-            start_mosquitto(self.folder, users=users, tls=True, extra_config=config)
+            start_mosquitto(self.folder, users=users, tls=self.tls, extra_config=config)
         )
         self.proxy: Proxy = await self._stack.enter_async_context(start_proxy(self.broker.port))
         self._certificates = {one: make_certificates(home, name=one.node) for one in self.devices}
@@ -97,8 +99,8 @@ class Site:
 
     def _ingest(self, shown: Certificates) -> None:
         context = self.broker.tls_context()
-        assert context is not None
-        context.load_cert_chain(shown.certfile, shown.keyfile)
+        if context is not None:
+            context.load_cert_chain(shown.certfile, shown.keyfile)
         self.log = SqliteLog.open(self.folder / "log.db")
         password = self.broker.password("platform/ingest")
         self.ingest = IngestService(BulkSettings("localhost", self.broker.port, "platform/ingest", password, tls=context), self.log)
@@ -154,7 +156,7 @@ class Site:
         shown = self._certificates[device]
         who = {"tenant": TENANT, "node": device.node, "device": device.device, "kind": device.kind}
         where = {"host": "127.0.0.1", "port": self.proxy.port, "password": self.broker.password(f"{TENANT}/{device.node}")}
-        tls = {"ca": str(shown.cafile), "cert": str(shown.certfile), "key": str(shown.keyfile)}
+        tls = {"ca": str(shown.cafile), "cert": str(shown.certfile), "key": str(shown.keyfile)} if self.tls else {}
         left = {
             "frames": max(0, device.frames - len(told.frames)),
             "utc_us": time.time_ns() // 1000,
@@ -168,7 +170,10 @@ class Site:
         path.write_text(json.dumps({**self.config, **who, **where, **tls, **left, **cut}))
         with (self.folder / f"{device.node}.err").open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                *command(device.lane, SCRIPT, str(path)), env=environment(device.lane), stdout=asyncio.subprocess.PIPE, stderr=errors
+                *command(device.lane, SCRIPT, str(path), heap=self.heap),
+                env=environment(device.lane),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
             )
         self._processes[device] = process
         return process

@@ -27,7 +27,9 @@ class Nor:
         self._seed = seed
         self._file = None
         size = sectors * sector_bytes
-        self.image = bytearray(b"\xff" * size)
+        self.image = bytearray(size)
+        for at in range(0, size, sector_bytes):  # in pieces: the heap of a small device holds it once
+            self.image[at : at + sector_bytes] = b"\xff" * sector_bytes
         if path is not None:
             self._open(path, size)
 
@@ -38,10 +40,9 @@ class Nor:
             with open(path, "wb") as new:
                 new.write(self.image)
             self._file = open(path, "r+b")
-        read = self._file.read(size)
-        if len(read) != size:
-            raise ValueError("%s: %d bytes, not %d" % (path, len(read), size))
-        self.image[:] = read
+        count = self._file.readinto(self.image)
+        if count != size:
+            raise ValueError("%s: %d bytes, not %d" % (path, count, size))
 
     def power_up(self):
         """Power is back."""
