@@ -42,6 +42,13 @@ def test_a_cut_at_operations_loses_nothing_on_micropython() -> None:
     cut_everywhere("micropython", "3 512 60 1 2 0")
 
 
+def test_a_cut_at_every_operation_under_littlefs_leaves_what_was_flushed() -> None:
+    said = run("micropython", SCRIPT.with_name("ring_littlefs.py"), "1", heap="16m")
+    print(said)
+    figures = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", said)}
+    assert figures["cuts"] == figures["operations"] > 50
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("lane", LANES)

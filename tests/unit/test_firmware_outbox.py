@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.flash import Nor
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.outbox import IDLE_MS, Outbox
 from kit.ring import Ring
+from kit.ring_files import FileRing
 
 from broker.acks import Ack, Refusal, encode_ack, to_ranges
 from broker.bundles import Bundle, decode_bundle
@@ -24,6 +27,7 @@ class World:
     """An outbox on a small flash, a link that can be off or full, and a clock."""
 
     nor: Nor = field(default_factory=lambda: Nor(6, 1024))
+    folder: Path | None = None  # the ring in files, not on flash
     window: int = 8
     now_ms: int = 0
     up: bool = False
@@ -35,11 +39,17 @@ class World:
         self.epochs = itertools.count(1 << 63)
         self.made: dict[tuple[int, int], bytes] = {}
         self.tag = 0
+        self.ring: Any = None
         self.restart()
 
     def restart(self) -> None:
         """The device starts again on the same flash."""
-        self.ring = Ring(self.nor, lambda: next(self.epochs), False, 64)
+        if self.folder is None:
+            self.ring = Ring(self.nor, lambda: next(self.epochs), False, 64)
+        else:
+            if self.ring is not None:
+                self.ring.flush()
+            self.ring = FileRing(str(self.folder), lambda: next(self.epochs), False, 64, 32, 4)
         self.outbox = Outbox(
             self.ring,
             self.take,
@@ -258,8 +268,16 @@ def test_settings_that_cannot_work_are_refused(bundle_bytes: int, bundle_rows: i
 @given(st.integers(0, 1 << 30))
 def test_whatever_the_link_does_every_row_arrives(seed: int) -> None:
     """Messages and acks lost, in any order and twice; links that go; restarts: at the end all rows were delivered, and the ring is empty."""
-    dice = random.Random(seed)
-    world = World(room=1 << 30)
+    disturbed(World(room=1 << 30), random.Random(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_whatever_the_link_does_every_row_in_files_arrives(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    disturbed(World(room=1 << 30, folder=tmp_path_factory.mktemp("ring")), random.Random(seed))
+
+
+def disturbed(world: World, dice: random.Random) -> None:
     stored: set[tuple[int, int]] = set()
     acks: list[bytes] = []
     seen = 0
