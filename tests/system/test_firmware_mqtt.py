@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +11,10 @@ from pathlib import Path
 import pytest
 from kit import mqtt as kit_mqtt
 from kit.mqtt import Client, Settings
-from kit.stream import tls_context
 
 from broker import mqtt_codec as wire
 from broker.mqtt_packets import Connect, Pingreq, Publish, Subscribe
+from tests.firmware import LANES, run
 from tests.mqtt_client import PahoClient
 from tests.proxy import Mode, start_proxy
 from tests.servers import ServedBroker, make_certificates, start_mosquitto
@@ -23,6 +22,7 @@ from tests.servers import ServedBroker, make_certificates, start_mosquitto
 USER, OTHER = "gym/watch-7", "platform/ingest"
 UP, ACK = f"pl/1/{USER}/up", f"pl/1/{USER}/ack"
 WAIT_S = 60.0
+TLS_LINKS = Path(__file__).parents[1] / "lanes" / "tls_links.py"
 
 
 async def until(condition: Callable[[], object], what: str = "nothing happened") -> None:
@@ -393,20 +393,20 @@ async def guarded(tmp_path: Path) -> AsyncIterator[ServedBroker]:
         yield served
 
 
-async def tls_error(broker: ServedBroker, context: ssl.SSLContext, name: str) -> str:
-    """Why no link came about; "" when one did."""
-    client = Client(settings(broker, context=context, server_name=name))
-    async with running(client):
-        await until(lambda: client.up or client.last_error is not None)
-        return "" if client.up else repr(client.last_error)
-
-
-async def test_tls_checks_the_name_and_shows_our_certificate(guarded: ServedBroker, tmp_path: Path) -> None:
-    home = tmp_path / "mosquitto-tls" / "tls"
+@pytest.mark.parametrize("lane", LANES)
+async def test_tls_checks_the_name_and_shows_our_certificate(lane: str, guarded: ServedBroker, tmp_path: Path) -> None:
+    home, strange = tmp_path / "mosquitto-tls" / "tls", make_certificates(tmp_path / "strange", name="watch-7")
     ca, cert, key = (str(home / name) for name in ("ca.crt", "watch-7.crt", "watch-7.key"))
-    strange = make_certificates(tmp_path / "strange", name="watch-7")
-    assert await tls_error(guarded, tls_context(ca, cert, key), "localhost") == ""
-    assert "certificate" in await tls_error(guarded, tls_context(ca, cert, key), "elsewhere.example")
-    assert "certificate" in await tls_error(guarded, tls_context(str(strange.cafile), cert, key), "localhost")
-    assert await tls_error(guarded, tls_context(ca), "localhost")
-    assert await tls_error(guarded, tls_context(ca, str(strange.certfile), str(strange.keyfile)), "localhost")
+    links = [
+        ("localhost", ca, cert, key),
+        ("elsewhere.example", ca, cert, key),
+        ("localhost", str(strange.cafile), cert, key),
+        ("localhost", ca, "-", "-"),
+        ("localhost", ca, str(strange.certfile), str(strange.keyfile)),
+    ]
+    lines = [" ".join((str(guarded.port), USER, guarded.password(USER), *link)) for link in links]
+    said = (await asyncio.to_thread(run, lane, TLS_LINKS, stdin="\n".join(lines).encode())).splitlines()
+    print(said)
+    assert said[0] == "up"
+    assert all(line.startswith("no: ") for line in said[1:])
+    assert all("certificate" in line.lower() or "CERT" in line for line in said[1:3])

@@ -162,6 +162,36 @@ def test_a_newest_sector_that_cannot_be_read_begins_a_new_epoch() -> None:
     assert contents(ring_on(nor)) == [*before, (again.epoch, again.next_n - 1, b"new")]
 
 
+def test_rot_of_any_byte_shows_no_record_that_was_not_there() -> None:
+    nor = Nor(3, 256)
+    made = contents(filled(nor, 24))
+    whole = bytes(nor.image)
+    for at in range(len(whole)):
+        nor.image[:] = whole
+        nor.image[at] ^= 1 << at % 8
+        ring = ring_on(nor)
+        found = contents(ring)
+        assert set(found) <= set(made)
+        assert found == sorted(found)
+        assert len(made) - len(found) <= 12  # the records of one sector
+        assert ring.owed == len(found)
+        ring.append(b"after")
+        assert contents(ring_on(nor))[-1][2] == b"after"
+
+
+def test_what_is_owed_of_a_long_ring_is_found_at_once() -> None:
+    nor = Nor(40, 256)
+    ring = filled(nor, 300)
+    assert ring.free(ring.epoch, 0, 250) == 251
+    reads = []
+    read = nor.readblocks
+    nor.readblocks = lambda *words: (reads.append(words), read(*words))
+    assert contents(ring)[0][1] == 251
+    assert len(reads) < 3 * 70
+    ring.free(ring.epoch, 290, 290)
+    assert [n for _, n, _ in contents(ring)] == [n for n in range(251, 300) if n != 290]
+
+
 def test_a_write_that_fails_closes_its_sector_and_spoils_nothing() -> None:
     nor = Nor(3, 512)
     ring = filled(nor, 3)

@@ -13,7 +13,7 @@ class PowerCut(Exception):
 
 
 class Nor:
-    """`operations` counts programs and erases, `programmed_bytes` what was programmed, `erases` the completed erases by sector."""
+    """`operations` counts programs and erases, `programmed_bytes` what was programmed, `erases` and `torn_erases` the completed and the cut ones by sector."""
 
     def __init__(self, sectors, sector_bytes=4096, path=None, seed=1):
         self.sectors = sectors
@@ -21,6 +21,7 @@ class Nor:
         self.operations = 0
         self.programmed_bytes = 0
         self.erases = [0] * sectors
+        self.torn_erases = [0] * sectors
         self.cut_at = 0
         self.on_cut = None  # called in the place of PowerCut: a test may end the process there
         self._off = False
@@ -103,6 +104,7 @@ class Nor:
                 image[at + i] = 0xFF
             elif i == done:
                 image[at + i] |= mask
+        self.torn_erases[block] += 1
         self._keep(at, size)
         self._die()
 

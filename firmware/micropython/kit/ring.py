@@ -18,7 +18,7 @@ _HEADER_BYTES = 28
 _SLOTS = 4  # headers torn before a sector must be erased again
 _RECORD_BYTES = 7
 _MARK_AT = 6
-_MAX_N = 0xFFFFFF00  # then a new epoch begins
+_MAX_N = 0xFFFFFF00  # 4 billion records, 30 years at 4 a second: then it is full
 _BLANK = b"\xff" * 64
 _DONE = b"\x00"
 
@@ -65,6 +65,7 @@ class Ring:
         self._start = array("H", bytes(2 * self.sectors))  # where records begin
         self._epochs = [0] * self.sectors
         self._walk = Cursor()  # where the last `free` stood
+        self._tail = 1  # no sector before this one holds anything that is owed
         self._mount()
 
     # -- writing
@@ -110,6 +111,8 @@ class Ring:
     def _next_sector(self):
         """Open the sector after the head; False when it still holds records that must be kept."""
         k = (self._k + 1) % self.sectors
+        if self._n >= _MAX_N:
+            return False
         if self._left[k]:
             if not self._drop_oldest:
                 return False
@@ -120,8 +123,6 @@ class Ring:
         if slot < 0:
             self._dev.ioctl(6, k)
             slot = 0
-        if self._n >= _MAX_N:
-            self._epoch, self._n = self._new_epoch(), 0
         head = self._head
         struct.pack_into(_HEADER, head, 0, _MAGIC, 1, self._last + 1, self._n, self._epoch)
         struct.pack_into("<I", head, 24, crc32(memoryview(head)[:24]))
@@ -136,7 +137,10 @@ class Ring:
 
     def oldest(self, cursor):
         """Put the cursor before the oldest record."""
-        cursor.seq, cursor.index, cursor.at = max(1, self._last - self.sectors + 1), 0, 0
+        self._tail = max(1, self._tail, self._last - self.sectors + 1)
+        while self._tail < self._last and not self._left[self._sector(self._tail)]:
+            self._tail += 1
+        cursor.seq, cursor.index, cursor.at = self._tail, 0, 0
 
     def newest(self, cursor):
         """Put the cursor behind the newest record."""
@@ -145,7 +149,7 @@ class Ring:
     def seek(self, cursor):
         """Move the cursor to the next record that is owed, itself included, and set its `epoch` and `n`; the record's length, 0 when there is none."""
         while cursor.seq <= self._last:
-            k = (self._k + cursor.seq - self._last) % self.sectors
+            k = self._sector(cursor.seq)
             gone = self._last - cursor.seq >= self.sectors or self._seq[k] != cursor.seq
             if gone or cursor.index >= self._count[k] or not self._left[k]:
                 if cursor.seq == self._last and (cursor.index >= self._count[k] or self._at < self.sector_bytes):
@@ -162,7 +166,7 @@ class Ring:
 
     def skip(self, cursor):
         """Move the cursor behind the record that `seek` found."""
-        size, _ = self._record((self._k + cursor.seq - self._last) % self.sectors, cursor)
+        size, _ = self._record(self._sector(cursor.seq), cursor)
         cursor.index += 1
         cursor.at += _RECORD_BYTES + size
 
@@ -174,7 +178,7 @@ class Ring:
                 return 0
             if at + size > len(buf):
                 return -1
-            k = (self._k + cursor.seq - self._last) % self.sectors
+            k = self._sector(cursor.seq)
             view = memoryview(buf)[at : at + size]
             self._dev.readblocks(k, view, cursor.at + _RECORD_BYTES)
             sound = self._crc(view, cursor.n, size) == struct.unpack_from("<I", self._rec, 2)[0]
@@ -185,6 +189,10 @@ class Ring:
             cursor.at += _RECORD_BYTES + size
             if sound:
                 return size
+
+    def _sector(self, seq):
+        """Where the sector with this seq lies, if it is there."""
+        return (self._k + seq - self._last) % self.sectors
 
     def _record(self, k, cursor):
         """(payload bytes, owed) of the record at the cursor, which must be one."""
@@ -197,14 +205,24 @@ class Ring:
 
     def free(self, epoch, first, last):
         """Free the records `first..last` of `epoch`; how many of them were still owed."""
+        low, high = max(1, self._last - self.sectors + 1), self._last
+        while low < high:  # numbers only grow from sector to sector: the first one that may hold `first`
+            middle = (low + high) // 2
+            k = self._sector(middle)
+            if self._seq[k] == middle and self._first[k] + self._count[k] > first:
+                high = middle
+            else:
+                low = middle + 1
         freed = 0
-        for seq in range(max(1, self._last - self.sectors + 1), self._last + 1):
-            k = (self._k + seq - self._last) % self.sectors
-            begin = self._first[k]
-            if self._seq[k] != seq or not self._left[k] or self._epochs[k] != epoch:
-                continue
-            if begin <= last and first < begin + self._count[k]:
-                freed += self._free_in(k, seq, max(first - begin, 0), min(last - begin, self._count[k] - 1))
+        while low <= self._last:
+            k = self._sector(low)
+            if self._seq[k] == low:
+                begin, count = self._first[k], self._count[k]
+                if begin > last:
+                    break
+                if self._left[k] and self._epochs[k] == epoch and first < begin + count:
+                    freed += self._free_in(k, low, max(first - begin, 0), min(last - begin, count - 1))
+            low += 1
         return freed
 
     def _free_in(self, k, seq, low, high):
@@ -260,6 +278,8 @@ class Ring:
 
     def _scan(self, k):
         """Count the records of a sector; for the head also find where to go on, or close it."""
+        if k != self._k and self._scan_fast(k):
+            return
         at, n, left = self._start[k], self._first[k], 0
         torn = False
         while at + _RECORD_BYTES < self.sector_bytes:
@@ -286,6 +306,27 @@ class Ring:
         if k == self._k:
             self._at = self.sector_bytes if torn else at
             self._n = n + 1 if torn else n
+
+    def _scan_fast(self, k):
+        """Walk a sector by lengths and check the last record only: its CRC holds its number, so it proves the walk. False: look closer."""
+        at, count, left, before = self._start[k], 0, 0, 0
+        rec = self._rec
+        while at + _RECORD_BYTES < self.sector_bytes:
+            self._dev.readblocks(k, rec, at)
+            size = rec[0] | rec[1] << 8
+            if size == 0xFFFF:
+                break
+            if not 0 < size <= self.max_record or at + _RECORD_BYTES + size > self.sector_bytes:
+                return False
+            before = at
+            at += _RECORD_BYTES + size
+            count += 1
+            left += rec[_MARK_AT] == 0xFF
+        if not count or self._sound(k, before, self._first[k] + count - 1) <= 0:
+            return False
+        self._count[k], self._left[k] = count, left
+        self.owed += left
+        return True
 
     def _sound(self, k, at, n):
         """The payload bytes of a committed record there; 0 when there is none, negative when there seems to be one but its CRC differs."""
