@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from simulators.device import Message, SimDevice
 from simulators.numbering import MakerSettings
 from simulators.swarm import Endpoint, Swarm, SwarmNode
 from simulators.truth import Truth
+from tests.firmware import command, environment
+from tests.firmware_site import SCRIPT
 
 PLAN = CheckPlan(first_message_s=20.0, silence_s=7.0, after_ack_s=4.0, down_s=1.0, return_s=20.0)
 
@@ -90,10 +93,38 @@ async def verdicts_of_c(folder: Path) -> dict[str, Verdict]:
             device.wait(10)
 
 
+async def verdicts_of_kit(folder: Path) -> dict[str, Verdict]:
+    """A device of the kit, on MicroPython with a flash of its own."""
+    who = {
+        "tenant": "check",
+        "node": "device",
+        "device": "device",
+        "kind": "strap",
+        "subject": "check/ann",
+        "utc_us": time.time_ns() // 1000,
+    }
+    how = {"frames": 100_000, "period_ms": 300, "samples": 1, "sectors": 16, "image": str(folder / "device.nor"), "retry_ms": 2500}
+    devices: list[subprocess.Popen[bytes]] = []
+
+    def start(link: Link) -> None:
+        path = folder / "device.json"
+        path.write_text(json.dumps({**who, **how, "host": link.host, "port": link.port, "password": link.secret}))
+        line = command("micropython", SCRIPT, str(path))
+        devices.append(subprocess.Popen(line, env=environment("micropython"), stdout=subprocess.DEVNULL))
+
+    try:
+        return {v.rule: v for v in await check_own("check", "device", PLAN, start)}
+    finally:
+        for device in devices:
+            device.kill()
+            device.wait(60)
+
+
 async def test_right_devices_pass_and_each_broken_one_is_found_out(tmp_path: Path) -> None:
     kinds: dict[type[SimDevice], set[str]] = {SimDevice: set(), Amnesiac: {"identical"}, Deaf: {"stored", "refused"}, Impatient: {"flood"}}
-    in_c, *simulated = await asyncio.gather(verdicts_of_c(tmp_path), *(verdicts_of(kind) for kind in kinds))
-    for verdicts in (in_c, simulated[0]):
+    foreign = (verdicts_of_c(tmp_path), verdicts_of_kit(tmp_path))
+    in_c, of_kit, *simulated = await asyncio.gather(*foreign, *(verdicts_of(kind) for kind in kinds))
+    for verdicts in (in_c, of_kit, simulated[0]):
         assert {rule: v.found for rule, v in verdicts.items() if v.state == "broken"} == {}
         assert {rule for rule, v in verdicts.items() if v.state == "not seen"} == {"json"}
     for expected, verdicts in zip(kinds.values(), simulated, strict=True):
