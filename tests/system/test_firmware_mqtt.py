@@ -9,11 +9,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from fakes.flash import Nor
 from kit import mqtt as kit_mqtt
 from kit.mqtt import Client, Settings
+from kit.node import Node
+from kit.ring import Ring
 
 from broker import mqtt_codec as wire
+from broker.acks import Ack, encode_ack
 from broker.mqtt_packets import Connect, Pingreq, Publish, Subscribe
+from broker.nodeconfig import NodeState
 from tests.firmware import LANES, run
 from tests.mqtt_client import PahoClient
 from tests.proxy import Mode, start_proxy
@@ -197,6 +202,50 @@ async def test_a_callback_that_fails_costs_its_message_only(broker: ServedBroker
             await until(lambda: len(got) == 2)
             assert client.counters["failed_callbacks"] == 1
             assert client.counters["links"] == 1
+
+
+async def test_a_node_that_was_cancelled_runs_again(broker: ServedBroker) -> None:
+    ring = Ring(Nor(4, 512), lambda: 7, False, 64)
+    node = Node(ring, settings(broker), bundle_bytes=256, bundle_rows=4)
+    for turn in range(3):
+        running_node = asyncio.create_task(node.run())
+        await until(lambda: node.client.up)
+        assert node.client.counters["links"] == turn + 1
+        if turn < 2:
+            running_node.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running_node
+            assert not node.client.up
+    node.stop()
+    await asyncio.wait_for(running_node, WAIT_S)
+
+
+async def test_a_node_says_its_state_and_takes_documents(broker: ServedBroker) -> None:
+    base = f"pl/1/{USER}/"
+    taken: list[dict[str, object]] = []
+    stored: list[int] = []
+    ring = Ring(Nor(4, 512), lambda: 7, False, 64)
+    words = settings(broker, topics=[base + leaf for leaf in ("ack", "cfg")], will=(base + "state", b'{"online":false}', 1, True))
+    node = Node(ring, words, on_stored=stored.append, on_config=taken.append, bundle_bytes=256, bundle_rows=4)
+    with PahoClient(broker, OTHER) as far:
+        far.subscribe(base + "state")
+        running_node = asyncio.create_task(node.run())
+        await until(lambda: far.messages)
+        for document in (b"{not json", b"[1]", b"\xff\xfe", b"[" * 500, b'{"version": 3}'):
+            await asyncio.to_thread(far.publish, base + "cfg", document)
+        await until(lambda: taken)
+        node.append(b"a row")
+        await asyncio.to_thread(far.publish, base + "ack", encode_ack(Ack(7, ((0, 0),))))
+        await until(lambda: stored)
+        node.stop()
+        await asyncio.wait_for(running_node, WAIT_S)
+        await until(lambda: len(far.messages) >= 2)
+    assert taken == [{"version": 3}]
+    assert node.bad_documents + node.client.counters["failed_callbacks"] == 4
+    said = [NodeState.model_validate_json(message.payload) for message in far.messages]
+    assert [state.online for state in said][0 :: len(said) - 1] == [True, False]
+    assert said[0].epoch == f"{7:016x}"
+    assert ring.owed == 0
 
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -116,7 +116,8 @@ class Client:
             self._over.set()
 
     async def run(self):
-        """Connect, serve, and connect again with doubling, jittered waits, until `stop`. Why the last link ended is in `last_error`."""
+        """Connect, serve, and connect again with doubling, jittered waits, until `stop`. Why the last link ended is in `last_error`. Can be run again."""
+        self._stopping = False
         while not self._stopping:
             try:
                 await self._link()

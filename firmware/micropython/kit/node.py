@@ -14,7 +14,7 @@ import os
 
 from kit.mqtt import Client, Settings
 from kit.outbox import Outbox
-from kit.ticks import ticks_diff, ticks_ms
+from kit.ticks import sleep_ms, ticks_diff, ticks_ms
 
 ROOT = "pl/1"
 STATE_MS = 60000
@@ -57,16 +57,20 @@ class Node:
         return kept
 
     async def run(self):
-        """Serve until `stop`."""
+        """Serve until `stop`. When it is cancelled or fails the link ends too, and it can be run again."""
+        self._stopping = False
         serving = asyncio.create_task(self.client.run())
         try:
             while not self._stopping:
                 wait_ms = min(self.outbox.step(ticks_ms()), 1000)
                 self._tell(False)
                 await self.client.moved(wait_ms / 1000)
-        finally:
             self.client.stop()
-        await asyncio.wait_for(serving, 15)
+            await asyncio.wait_for(serving, 15)
+        finally:
+            serving.cancel()
+            while not serving.done():
+                await sleep_ms(10)
 
     def stop(self):
         """End `run` in good order; what is owed stays in the ring."""
