@@ -57,14 +57,7 @@ def _unpack(root: Path) -> None:
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     apt = making / "apt"
-    options = own_lists(apt)
-    source = apt / "sources.list"
-    signed = f"[signed-by={KEYS}] " if KEYS.exists() else ""
-    source.write_text(f"deb {signed}{_mirror()} {RELEASE} main\n")
-    (apt / "status").touch()  # nothing is installed there: all it needs comes along
-    own = {"Dir::Etc::SourceList": source, "Dir::Etc::SourceParts": os.devnull, "Dir::State::status": apt / "status"}
-    options += [part for name, value in own.items() for part in ("-o", f"{name}={value}")]
-    options += ["-o", "Debug::NoLocking=1", "-o", "Acquire::Retries=3", "-o", "Acquire::Languages=none", "-q"]
+    options = debian_sources(apt, own_lists(apt), "deb")
     _apt(options, "update")
     _apt(options, "install", "--download-only", "-y", "--no-install-recommends", "micropython")
     for archive in sorted((apt / "cache" / "archives").glob("*.deb")):
@@ -72,6 +65,17 @@ def _unpack(root: Path) -> None:
     shutil.rmtree(apt)
     shutil.rmtree(root, ignore_errors=True)
     making.rename(root)
+
+
+def debian_sources(apt: Path, options: list[str], kind: str) -> list[str]:
+    """Options that make apt see that release alone, packages (`deb`) or sources (`deb-src`), in a folder of its own."""
+    source = apt / "sources.list"
+    signed = f"[signed-by={KEYS}] " if KEYS.exists() else ""
+    source.write_text(f"{kind} {signed}{_mirror()} {RELEASE} main\n")
+    (apt / "status").touch()  # nothing is installed there: all it needs comes along
+    own = {"Dir::Etc::SourceList": source, "Dir::Etc::SourceParts": os.devnull, "Dir::State::status": apt / "status"}
+    named = [part for name, value in own.items() for part in ("-o", f"{name}={value}")]
+    return [*options, *named, "-o", "Debug::NoLocking=1", "-o", "Acquire::Retries=3", "-o", "Acquire::Languages=none", "-q"]
 
 
 def _mirror() -> str:

@@ -78,11 +78,16 @@ def turns(times, rate_hz, said):
     return at
 
 
-samples = array("i")
-for line in sys.stdin:
-    for word in line.split():
-        samples.append(int(word))
-said = array("i", bytes(16 * (len(samples) + 1)) if sys.argv[1] == "turns" else bytes(8 * (len(samples) + 100)))
-length = {"motion": motion, "pulse": pulse, "turns": turns}[sys.argv[1]](samples, int(sys.argv[2]), said)
-for start in range(0, length, 4):
-    print(said[start], said[start + 1], said[start + 2], said[start + 3])
+def main(what, rate_hz, lines):
+    samples = array("i")
+    for line in lines:
+        for word in line.split():
+            samples.append(int(word))
+    said = array("i", bytes(16 * (len(samples) // (1 if what == "turns" else 50) + 2)))
+    length = {"motion": motion, "pulse": pulse, "turns": turns}[what](samples, rate_hz, said)
+    for start in range(0, length, 4):
+        print(said[start], said[start + 1], said[start + 2], said[start + 3])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.stdin)

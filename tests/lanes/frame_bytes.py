@@ -63,8 +63,13 @@ def heap():
         print(layout.NAME, samples, gc.mem_alloc() - before)
 
 
-if sys.argv[1:] == ["heap"]:
-    heap()
-else:
-    for line in sys.stdin:
+def main(lines):
+    for line in lines:
         print(hexlify(frame_of(line.split())).decode())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["heap"]:
+        heap()
+    else:
+        main(sys.stdin)
