@@ -13,8 +13,9 @@ from typing import Final
 
 from broker.events.envelope import Event
 from processors.happenings import activity_finished, activity_started, activity_withdrawn, board_changed, effort_changed
+from processors.plausibility import judge_live
 from processors.reference_data import ReferenceData
-from processors.results import BELIEVED, Effort, FinalEffort, Phase, effort_id
+from processors.results import BELIEVED, Effort, FinalEffort, Phase, Timed, Verdict, effort_id
 from processors.results_db import (
     FinalRow,
     drop_final,
@@ -26,6 +27,7 @@ from processors.results_db import (
     put_final,
 )
 from processors.segment_board import SegmentBoard
+from processors.segment_table import SPORTS
 from processors.stage import Begun, FinishedActivity, LiveEfforts, Outputs
 
 MAX_BOARDS: Final = 512  # kept in memory; the rest is read again when an effort comes
@@ -90,7 +92,8 @@ class EffortBook:
         held = {effort.id: effort for effort in efforts_of_activity(self._db, change.activity)}
         seen: set[str] = set()
         for timed in change.timed:
-            now = _effort(change.subject, change.activity, FinalEffort(timed, None, None, BELIEVED), change.version)
+            verdict = self._live_verdict(change.subject, timed)
+            now = _effort(change.subject, change.activity, FinalEffort(timed, None, None, verdict), change.version)
             seen.add(now.id)
             before = held.get(now.id)
             if before is None or before.removed or before.phase is not Phase.FINAL:
@@ -118,6 +121,12 @@ class EffortBook:
         self._events += activity_finished(
             before.summary if before else None, summary, change.version, change.appended_us, ordinal=self._ordinal(change.version)
         )
+
+    def _live_verdict(self, subject: str, timed: Timed) -> Verdict:
+        """How far a live effort is believed: by its speeds on the segment as it is now."""
+        index = self._reference.index(subject.partition("/")[0])
+        segment = index.segments.get(timed.segment) if index else None
+        return BELIEVED if segment is None else judge_live(timed, segment.length_m, "run" if segment.sports == SPORTS["run"] else "any")
 
     def _remove(self, effort: Effort, version: int, appended_us: int) -> None:
         if not effort.removed:

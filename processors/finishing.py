@@ -17,6 +17,8 @@ from broker.reference import AthleteRef, UploadRef
 from processors import live_kernel as k
 from processors.live_kernel import I64, NO_POS
 from processors.matcher import Fixes, match_track
+from processors.motion_evidence import Evidence, evidence_of
+from processors.plausibility import judge
 from processors.preference import preferred
 from processors.repair import repaired
 from processors.results import FinalEffort, FinalTrack, Finished, Lap, activity_id
@@ -33,8 +35,11 @@ MAX_ROWS: Final = 20_000  # a longer line is drawn by whole seconds
 _SPORTS: Final = {
     **dict.fromkeys(("running", "run", "trail_running", "treadmill_running"), "run"),
     **dict.fromkeys(("cycling", "biking", "ride", "e_biking"), "ride"),
-    **dict.fromkeys(("swimming", "walking", "hiking", "rowing", "paddling", "alpine_skiing", "cross_country_skiing", "driving"), "other"),
+    **dict.fromkeys(
+        ("swimming", "walking", "hiking", "rowing", "paddling", "alpine_skiing", "cross_country_skiing", "driving", "motorcycling"), "other"
+    ),
 }  # words of files; any other word says nothing
+_DECLARED: Final = {"e_biking": "e_bike", "driving": "vehicle", "motorcycling": "vehicle"}
 
 
 def finish_activity(
@@ -59,6 +64,7 @@ def finish_activity(
     said = {upload.origin: upload for upload in uploads if not upload.removed}
     files = [said[origin] for origin in trace.counted_origins if origin in said]
     sport = _sport(trace, files)
+    evidence = evidence_of(trace, counted, sport, _declared(files), hr_max)
     trace, strain = repaired(trace, athlete, _intervals(counted, start_us, end_us))
     trace, fixes = _smoothed(trace, sport)
     laps = _laps(trace, sport, files, start_us, end_us)
@@ -66,7 +72,7 @@ def finish_activity(
         activity_id(subject, activity.anchor_us), subject, row, trace, sport,
         athlete.zones_bpm if athlete else DEFAULT_ZONES_BPM, laps, bounds_of(fixes.lat, fixes.lon), strain,
     )  # fmt: skip
-    return Finished(summary, _efforts(trace, fixes, index.for_sport(sport) if index else None), final_track(trace, start_us))
+    return Finished(summary, _efforts(trace, fixes, index.for_sport(sport) if index else None, evidence), final_track(trace, start_us))
 
 
 def final_track(trace: Trace, start_us: int) -> FinalTrack:
@@ -105,6 +111,12 @@ def _sport(trace: Trace, files: Sequence[UploadRef]) -> str:
     return named[0] if named else guess_sport(trace)
 
 
+def _declared(files: Sequence[UploadRef]) -> str:
+    """What the first file that says a word we know said, as evidence knows it."""
+    words = [_DECLARED.get(file.sport, _SPORTS[file.sport]) for file in files if file.sport in _SPORTS]
+    return words[0] if words else ""
+
+
 def _laps(trace: Trace, sport: str, files: Sequence[UploadRef], start_us: int, end_us: int) -> tuple[Lap, ...]:
     marks = sorted({t for file in files for t in file.lap_starts_us if start_us < t < end_us})
     return laps_at(trace, [start_us, *marks], end_us) if marks else distance_laps(trace, sport, start_us, end_us)
@@ -126,12 +138,13 @@ def _smoothed(trace: Trace, sport: str) -> tuple[Trace, Fixes]:
     return replace(trace, lat=lat, lon=lon), fixes
 
 
-def _efforts(trace: Trace, fixes: Fixes, index: SegmentIndex | None) -> tuple[FinalEffort, ...]:
+def _efforts(trace: Trace, fixes: Fixes, index: SegmentIndex | None, evidence: Evidence) -> tuple[FinalEffort, ...]:
     if index is None or not index.segments or not len(fixes.t_us):
         return ()
     heart, power = heart_of(trace), power_of(trace)
     efforts: list[FinalEffort] = []
     for timed in match_track(index, fixes):
         end_us = timed.start_us + timed.elapsed_ms * 1000
-        efforts.append(FinalEffort(timed, heart.between(timed.start_us, end_us), power.between(timed.start_us, end_us)))
+        verdict = judge(timed, index.segments[timed.segment].length_m, evidence)
+        efforts.append(FinalEffort(timed, heart.between(timed.start_us, end_us), power.between(timed.start_us, end_us), verdict))
     return tuple(efforts)

@@ -13,6 +13,7 @@ from processors.api.board_reads import phase_of
 from processors.api.problems import RefusedError, not_found
 from processors.api.services import PartsOf, Staff, Viewing
 from processors.live_kernel import NO_POS
+from processors.plausibility import WORDS
 from processors.reads import Reads
 from processors.results import Effort, FinalTrack, Summary
 from processors.results_db import FinalRow, efforts_of_activity, final, final_track, finals, finals_of_tenant
@@ -156,6 +157,7 @@ def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort) -> models.Effor
         own_rank=board.own_rank(e.id),
         best=is_best,
         doubts=list(e.doubts),
+        why=[WORDS.get(word, word) for word in e.doubts],
         plausibility_pct=e.plausibility_pct,
         kept_off=e.kept_off,
     )

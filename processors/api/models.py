@@ -74,7 +74,8 @@ class LapLine(Out):
 class EffortLine(Out):
     """One crossing of a segment. `rank`: its athlete's place on the board of all time when this is the effort he or she stands there with,
     else null. `own_rank`: its place among the athlete's own efforts there, null when it does not count; `best`: the first of them.
-    `doubts`: words for what speaks against it, 100 `plausibility_pct` when nothing does; one that is `kept_off` stands on no board."""
+    `doubts`: words for what speaks against it, `why` the same for people; 100 `plausibility_pct` when nothing does; one that is `kept_off`
+    stands on no board."""
 
     id: str
     segment: str
@@ -92,6 +93,7 @@ class EffortLine(Out):
     own_rank: int | None
     best: bool
     doubts: list[str]
+    why: list[str]
     plausibility_pct: int
     kept_off: bool
 

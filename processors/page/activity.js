@@ -76,7 +76,7 @@ function efforts(a) {
     el(
       "tr",
       {},
-      el("th", { scope: "row" }, el("a", { href: link("segment", e.segment) }, e.segment_name), el("small", { class: "state" }, PHASES[e.phase])),
+      el("th", { scope: "row" }, el("a", { href: link("segment", e.segment) }, e.segment_name), el("small", { class: "state" }, e.kept_off ? `not on the board: ${e.why.join(", ")}` : PHASES[e.phase])),
       el("td", { class: "n strong" }, duration(e.elapsed_ms, true)),
       el("td", { class: "n" }, e.rank ? ordinal(e.rank) : e.best ? "own best" : ""),
       el("td", { class: "n" }, number(e.hr_avg_bpm)),

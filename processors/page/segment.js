@@ -90,7 +90,7 @@ async function history(line, segment, box, from) {
   try {
     const { efforts } = await get(`athletes/${encodeURIComponent(line.athlete)}/efforts`, { segment });
     note.textContent = `${efforts.length} ${efforts.length === 1 ? "effort" : "efforts"}, the fastest first`;
-    const best = efforts[0]?.elapsed_ms;
+    const best = efforts.find((e) => !e.kept_off)?.elapsed_ms;
     body.replaceChildren(
       ...efforts.map((e) =>
         el(
@@ -98,7 +98,7 @@ async function history(line, segment, box, from) {
           {},
           el("th", { scope: "row" }, el("a", { href: link("activity", e.activity), onclick: () => box.close() }, when(e.start_us))),
           el("td", { class: "n strong" }, duration(e.elapsed_ms, true)),
-          el("td", { class: "n" }, e.elapsed_ms === best ? "best" : gap(e.elapsed_ms - best)),
+          el("td", { class: "n", title: e.why.join(", ") }, e.kept_off ? "not on the board" : e.elapsed_ms === best ? "best" : gap(e.elapsed_ms - best)),
           el("td", { class: "n" }, e.hr_avg_bpm ? `${e.hr_avg_bpm} bpm` : "–"),
         ),
       ),
