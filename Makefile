@@ -42,6 +42,7 @@ demo: setup
 # A file stays in one process, for its servers; slow files (system) come first. Tests start hundreds of processes: modules are compiled once.
 test: export PYTHONDONTWRITEBYTECODE =
 test: setup-dev
+	@$(BIN)/python -m processors.warm
 	@$(BIN)/python -m pytest -m "not nightly" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup-dev

@@ -14,7 +14,6 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from processors import matcher, repair, run_kernel, smoothing
 from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
 from processors.bulk_client import BulkSettings
@@ -23,6 +22,7 @@ from processors.equipment import EquipmentDesk
 from processors.ingest import IngestService
 from processors.log import SqliteLog
 from processors.runner import Runner
+from processors.warm import warm_up
 
 _log = logging.getLogger(__name__)
 
@@ -76,10 +76,7 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
     desk = EquipmentDesk(settings.data_dir / "equipment.db")
     control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk)
     page_stop = asyncio.Event()
-    await asyncio.to_thread(run_kernel.warm_up)  # before anything is accepted: the first frame must not wait for a compiler
-    await asyncio.to_thread(smoothing.warm_up)
-    await asyncio.to_thread(repair.warm_up)
-    await asyncio.to_thread(matcher.warm_up)
+    await asyncio.to_thread(warm_up)  # before anything is accepted: the first frame must not wait for a compiler
     tasks = {
         "ingest": asyncio.create_task(ingest.run()),
         "control": asyncio.create_task(control.run()),

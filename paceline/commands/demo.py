@@ -61,6 +61,7 @@ def demo(
       paceline demo --ride morning.fit --speed 10
       paceline demo --sensors
     """
+    from paceline.compiling import compile_kernels
     from paceline.demo import Demo, DemoOptions, run_demo
     from paceline.sensor_gym import SensorPlan
 
@@ -74,6 +75,7 @@ def demo(
         screen = stack.enter_context(_Table() if sys.stdout.isatty() and not no_table else _Lines())
 
         async def whole() -> DemoResult:
+            await compile_kernels(click.echo)
             return await run_demo(Demo(options, folder), screen.announce, screen.show)
 
         result = asyncio.run(whole())

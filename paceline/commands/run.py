@@ -45,15 +45,20 @@ def run(config_file: Path | None, data: Path | None, port: int | None) -> None:
 
 
 async def _supervise(site: Site) -> None:
+    from paceline.compiling import compile_kernels
     from paceline.parts import api_options, roles
     from paceline.supervise import Supervisor
+
+    async def start() -> None:
+        await compile_kernels(click.echo)
+        await supervisor.start()
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     supervisor = Supervisor(roles(site), site.logs)
     stopping = asyncio.create_task(stop.wait())
-    starting = asyncio.create_task(supervisor.start())
+    starting = asyncio.create_task(start())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
