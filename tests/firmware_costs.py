@@ -57,6 +57,9 @@ def measure() -> Costs:
         said += board.run('import costs\ncosts.signature("/rom")')
         rows = [line.rsplit(" ", 2) for line in said.splitlines()]
         instructions = {name: round(int(counts) * COUNT / int(done), 1) for name, done, counts in rows}
+        board.restart()
+        rows = [line.rsplit(" ", 1) for line in board.run('import costs\ncosts.objects("/rom")').splitlines()]
+        objects: dict[str, float] = {name: int(held) for name, held in rows}
         heap: dict[str, float] = {}
         for module in modules:
             board.restart()
@@ -69,7 +72,7 @@ def measure() -> Costs:
             board.run("".join(f"import {name}\n" for name in together) + "gc.collect()\nprint(gc.mem_alloc() - before)")
         )
         heap["free for the device then"] = int(board.run("print(gc.mem_free())"))
-    return {"instructions": instructions, "heap_bytes": heap}
+    return {"instructions": instructions, "object_bytes": objects, "heap_bytes": heap}
 
 
 def grown(table: Costs, measured: Costs) -> list[str]:
@@ -108,6 +111,12 @@ def page(costs: Costs) -> str:
         "The signature is checked on an empty heap, as after a boot. Drivers are counted without their bus: a stub takes the place of I2C, and its own cost is taken off.",
         "",
         "## Heap",
+        "Bytes that an object holds, with its buffers:",
+        "",
+        "| object | bytes |",
+        "|---|---|",
+        *(f"| {name} | {int(value):,} |" for name, value in costs["object_bytes"].items()),
+        "",
         "Bytes that a module holds after its import from an image in flash (ROMFS), with all that it imports; asyncio, which firmware holds anyway, is not counted.",
         "",
         "| module | bytes |",

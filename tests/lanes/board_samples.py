@@ -157,17 +157,22 @@ def run(board, numbers, received, said):
     return at
 
 
-lines = [line.split() for line in sys.stdin]
-board = Board(sys.argv[1])
-numbers = array("i")
-received = []
-for words in lines:
-    for word in words[:5]:
-        numbers.append(int(word))
-    received.append(unhexlify(words[6]) if len(words) > 5 else None)
-said = array("i", bytes(4 * 8 * (len(lines) // 50 + 1)))
-at = run(board, numbers, received, said)
-for start in range(0, at, 8):
-    print(*said[start : start + 8])
-print(board.ubx.fix.lat_e7(), board.ubx.fix.lon_e7(), board.nmea.fix.lat_e7(), board.nmea.fix.lon_e7())
-print(hexlify(bytes(board.writer.close(1, None, 0))).decode())
+def main(config, lines):
+    board = Board(config)
+    numbers = array("i")
+    received = []
+    for line in lines:
+        words = line.split()
+        for word in words[:5]:
+            numbers.append(int(word))
+        received.append(unhexlify(words[6]) if len(words) > 5 else None)
+    said = array("i", bytes(4 * 8 * (len(received) // 50 + 1)))
+    at = run(board, numbers, received, said)
+    for start in range(0, at, 8):
+        print(*said[start : start + 8])
+    print(board.ubx.fix.lat_e7(), board.ubx.fix.lon_e7(), board.nmea.fix.lat_e7(), board.nmea.fix.lon_e7())
+    print(hexlify(bytes(board.writer.close(1, None, 0))).decode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.stdin)

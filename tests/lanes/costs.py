@@ -6,6 +6,7 @@ are 0: there it shows that all of it runs.
 `folder` holds `motion` (x, y, z as 16 bits, 100 a second), `light` (32 bits, 50 a second), `ubx` and `nmea` (ten fixes each).
 """
 
+import gc
 import sys
 from array import array
 
@@ -45,6 +46,7 @@ except ImportError:
         return 0
 
 
+LIST_BYTES = 32  # of a list of one, on 32 bits: its own block and one for four items
 _MASK = (1 << 29) - 1
 
 
@@ -179,9 +181,16 @@ def turns():
     say("drivers.hall: pulse, in the interrupt", 100, edges, clocks)
 
 
-def sensors(folder):
+def answering():
+    """A bus with 16 samples in each FIFO."""
     bus = Bus()
     bus.held = {0xFF: b"\x15", 0x09: b"\x00", 0x04: b"\x10\x00\x00", 0x07: b"\x01\x02\x03\x01\x02\x03", 0x00: b"\x40"}
+    bus.held.update({0x75: b"\x68", 0x6B: b"\x00", 0x72: b"\x00\x60", 0x74: b"\x01\x02\xff\xf0\x10\x00"})
+    return bus
+
+
+def sensors(folder):
+    bus = answering()
     light = Max30102(bus, nothing)
     buf = bytearray(48)
 
@@ -197,7 +206,6 @@ def sensors(folder):
             bus.readfrom_mem_into(0x57, 7, buf)
 
     say("drivers.max30102: sample, 16 at a time", 160, lights, light_bus)
-    bus.held = {0x75: b"\x68", 0x6B: b"\x00", 0x72: b"\x00\x60", 0x74: b"\x01\x02\xff\xf0\x10\x00"}
     mpu = Mpu6050(bus, nothing)
     bus.held.update({0x00: b"\x24", 0x21: b"\x01", 0x24: b"\x60\x00", 0x26: b"\x02\x01\xf0\xff\x00\x10"})
     bosch = Bmi270(bus, nothing, folder + "/ubx")
@@ -270,9 +278,35 @@ def twins():
 
         def work(count, module=module):
             for _ in range(count):
-                module.correlation(samples, 0, 350, 50, 500, 0)
+                module.correlation(samples, 0, 350, 50, 500, 0, 1)
 
         say("dsp.loops: correlation of 350 samples, " + name, 1, work)
+
+
+def objects(folder):
+    """Bytes of heap that an object of each kind holds, with its buffers."""
+    bus = answering()
+    kinds = (
+        ("dsp.magnitude.Magnitude", lambda: Magnitude(100)),
+        ("dsp.steps.Steps", Steps),
+        ("dsp.cadence.Cadence", Cadence),
+        ("dsp.reps.Reps", lambda: Reps(50)),
+        ("dsp.ppg.Ppg", lambda: Ppg(50)),
+        ("dsp.rpm.Rpm", Rpm),
+        ("drivers.max30102.Max30102", lambda: Max30102(bus, nothing)),
+        ("drivers.mpu6050.Mpu6050", lambda: Mpu6050(bus, nothing)),
+        ("drivers.ubx.Ubx", Ubx),
+        ("drivers.nmea.Nmea", Nmea),
+        ("drivers.battery.Battery", lambda: Battery(Adc())),
+        ("kit.frame.FrameWriter", lambda: FrameWriter(motion_1, "watch-7", 7)),
+    )
+    for name, make in kinds:
+        gc.collect()
+        before = gc.mem_alloc()
+        held = [make()]
+        gc.collect()
+        print(name, gc.mem_alloc() - before - LIST_BYTES)
+        held.clear()
 
 
 def signature(folder):

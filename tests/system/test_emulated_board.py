@@ -9,8 +9,10 @@ import pytest
 
 from broker.frames import encode_frame
 from tests.emulated_board import EmulatedBoard, kit_files
-from tests.firmware import run
+from tests.firmware import KIT, run
 from tests.firmware_costs import grown, measure, table
+from tests.system.test_firmware_board import SCRIPT as BOARD
+from tests.system.test_firmware_board import samples
 from tests.system.test_firmware_frames import SCRIPT as FRAMES
 from tests.system.test_firmware_frames import drawn, edges, golden, line_of
 from tests.system.test_firmware_signals import SCRIPT as SIGNALS
@@ -54,3 +56,25 @@ def test_signals_come_to_the_same_with_31_bits_and_the_heap_locked(name: str, tm
     with EmulatedBoard({**kit_files(), "dsp_samples.py": SIGNALS.read_bytes(), "given": given}) as board:
         said = board.run(f'import dsp_samples\ndsp_samples.main("{what}", {rate_hz}, open("/rom/given"))')
     assert said == run("cpython", SIGNALS, what, str(rate_hz), stdin=given)
+
+
+def test_machine_code_and_bytecode_are_equal_for_drawn_arguments() -> None:
+    with EmulatedBoard({**kit_files(), "twins.py": SIGNALS.with_name("twins.py").read_bytes()}) as board:
+        assert int(board.run("import twins\ntwins.main(500)")) == 5000
+
+
+def test_no_sample_of_a_whole_board_allocates_on_32_bits(tmp_path: Path) -> None:
+    """Nine seconds: registers, FIFOs, interrupts, receivers east of 107 degrees, where a longitude is longer than a small integer."""
+    given = "\n".join(samples().splitlines()[:450]).encode()
+    config = tmp_path / "bmi270.bin"
+    config.write_bytes(bytes(range(256)) * 2)
+    fakes = {
+        str(path.relative_to(KIT)): path.read_bytes()
+        for path in (KIT / "fakes").rglob("*.py")
+        if path.parent.name == "sensors" or path.stem in ("__init__", "machine")
+    }
+    with EmulatedBoard(
+        {**kit_files(), **fakes, "board_samples.py": BOARD.read_bytes(), "given": given, "bmi270.bin": config.read_bytes()}
+    ) as board:
+        said = board.run('import board_samples\nboard_samples.main("/rom/bmi270.bin", open("/rom/given"))')
+    assert said == run("cpython", BOARD, str(config), stdin=given)

@@ -34,3 +34,7 @@ def test_no_sample_allocates_and_all_come_to_the_same(name: str) -> None:
     assert there == run("micropython", SCRIPT, what, str(rate_hz), "bytecode", stdin=text.encode(), heap="4m")
     assert there == run("cpython", SCRIPT, what, str(rate_hz), stdin=text.encode())
     assert len(there.splitlines()) > 20
+
+
+def test_machine_code_and_bytecode_are_equal_for_drawn_arguments() -> None:
+    assert int(run("micropython", SCRIPT.with_name("twins.py"), "1500", heap="4m")) == 15_000

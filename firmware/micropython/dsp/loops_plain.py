@@ -45,13 +45,13 @@ def reach(samples, start, n, centre):
     return furthest
 
 
-def correlation(samples, start, n, lag, centre, shift):
-    """The sum over n samples of sample times the sample `lag` later, both from the centre and shifted right."""
+def correlation(samples, start, n, lag, centre, shift, stride):
+    """The sum over every `stride`-th of n samples of it times the sample `lag` later, both from the centre and shifted right."""
     end = start + n
     result = 0
     while start < end:
         result += ((samples[start] - centre) >> shift) * ((samples[start + lag] - centre) >> shift)
-        start += 1
+        start += stride
     return result
 
 

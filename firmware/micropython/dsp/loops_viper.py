@@ -47,13 +47,13 @@ def reach(samples: ptr16, start: int, n: int, centre: int) -> int:
 
 
 @micropython.viper
-def correlation(samples: ptr16, start: int, n: int, lag: int, centre: int, shift: int) -> int:
-    """The sum over n samples of sample times the sample `lag` later, both from the centre and shifted right."""
+def correlation(samples: ptr16, start: int, n: int, lag: int, centre: int, shift: int, stride: int) -> int:
+    """The sum over every `stride`-th of n samples of it times the sample `lag` later, both from the centre and shifted right."""
     end = start + n
     result = 0
     while start < end:
         result += ((samples[start] - centre) >> shift) * ((samples[start + lag] - centre) >> shift)
-        start += 1
+        start += stride
     return result
 
 

@@ -10,19 +10,21 @@ _SPAN_BITS = 9  # samples are scaled to below 2**9: products of a thousand stay 
 class Period:
     """The last `length` samples, and on demand their period between `shortest` and `longest` samples.
 
-    `shorter_pct`: how much of the best likeness a shorter period needs to be the true one, because multiples of a period repeat as well.
+    `shorter_pct`: how much of the best likeness a shorter period needs to be the true one, because multiples of a period repeat as well. `stride`:
+    samples between two products that are taken, more than 1 for a signal without faster parts.
     After `find()`: `sixteenths` (period in 1/16 sample, 0 when there is none), `quality` (0-1000: how alike one period and the next are),
     `swing` (how far samples go from their mean). After `find_crests()` too: `crests`, `span` (samples from the first to the last) and `uneven`
     (samples between the longest and the shortest interval).
     """
 
-    def __init__(self, length, shortest, longest, shorter_pct=85):
+    def __init__(self, length, shortest, longest, shorter_pct=85, stride=1):
         if not 2 <= shortest < longest or 2 * longest > length or length > 1000:
             raise ValueError("a window of %d samples holds no period of %d to %d twice" % (length, shortest, longest))
         self._length = length
         self._shortest = shortest
         self._longest = longest
         self._shorter_pct = shorter_pct
+        self._stride = stride
         self._samples = array("H", bytes(4 * length))  # each is written twice, so that the window is one piece wherever it starts
         self._alike = array("h", bytes(2 * (longest + 3)))
         self.clear()
@@ -60,9 +62,11 @@ class Period:
         best = 0
         lag = self._shortest - 1
         n = length - lag
-        power = correlation(samples, start, n, 0, centre, shift) + correlation(samples, start + lag, n, 0, centre, shift)
+        stride = self._stride
+        power = correlation(samples, start, n, 0, centre, shift, 1) + correlation(samples, start + lag, n, 0, centre, shift, 1)
         while lag <= longest + 1:
-            alike[lag] = correlation(samples, start, n, lag, centre, shift) // (power // 2000) if power >= 2000 else 0
+            whole = power // (2000 * stride)
+            alike[lag] = correlation(samples, start, n, lag, centre, shift, stride) // whole if whole > 0 else 0
             n -= 1  # the next lag compares one sample less at either end
             head = (samples[start + lag] - centre) >> shift
             tail = (samples[start + n] - centre) >> shift
@@ -77,7 +81,7 @@ class Period:
             lag += 1
         if best <= 0 or lag > longest:
             return False
-        self.quality = alike[lag]
+        self.quality = min(1000, alike[lag])
         self.sixteenths = self._between(lag)
         return True
 

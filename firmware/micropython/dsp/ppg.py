@@ -17,6 +17,7 @@ AGREE_PCT = 12  # between what repeats and what the crests say
 STEADY_PCT = 15  # between this second and the one before
 MOVING_MG = 400  # light on an arm that moves more shows the arm, not the heart
 _CENTRE = 32768
+_STRIDE = 4  # 12.5 products a second: above half of that, smoothing left nothing
 _MEAN = 6  # bits of the slow mean: 64 samples, 1.3 s
 
 GOOD, FILLING, FLAT, CLIPPED, MOVING, UNCLEAR, IRREGULAR, UNSTEADY = 0, 1, 2, 3, 4, 5, 6, 7
@@ -32,7 +33,7 @@ class Ppg:
         self._each = rate_hz // RATE_HZ
         self._full_scale = full_scale
         self._least = least
-        self._period = Period(WINDOW_S * RATE_HZ, 60 * RATE_HZ // HIGHEST_BPM, 60 * RATE_HZ // LOWEST_BPM)
+        self._period = Period(WINDOW_S * RATE_HZ, 60 * RATE_HZ // HIGHEST_BPM, 60 * RATE_HZ // LOWEST_BPM, stride=_STRIDE)
         self.gap()
 
     def gap(self):
