@@ -171,7 +171,51 @@ class UploadRef(BaseModel):
         return f"{self.tenant}/{self.athlete}"
 
 
-Reference = SegmentRef | AthleteRef | BindingRef | UploadRef
+class RulingRef(BaseModel):
+    """What people say of an effort or an activity; `id` is that of it. An activity's holds for its efforts that have none of their own.
+
+    `decision`: "flag" keeps it off boards, "clear" puts it on them whatever the platform thinks of it. `hidden`: its athlete wants it
+    seen nowhere. `sport`: what the activity was (no word for an effort).
+    """
+
+    model_config = _STRICT
+    entity: Literal["ruling"] = "ruling"
+    tenant: Id
+    id: Id
+    decision: Literal["flag", "clear"] | None = None
+    hidden: bool = False
+    sport: Literal["run", "ride", "other"] | None = None
+    why: str = Field(default="", max_length=200)
+    removed: bool = False
+
+
+class MergeRef(BaseModel):
+    """Athlete `id` is the same person as `into`: the efforts of both are one person's, as long as it is not removed."""
+
+    model_config = _STRICT
+    entity: Literal["merge"] = "merge"
+    tenant: Id
+    id: Id
+    into: Id
+    removed: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.id == self.into:
+            raise ValueError("into must be another athlete")
+        return self
+
+
+class ErasureRef(BaseModel):
+    """The results of athlete `id` are erased, and those to come are nobody's. For good: it cannot be taken back."""
+
+    model_config = _STRICT
+    entity: Literal["erasure"] = "erasure"
+    tenant: Id
+    id: Id
+
+
+Reference = SegmentRef | AthleteRef | BindingRef | UploadRef | RulingRef | MergeRef | ErasureRef
 _ANY: Final[TypeAdapter[Reference]] = TypeAdapter(Annotated[Reference, Field(discriminator="entity")])
 
 

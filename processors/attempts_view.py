@@ -54,7 +54,7 @@ def _under_way(store: ReadStore, known: Known, now_us: int, segment: str | None)
 
 def _joined(known: Known, boards: BoardCache, subject: str, under: UnderWay) -> Racing:
     with boards.board(known.tenant, under.segment) as board:
-        found = board.reference(OVERALL, subject)
+        found = board.reference(OVERALL, known.decisions.person(subject))
         rank = None if found.next_faster is None else board.rank(OVERALL, found.next_faster.subject)
 
     def gap(to: Effort | None) -> int | None:

@@ -14,7 +14,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef, decode_reference
+from broker.reference import AthleteRef, BindingRef, ErasureRef, MergeRef, Reference, RulingRef, SegmentRef, decode_reference
+from processors.decisions import Decisions
 from processors.segments import SegmentIndex
 from processors.state_db import connect
 
@@ -31,11 +32,20 @@ class Known:
     athletes: dict[str, AthleteRef] = field(default_factory=dict[str, AthleteRef])  # by subject
     segments: dict[str, SegmentRef] = field(default_factory=dict[str, SegmentRef])  # removed ones too
     bindings: dict[str, BindingRef] = field(default_factory=dict[str, BindingRef])  # removed ones too
+    decided: dict[tuple[str, str], Reference] = field(default_factory=dict[tuple[str, str], Reference])  # by entity and id
 
     @cached_property
     def index(self) -> SegmentIndex:
         """The segments ready to be matched."""
         return SegmentIndex.build(s for s in self.segments.values() if not s.removed)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """Rulings, who is one person, whose results are erased."""
+        made = Decisions()
+        for value in self.decided.values():
+            made.apply(value)
+        return made
 
     @cached_property
     def _by_alias(self) -> dict[str, str]:
@@ -92,7 +102,7 @@ def _followed(db: sqlite3.Connection, held: Known) -> Known:
     ).fetchall()
     if not changed:
         return held
-    athletes, segments, bindings = dict(held.athletes), dict(held.segments), dict(held.bindings)
+    athletes, segments, bindings, decided = dict(held.athletes), dict(held.segments), dict(held.bindings), dict(held.decided)
     for ident, body, _ in changed:
         value: Reference = decode_reference(body, f"stored reference {held.tenant}/{ident}")
         if isinstance(value, AthleteRef):
@@ -101,4 +111,6 @@ def _followed(db: sqlite3.Connection, held: Known) -> Known:
             segments[value.id] = value
         elif isinstance(value, BindingRef):
             bindings[value.id] = value
-    return Known(held.tenant, changed[-1][2], athletes, segments, bindings)
+        elif isinstance(value, RulingRef | MergeRef | ErasureRef):
+            decided[value.entity, value.id] = value
+    return Known(held.tenant, changed[-1][2], athletes, segments, bindings, decided)

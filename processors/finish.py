@@ -9,6 +9,7 @@ from __future__ import annotations
 from processors.finishing import finish_activity
 from processors.live_wakes import FINISH
 from processors.reference_data import ReferenceData
+from processors.results import activity_id
 from processors.stage import Batch, FinishedActivity, Inputs, Outputs, TrackWindow, Wants
 
 
@@ -39,7 +40,9 @@ class FinishStage:
         if activity is not None and activity.closed:
             tenant, _, athlete = record.key.partition("/")
             index = None if athlete.startswith("@") else self._reference.index(tenant)
-            finished = finish_activity(record.key, inputs.tracks, activity, self._reference.athlete(record.key), index, inputs.uploads)
+            said = self._reference.decisions.sport(tenant, activity_id(record.key, activity.anchor_us))
+            who = self._reference.athlete(record.key)
+            finished = finish_activity(record.key, inputs.tracks, activity, who, index, inputs.uploads, said)
             outputs.finished.append(FinishedActivity(activity.start_us, finished, batch.first, record.appended_us))
         return outputs
 

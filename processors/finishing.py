@@ -49,8 +49,10 @@ def finish_activity(
     athlete: AthleteRef | None,
     index: SegmentIndex | None,
     uploads: Sequence[UploadRef] = (),
+    said_sport: str | None = None,
 ) -> Finished:
-    """Finish `activity` of `subject` from all canonical tracks around it. `uploads` tell sport and laps of uploaded files among them.
+    """Finish `activity` of `subject` from all canonical tracks around it. `uploads` tell sport and laps of uploaded files among them;
+    `said_sport` is what somebody says it was, whatever they tell.
 
     When what counts falls into several runs, the one that shares most time with the activity is it. The id comes from the anchor.
     Laps are those the files marked, when they marked any, else by distance.
@@ -63,7 +65,7 @@ def finish_activity(
     trace = trace_of(counted, start_us, end_us, hr_max)
     said = {upload.origin: upload for upload in uploads if not upload.removed}
     files = [said[origin] for origin in trace.counted_origins if origin in said]
-    sport = _sport(trace, files)
+    sport = said_sport or _sport(trace, files)
     evidence = evidence_of(trace, counted, sport, _declared(files), hr_max)
     trace, strain = repaired(trace, athlete, _intervals(counted, start_us, end_us))
     trace, fixes = _smoothed(trace, sport)

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 from broker.events import models
 from broker.events.envelope import Event, Phase, make_event
 from broker.events.models import TOP, metres, utc_text
+from processors.awards import KINDS, Awarded
 from processors.results import Effort, Summary
 from processors.results import Phase as Timing
 
@@ -127,6 +128,28 @@ def board_changed(change: BestMoved, top: Sequence[Effort], version: int, append
     return [_record(before, after, cause), *_board(one, before, after, list(top[:TOP]), cause)]
 
 
+def awards_changed(awarded: Awarded, cause_effort: Effort, appended_us: int, ordinal: int = 0) -> list[Event]:
+    """What moved awards of an effort come to: each one given or taken back, once. `cause_effort` is the effort whose change moved them."""
+    cause = _Cause(cause_effort.version, appended_us, ordinal)
+    own = awarded.effort == cause_effort.id and awarded.subject == cause_effort.subject
+    why = models.AwardChange(cause="own" if own else "other")
+    board = board_name(cause_effort.tenant, cause_effort.segment)
+    found: list[Event] = []
+    for kind in KINDS:
+        if (kind in awarded.before) == (kind in awarded.after):
+            continue
+        award = f"{awarded.subject}:{awarded.effort}:{kind}"
+        said = {"award": award, "subject": awarded.subject, "effort": awarded.effort, "kind": kind, "board": board}
+        data = {**said, "segment": cause_effort.segment, "change": why}
+        if kind not in awarded.after:
+            found.append(cause.event("user.award.withdrawn", models.AwardWithdrawn.model_validate(data), "correction"))
+        else:
+            finish_us = cause_effort.start_us + 1000 * cause_effort.elapsed_ms if own else None
+            phase = _phase(None, cause_effort) if own else "correction"
+            found.append(cause.event("user.award.given", models.AwardGiven.model_validate(data), phase, finish_us))
+    return found
+
+
 def _activity(before: Summary | None, after: Summary | None, merged_into: str | None, cause: _Cause) -> list[Event]:
     if after is None:
         if before is None:
@@ -221,7 +244,7 @@ def _effort(effort: Effort) -> models.Effort:
         power_avg_w=effort.power_avg_w,
         doubts=effort.doubts,
         plausibility_pct=effort.plausibility_pct,
-        kept_off=effort.kept_off,
+        kept_off=not effort.stands,
     )
 
 

@@ -28,6 +28,8 @@ def wants_of_change(record: LogRecord, reference: ReferenceData) -> Wants:
         return Wants(segment=(value.tenant, value.id))
     if isinstance(value, UploadRef):
         return Wants(origins=[value.origin])
+    if not isinstance(value, BindingRef):
+        return Wants()
     before = reference.binding(value.tenant, value.id)
     return Wants(origins=sorted({value.origin, value.origin if before is None else before.origin}))
 

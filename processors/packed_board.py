@@ -62,7 +62,7 @@ def packed(athletes: Sequence[int], efforts: Sequence[Effort]) -> Changes:
             e.version,
             int(e.id[:16], 16),
             int(e.id[16:], 16),
-            e.phase + REMOVED * e.removed + KEPT_OFF * e.kept_off,
+            e.phase + (REMOVED if e.removed else 0 if e.stands else KEPT_OFF),
         )
         for athlete, e in zip(athletes, efforts, strict=True)
     ]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from broker.ids import unbound_of
 from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef
+from processors.decisions import Decisions
 from processors.live_kernel import HR_REF, fresh_row
 from processors.segments import SegmentIndex
 from processors.tracks import Track, picked
@@ -31,6 +32,7 @@ class ReferenceData:
         self._standing: dict[str, tuple[BindingRef, ...]] = {}  # by origin, the greatest id first; empty once all were undone
         self._bound: dict[str, dict[str, None]] = {}  # subject: origins that stand or stood bound to it
         self._given: dict[str, dict[str, BindingRef]] = {}  # by origin and id, undone ones too
+        self.decisions = Decisions()
 
     def apply(self, value: Reference) -> Reference | None:
         """Take a change; returns the value before it."""
@@ -54,6 +56,7 @@ class ReferenceData:
             self._given[value.origin][value.id] = value
             self._bound.setdefault(value.subject, {})[value.origin] = None
         else:
+            self.decisions.apply(value)
             before = None
         return before
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from broker import topics
 
 UPLOAD_NODE: Final = topics.UPLOAD_NODE  # frames of uploaded files come from this node; no credential may have this name
 CURVE_POINTS: Final = 64  # elapsed time at 1/64, 2/64 ... 64/64 of a segment
+
+
+Ruling = Literal["", "flagged", "cleared", "hidden"]
+"""What somebody decided of an effort; it overrides the verdict of the platform."""
 
 
 class Phase(IntEnum):
@@ -67,7 +71,8 @@ BELIEVED: Final = Verdict()
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """An effort as boards and readers see it. `version` is the log position it was last computed at; the last three are its `Verdict`."""
+    """An effort as boards and readers see it. `version` is the log position it was last computed at. `doubts` to `kept_off` are its
+    `Verdict`, `ruling` what people decided of it, whatever that says."""
 
     id: str
     tenant: str
@@ -87,11 +92,12 @@ class Effort:
     doubts: tuple[str, ...] = ()
     plausibility_pct: int = 100
     kept_off: bool = False
+    ruling: Ruling = ""
 
     @property
     def stands(self) -> bool:
-        """Whether it counts on boards."""
-        return not (self.removed or self.kept_off)
+        """Whether it may count on boards: it is there, nobody hid or flagged it, and it is believed or was cleared."""
+        return not self.removed and (self.ruling == "cleared" or (self.ruling == "" and not self.kept_off))
 
 
 @dataclass(frozen=True, slots=True)

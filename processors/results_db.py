@@ -10,13 +10,15 @@ import sqlite3
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from broker.errors import StoreError
 from broker.reference import Reference, UploadRef, decode_reference, encode_reference
-from processors.results import Effort, FinalTrack, Lap, Phase, Summary
+from processors.awards import Awarded
+from processors.results import Effort, FinalTrack, Lap, Phase, Summary, activity_id
 
 SCHEMA: Final = """
 CREATE TABLE reference (entity TEXT, tenant TEXT, id TEXT, body BLOB NOT NULL, version INTEGER NOT NULL,
@@ -26,9 +28,11 @@ CREATE TABLE attempts (subject TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROW
 CREATE TABLE effort (
     id TEXT PRIMARY KEY, tenant TEXT, segment TEXT, subject TEXT, activity TEXT, ordinal INTEGER, start_us INTEGER,
     elapsed_ms INTEGER, phase INTEGER, accuracy_ms INTEGER, hr_avg_bpm INTEGER, power_avg_w INTEGER, curve BLOB,
-    version INTEGER, removed INTEGER, doubts TEXT, plausibility_pct INTEGER, kept_off INTEGER) WITHOUT ROWID;
+    version INTEGER, removed INTEGER, doubts TEXT, plausibility_pct INTEGER, kept_off INTEGER,
+    ruling TEXT, stands INTEGER) WITHOUT ROWID;
 CREATE INDEX effort_by_board ON effort (tenant, segment, version);
 CREATE INDEX effort_by_activity ON effort (activity);
+CREATE TABLE award (subject TEXT, effort TEXT, tenant TEXT, segment TEXT, kinds TEXT, PRIMARY KEY (effort, subject)) WITHOUT ROWID;
 CREATE INDEX effort_standing ON effort (tenant, segment, subject, elapsed_ms) WHERE removed=0;
 CREATE TABLE final (
     id TEXT PRIMARY KEY, subject TEXT, live_start_us INTEGER, start_us INTEGER, end_us INTEGER,
@@ -40,7 +44,7 @@ CREATE INDEX outbox_by_tenant ON outbox (tenant, seq);
 """
 _EFFORT: Final = (
     "id, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_avg_bpm, power_avg_w, "
-    "curve, version, removed, doubts, plausibility_pct, kept_off"
+    "curve, version, removed, doubts, plausibility_pct, kept_off, ruling"
 )
 
 
@@ -126,21 +130,21 @@ def attempts_of_tenant(db: sqlite3.Connection, tenant: str) -> Iterator[tuple[st
 def put_effort(db: sqlite3.Connection, e: Effort) -> None:
     """Store an effort as it is now."""
     db.execute(
-        f"INSERT OR REPLACE INTO effort ({_EFFORT}) VALUES ({','.join('?' * 18)})",
+        f"INSERT OR REPLACE INTO effort ({_EFFORT}, stands) VALUES ({','.join('?' * 20)})",
         (e.id, e.tenant, e.segment, e.subject, e.activity, e.ordinal, e.start_us, e.elapsed_ms, int(e.phase), e.accuracy_ms, e.hr_avg_bpm,
          e.power_avg_w, array("i", e.curve_ms).tobytes(), e.version, int(e.removed), ",".join(e.doubts), e.plausibility_pct,
-         int(e.kept_off)),
+         int(e.kept_off), e.ruling, int(e.stands)),
     )  # fmt: skip
 
 
 def _effort(row: tuple[Any, ...]) -> Effort:
     name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_bpm, power_w, raw, *state = row
-    version, removed, doubts, plausibility_pct, kept_off = state
+    version, removed, doubts, plausibility_pct, kept_off, ruling = state
     curve = array("i")
     curve.frombytes(raw)
     return Effort(
         name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, Phase(phase), accuracy_ms, hr_bpm, power_w, tuple(curve),
-        version, bool(removed), tuple(doubts.split(",")) if doubts else (), plausibility_pct, bool(kept_off),
+        version, bool(removed), tuple(doubts.split(",")) if doubts else (), plausibility_pct, bool(kept_off), ruling,
     )  # fmt: skip
 
 
@@ -153,6 +157,35 @@ def effort(db: sqlite3.Connection, effort_id: str) -> Effort | None:
 def efforts_of_activity(db: sqlite3.Connection, activity: str) -> list[Effort]:
     """All efforts of an activity (tombstones too), by start and segment."""
     return [_effort(r) for r in db.execute(f"SELECT {_EFFORT} FROM effort WHERE activity=? ORDER BY start_us, segment, id", (activity,))]
+
+
+def activities_of_subject(db: sqlite3.Connection, subject: str) -> dict[str, int | None]:
+    """Ids of all activities of a subject, finished ones and those under way; the live start of those that are over."""
+    found: dict[str, int | None] = dict(db.execute("SELECT id, live_start_us FROM final WHERE subject=? ORDER BY id", (subject,)))
+    query = "SELECT anchor_us, start_us, closed FROM activity WHERE subject=? ORDER BY start_us"
+    for anchor_us, start_us, closed in db.execute(query, (subject,)):
+        found.setdefault(activity_id(subject, anchor_us), start_us if closed else None)
+    return found
+
+
+def bare(one: Effort) -> Effort:
+    """An effort without what was measured of its athlete: all that may be kept of an erased one."""
+    return replace(one, hr_avg_bpm=None, power_avg_w=None, curve_ms=(), doubts=())
+
+
+def put_awards(db: sqlite3.Connection, awarded: Awarded, tenant: str, segment: str) -> None:
+    """Store the awards of an effort as they are now."""
+    if awarded.after:
+        row = awarded.subject, awarded.effort, tenant, segment, ",".join(awarded.after)
+        db.execute("INSERT OR REPLACE INTO award VALUES (?,?,?,?,?)", row)
+    else:
+        db.execute("DELETE FROM award WHERE effort=? AND subject=?", (awarded.effort, awarded.subject))
+
+
+def awards_of(db: sqlite3.Connection, effort_id: str) -> tuple[str, ...]:
+    """The awards of an effort, as words of `awards.KINDS`."""
+    row = db.execute("SELECT kinds FROM award WHERE effort=?", (effort_id,)).fetchone()
+    return tuple(row[0].split(",")) if row else ()
 
 
 def efforts_of_segment(db: sqlite3.Connection, tenant: str, segment: str, after_version: int = -1) -> Iterator[Effort]:

@@ -36,6 +36,7 @@ from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
 
+HELD: Final = ("athlete", "binding", "segment", "ruling", "merge", "erasure")  # uploads are too many: they are looked up when needed
 MAX_RECORDS: Final = 8192
 LINGER_RECORDS: Final = 512  # after a smaller batch ...
 LINGER_S: Final = 0.02  # ... wait this long: a commit costs per subject, not per frame
@@ -87,7 +88,7 @@ class Runner:
     def _look_up(self) -> None:
         """Read the reference data as committed, and make the stages that use it."""
         self._reference = ReferenceData()
-        for entity in ("athlete", "binding", "segment"):  # uploads are looked up when they are needed: there are too many to hold
+        for entity in HELD:
             for value, _ in references(self._store.db, entity=entity):
                 self._reference.apply(value)
         self._stage = LiveStage(self._reference)
@@ -182,7 +183,9 @@ class Runner:
         wants = stage.wants(states, batch)
         inputs = store.inputs(wants, self._reference)
         store.load(stage.name, states, Wants([*wants.keys, *stage.also_wants(batch, inputs)]))
-        return stage.step(states, batch, inputs)
+        outputs = stage.step(states, batch, inputs)
+        outputs.wakes += self._book.referred(value, batch.first, batch.records[0].appended_us)
+        return outputs
 
     def _mutate(self, steps: list[Outputs]) -> int:
         """Apply board mutations; returns how many changed an entry."""

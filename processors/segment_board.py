@@ -11,15 +11,17 @@ threads at once.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.errors import BadInputError
 from broker.reference import AthleteRef
+from processors.awards import Awarded, Awards
 from processors.board_views import Span, View, followed
 from processors.ladder import Key, Ladder, decode_cursor, encode_cursor
+from processors.own_efforts import OwnEfforts
 from processors.results import CURVE_POINTS, Effort, Phase
 from processors.standings import Standings
 
@@ -103,27 +105,35 @@ class References:
 
 
 class SegmentBoard:
-    """The board of one segment of one tenant. `athletes` by subject is read, never written; say `athlete_changed` when one changes."""
+    """The board of one segment of one tenant. `athletes` by subject is read, never written; say `athlete_changed` when one changes.
 
-    def __init__(self, segment: str, athletes: Mapping[str, AthleteRef] | None = None) -> None:
+    `awarding`: the board also follows what its efforts are awarded (`awards`)."""
+
+    def __init__(self, segment: str, athletes: Mapping[str, AthleteRef] | None = None, *, awarding: bool = False) -> None:
         self.segment = segment
         self.version = 0  # the highest seen: what to read on from
         self._tenant: str | None = None
         self._athletes: Mapping[str, AthleteRef] = {} if athletes is None else athletes
         self._efforts: dict[str, Effort] = {}  # by id, tombstones too
-        self._own: dict[str, list[Key]] = {}  # standing efforts of a subject, best first
+        self._own = OwnEfforts()
+        self._own.awards = Awards() if awarding else None
+        self._awarding = awarding
         self._overall = Standings()
         self._views: dict[View, Standings] = {}  # least recently used first
 
     def apply(self, effort: Effort) -> BoardChange | None:
         """Take an effort; None when it is not newer than what is held, or changes no row of the overall board.
 
-        ValueError for an effort of another segment or tenant, or an id that was another subject's.
+        An effort that is another subject's than before (two athletes turned out to be one) leaves that one's row without a word; `leave`
+        says it. ValueError for an effort of another segment or tenant.
         """
+        held = self._efforts.get(effort.id)
         best_before, leader_before = self.best(effort.subject), self.leader()
         rank_before = self.rank(OVERALL, effort.subject)
         if not self._take(effort):
             return None
+        if held is not None and held.subject != effort.subject:
+            self._seat(held.subject)
         self._seat(effort.subject)
         best_after = self.best(effort.subject)
         if _same_row(best_before, best_after):
@@ -131,9 +141,29 @@ class SegmentBoard:
         rank_after = self.rank(OVERALL, effort.subject)
         return BoardChange(effort, best_before, best_after, rank_before, rank_after, leader_before, self.leader())
 
+    def leave(self, effort_id: str) -> BoardChange | None:
+        """Take an effort off before it comes back as another subject's; None when that changes no row."""
+        held = self._efforts.get(effort_id)
+        if held is None or not held.stands:
+            return None
+        gone = replace(held, removed=True)
+        best_before, leader_before = self.best(held.subject), self.leader()
+        rank_before = self.rank(OVERALL, held.subject)
+        self._own.leave(held)
+        self._efforts[effort_id] = gone
+        self._seat(held.subject)
+        best_after = self.best(held.subject)
+        if _same_row(best_before, best_after):
+            return None
+        rank_after = self.rank(OVERALL, held.subject)
+        return BoardChange(gone, best_before, best_after, rank_before, rank_after, leader_before, self.leader())
+
     def load(self, efforts: Iterable[Effort]) -> int:
         """Take many at once without saying what each changed; how many were news. The way to fill a board from a store."""
+        self._own.awards = None
         taken = sum(self._take(effort) for effort in efforts)
+        if self._awarding:
+            self._own.awards = Awards((key, subject) for subject, own in self._own.items() for key in own)
         if taken:
             self._views.clear()
             self._overall = self._made(OVERALL)
@@ -147,17 +177,23 @@ class SegmentBoard:
 
     def best(self, subject: str) -> Effort | None:
         """The best effort of all time."""
-        own = self._own.get(subject)
+        own = self._own.of(subject)
         return self._efforts[own[0][2]] if own else None
 
+    def awarded(self) -> list[Awarded]:
+        """Whose awards changed since this was last asked; what a board was loaded with is not told."""
+        return [] if self._own.awards is None else self._own.awards.changed()
+
     def own(self, subject: str) -> list[Effort]:
-        """All standing efforts of a subject, the earliest first."""
-        return [self._efforts[key[2]] for key in sorted(self._own.get(subject, ()), key=_by_start)]
+        """All efforts of a subject that count, the earliest first."""
+        return [self._efforts[key[2]] for key in sorted(self._own.of(subject), key=_by_start)]
 
     def own_rank(self, effort_id: str) -> int | None:
-        """The place of an effort among those of its subject, None when it does not stand; equal times share one."""
+        """The place of an effort among those of its subject, None when it does not count; equal times share one."""
         e = self._efforts.get(effort_id)
-        return None if e is None or not e.stands else 1 + bisect_left(self._own[e.subject], (e.elapsed_ms,))
+        if e is None or not e.stands or not self._own.counts(e):
+            return None
+        return 1 + bisect_left(self._own.of(e.subject), (e.elapsed_ms,))
 
     def leader(self, view: View = OVERALL) -> Effort | None:
         """The first of a view."""
@@ -235,18 +271,13 @@ class SegmentBoard:
             return False
         held = self._efforts.get(effort.id)
         if held is not None:
-            if held.subject != effort.subject:
-                raise ValueError(f"effort {effort.id} of {held.subject} cannot become one of {effort.subject}")
             if _order(held) >= _order(effort):
                 return False
             if held.stands:
-                own = self._own[held.subject]
-                del own[bisect_left(own, _key(held))]
+                self._own.leave(held)
         self._efforts[effort.id] = effort
         if effort.stands:
-            insort(self._own.setdefault(effort.subject, []), _key(effort))
-        elif not self._own.get(effort.subject):
-            self._own.pop(effort.subject, None)
+            self._own.enter(effort)
         return True
 
     def _check(self, effort: Effort) -> None:
@@ -257,7 +288,7 @@ class SegmentBoard:
 
     def _seat(self, subject: str) -> None:
         """Bring the row of a subject up to date on every ladder there is."""
-        own = self._own.get(subject, [])
+        own = self._own.of(subject)
         self._overall.put(subject, own, OVERALL.window_us)
         for view, standings in self._views.items():
             standings.put(subject, own, self._span_us(view, subject))
@@ -318,10 +349,6 @@ def gap_at(curve_ms: Sequence[int], elapsed_ms: int, share: float) -> int:
     return elapsed_ms - round(low + (curve_ms[before] - low) * (place - before))
 
 
-def _key(effort: Effort) -> Key:
-    return effort.elapsed_ms, effort.start_us, effort.id
-
-
 def _by_start(key: Key) -> tuple[int, str]:
     return key[1], key[2]
 
@@ -336,7 +363,7 @@ def _order(e: Effort) -> tuple[object, ...]:
     hr = nothing if e.hr_avg_bpm is None else e.hr_avg_bpm
     power = nothing if e.power_avg_w is None else e.power_avg_w
     known = e.activity, e.ordinal, e.start_us, e.elapsed_ms, e.accuracy_ms, hr, power, e.curve_ms
-    return e.version, e.removed, e.phase, *known, e.kept_off, e.plausibility_pct, e.doubts
+    return e.version, e.removed, e.phase, *known, e.kept_off, e.plausibility_pct, e.doubts, e.ruling, e.subject
 
 
 def _same_row(before: Effort | None, after: Effort | None) -> bool:

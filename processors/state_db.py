@@ -32,7 +32,7 @@ from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 NEAR_US: Final = GAP_US + HOLD_US  # activities this near to one another are worked on together: samples between them may join them
 MOST_MISSING: Final = 1 << 48  # a jump of seq can leave a gap beyond SQLite's integers
 _SCHEMA: Final = """

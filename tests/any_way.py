@@ -15,8 +15,9 @@ from broker.frames import Frame, encode_frame
 from broker.ids import route_of
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
-from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef, UploadRef, encode_reference
+from broker.reference import AthleteRef, BindingRef, ErasureRef, MergeRef, Reference, RulingRef, SegmentRef, UploadRef, encode_reference
 from processors.log import SqliteLog
+from processors.results import activity_id, effort_id
 from processors.runner import Runner, replay
 from processors.stores import ReadStore
 
@@ -174,6 +175,7 @@ def _references(rng: random.Random, world: World) -> None:
             then = rng.choice([{"removed": True}, {"athlete": "dora"}, {"to_us": None}, {"from_us": None}, {"device": "strap", "node": ""}])
             made = made.model_copy(update=then)
             changes.append(made)
+    changes += _decisions(rng, world)
     # each entity keeps its own order, entities are mixed
     by_entity: dict[tuple[str, str], list[Reference]] = {}
     for change in changes:
@@ -185,6 +187,34 @@ def _references(rng: random.Random, world: World) -> None:
         queues = [held for held in queues if held]
 
 
+def _decisions(rng: random.Random, world: World) -> list[Reference]:
+    """Rulings on activities and efforts that there may be, athletes who are one person, and now and then one who is erased."""
+    made: list[Reference] = []
+    if rng.random() < 0.4:
+        return made
+    subjects = [f"gym/{name}" for name in SUBJECTS]
+    starts = sorted({f.t0_us + f.utc_offset_us for f, _ in world.frames if f.utc_offset_us is not None and f.seq == 0})
+    for _ in range(rng.randint(1, 6)):
+        activity = activity_id(rng.choice(subjects), rng.choice(starts))
+        effort = effort_id(activity, rng.choice(["hill", "back", "long", "sprint"]), 0)
+        ruling = RulingRef(tenant="gym", id=rng.choice([activity, effort]))
+        for _ in range(rng.randint(1, 3)):
+            ruling = ruling.model_copy(update=rng.choice(RULINGS))
+            made.append(ruling)
+    for old in rng.sample(SUBJECTS, rng.randint(0, 3)):
+        merge = MergeRef(tenant="gym", id=old, into=rng.choice([name for name in SUBJECTS if name != old]))
+        made.append(merge)
+        if rng.random() < 0.4:
+            made.append(merge.model_copy(update={"removed": True}))
+            if rng.random() < 0.5:
+                made.append(merge)
+    if rng.random() < 0.3:
+        made.append(ErasureRef(tenant="gym", id=rng.choice(SUBJECTS)))
+    return made
+
+
+RULINGS = [{"decision": "flag"}, {"decision": "clear"}, {"decision": None}, {"hidden": True}, {"hidden": False}, {"sport": "ride"}, {"removed": True},
+           {"removed": False}]  # fmt: skip
 ATHLETES = [{"hr_max_bpm": 160}, {"hr_max_bpm": 205}, {"hr_zones_bpm": (100, 120, 140, 160)}, {"name": "other"}, {"removed": True}]
 
 

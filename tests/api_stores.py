@@ -19,7 +19,7 @@ from broker.frames import Clock, Frame, encode_frame
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
 from broker.nodeconfig import DeviceCount, NodeState
-from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef
+from broker.reference import AthleteRef, BindingRef, MergeRef, Reference, RulingRef, SegmentRef
 from processors import live_kernel as k
 from processors import results_db
 from processors.api import ApiOptions, Services, create_app
@@ -89,6 +89,11 @@ def references_of(tenant: str) -> list[Reference]:
         segment(tenant),
         segment(tenant, "flat"),
         BindingRef(tenant=tenant, id="b1", node="box", device="strap1", athlete="ann"),
+        *(
+            RulingRef(tenant=tenant, id=of, why=f"looked at in {tenant}")
+            for of in (an_effort(tenant, "ann", 1).id, an_effort(tenant, "ann", 1).activity)
+        ),
+        MergeRef(tenant=tenant, id="old.ann", into="ann"),
     ]
 
 

@@ -72,6 +72,7 @@ def _all() -> tuple[EventType, ...]:
     effort = ("effort", "subject")
     board = ("board", "board")
     record = ("record", "subject")
+    award = ("award", "subject")
     credit = ("credit", "subject")
     rows = (
         ("user", "activity", "started", models.ActivityStarted, activity, pseudonymous, 30, opens, "A workout is under way."),
@@ -90,6 +91,8 @@ def _all() -> tuple[EventType, ...]:
         ("user", "activity", "removed", models.ActivityRemoved, activity, pseudonymous, 30, ends, "A workout does not count any more."),
         ("user", "record", "set", models.RecordSet, record, pseudonymous, 365, sets, "The best effort of a subject on a segment."),
         ("user", "record", "withdrawn", models.RecordWithdrawn, record, pseudonymous, 365, ends, "No effort on the segment is left."),
+        ("user", "award", "given", models.AwardGiven, award, pseudonymous, 365, sets, "An effort is awarded something."),
+        ("user", "award", "withdrawn", models.AwardWithdrawn, award, pseudonymous, 365, ends, "An award does not hold any more."),
         ("social", "effort", "recorded", models.Effort, effort, health, 90, sets, "A segment was crossed from start to finish."),
         ("social", "effort", "corrected", models.EffortCorrected, effort, health, 90, sets, "A crossing is known better."),
         ("social", "effort", "removed", models.EffortRemoved, effort, pseudonymous, 90, ends, "A crossing does not count any more."),

@@ -266,6 +266,32 @@ class RecordWithdrawn(Data):
     segment: Text
 
 
+AwardKind = Literal["record", "top_10", "own_1", "own_2", "own_3"]
+
+
+class AwardChange(Data):
+    """What moved it: the effort itself, or what became of another one."""
+
+    cause: Literal["own", "other"]
+
+
+class AwardGiven(Data):
+    """An effort was, at its finish, the best ever on the board (`record`), of an athlete among its first ten (`top_10`), or one of the best
+    three of the athlete's own (`own_1` to `own_3`, with one before it)."""
+
+    award: Text
+    subject: Subject
+    effort: Text
+    kind: AwardKind
+    board: Text
+    segment: Text
+    change: AwardChange
+
+
+class AwardWithdrawn(AwardGiven):
+    """What was awarded does not hold: the effort was taken back, flagged or timed again, or a better one before it became known."""
+
+
 class DistanceCredited(Data):
     """What an activity adds to the distance of a subject on a day: the UTC day it started."""
 

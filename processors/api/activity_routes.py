@@ -16,7 +16,7 @@ from processors.live_kernel import NO_POS
 from processors.plausibility import WORDS
 from processors.reads import Reads
 from processors.results import Effort, FinalTrack, Summary
-from processors.results_db import FinalRow, efforts_of_activity, final, final_track, finals, finals_of_tenant
+from processors.results_db import FinalRow, awards_of, efforts_of_activity, final, final_track, finals, finals_of_tenant
 from processors.segment_board import OVERALL, SegmentBoard
 from processors.snapshot import local, segment_name
 from processors.stores import ReadStore
@@ -43,7 +43,7 @@ async def list_activities(
     page += [row for row in rows[limit:] if row.summary.start_us == page[-1].summary.start_us]
     more = len(page) < len(rows)
     return models.ActivityPage(
-        activities=[models.ActivityLine(**line_of(viewer, row.summary, row.version)) for row in page],
+        activities=[models.ActivityLine(**line_of(viewer, row.summary, row.version)) for row in page if _may_see(viewer, row)],
         next_before_us=page[-1].summary.start_us if more else None,
     )
 
@@ -53,7 +53,8 @@ def _page(store: ReadStore, viewer: Viewer, subject: str | None, before: int | N
 
     def read(most: int) -> list[FinalRow]:
         if subject is not None:
-            return finals(store.db, subject, before_us=before_us, limit=most)
+            one = [row for who in viewer.known.decisions.merged(subject) for row in finals(store.db, who, before_us=before_us, limit=most)]
+            return sorted(one, key=lambda row: (-row.summary.start_us, row.summary.id))[:most]
         return finals_of_tenant(store.db, viewer.tenant, before_us=before_us, limit=most)
 
     rows = read(limit)
@@ -92,7 +93,7 @@ def _detail(store: ReadStore, reads: Reads, viewer: Viewer, ident: str) -> model
             )
             for lap in s.laps
         ],
-        efforts=effort_lines(reads, viewer, efforts),
+        efforts=effort_lines(store, reads, viewer, efforts),
         south=south,
         west=west,
         north=north,
@@ -113,7 +114,13 @@ def _source(origin: str) -> str:
 def _final(store: ReadStore, viewer: Viewer, ident: str) -> FinalRow | None:
     """A finished activity of this viewer's tenant."""
     row = final(store.db, ident)
-    return row if row is not None and row.summary.subject.startswith(f"{viewer.tenant}/") else None
+    return row if row is not None and row.summary.subject.startswith(f"{viewer.tenant}/") and _may_see(viewer, row) else None
+
+
+def _may_see(viewer: Viewer, row: FinalRow) -> bool:
+    """Staff see all; a screen does not see what is hidden."""
+    ruling = None if viewer.staff else viewer.known.decisions.ruling(viewer.tenant, row.summary.id)
+    return ruling is None or not ruling.hidden
 
 
 def line_of(viewer: Viewer, s: Summary, version: int) -> dict[str, Any]:
@@ -126,18 +133,18 @@ def line_of(viewer: Viewer, s: Summary, version: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def effort_lines(reads: Reads, viewer: Viewer, efforts: list[Effort]) -> list[models.EffortLine]:
+def effort_lines(store: ReadStore, reads: Reads, viewer: Viewer, efforts: list[Effort]) -> list[models.EffortLine]:
     """Efforts with their places on the boards; those of segments that were removed are left out."""
     made: list[models.EffortLine] = []
     for e in efforts:
         if viewer.known.segment(e.segment) is None:
             continue
         with reads.boards.board(viewer.tenant, e.segment) as board:
-            made.append(_effort_line(viewer, board, e))
+            made.append(_effort_line(viewer, board, e, awards_of(store.db, e.id)))
     return made
 
 
-def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort) -> models.EffortLine:
+def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort, awards: tuple[str, ...]) -> models.EffortLine:
     best = board.best(e.subject)
     is_best = best is not None and best.id == e.id
     return models.EffortLine(
@@ -159,7 +166,9 @@ def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort) -> models.Effor
         doubts=list(e.doubts),
         why=[WORDS.get(word, word) for word in e.doubts],
         plausibility_pct=e.plausibility_pct,
-        kept_off=e.kept_off,
+        kept_off=not e.stands,
+        ruling=e.ruling or None,
+        awards=list(awards),
     )
 
 

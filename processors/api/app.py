@@ -20,7 +20,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from broker.errors import LinkError, PacelineError
-from processors.api import activity_routes, athlete_routes, class_routes, device_routes, equipment_routes, segment_routes
+from processors.api import activity_routes, athlete_routes, class_routes, device_routes, equipment_routes, ruling_routes, segment_routes
 from processors.api.access import Guard, is_loopback
 from processors.api.board_reads import BoardReads
 from processors.api.kinds import PREFIX
@@ -90,7 +90,7 @@ def create_app(services: Services, options: ApiOptions) -> FastAPI:
     )
     app.state.parts = Parts(options, services, guard, Feeds(services), BoardReads(services.reads, options.zone, services.clock_us))
     install(app)
-    for module in (activity_routes, segment_routes, athlete_routes, device_routes, equipment_routes, class_routes):
+    for module in (activity_routes, segment_routes, athlete_routes, device_routes, equipment_routes, class_routes, ruling_routes):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(live, prefix=PREFIX)
     app.include_router(live, prefix="/api", include_in_schema=False)  # as the first page asked

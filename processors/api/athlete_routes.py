@@ -95,7 +95,7 @@ async def list_efforts(parts: PartsOf, viewer: Viewing, ident: str, segment: str
     def read(store: ReadStore) -> models.EffortList:
         segments = sorted(viewer.known.segments) if segment is None else [segment]
         found = [e for one in segments for e in _efforts(store, viewer.tenant, one, subject)]
-        return models.EffortList(efforts=effort_lines(parts.reads, viewer, found))
+        return models.EffortList(efforts=effort_lines(store, parts.reads, viewer, found))
 
     return await parts.reads.run(read)
 

@@ -75,7 +75,7 @@ class EffortLine(Out):
     """One crossing of a segment. `rank`: its athlete's place on the board of all time when this is the effort he or she stands there with,
     else null. `own_rank`: its place among the athlete's own efforts there, null when it does not count; `best`: the first of them.
     `doubts`: words for what speaks against it, `why` the same for people; 100 `plausibility_pct` when nothing does; one that is `kept_off`
-    stands on no board."""
+    stands on no board, by that or by a `ruling` of people. `awards`: `record`, `top_10`, `own_1`, `own_2`, `own_3`."""
 
     id: str
     segment: str
@@ -96,6 +96,8 @@ class EffortLine(Out):
     why: list[str]
     plausibility_pct: int
     kept_off: bool
+    ruling: Literal["flagged", "cleared", "hidden"] | None
+    awards: list[str]
 
 
 class ActivityDetail(ActivityLine):

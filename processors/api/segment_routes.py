@@ -50,7 +50,7 @@ def bests_of(store: ReadStore, tenant: str, segment: str | None = None) -> dict[
     where, of = ("", ()) if segment is None else ("AND segment=?", (segment,))
     query = (
         "SELECT segment, count(*), count(DISTINCT subject), min(elapsed_ms), subject FROM effort "
-        f"WHERE tenant=? {where} AND removed=0 AND kept_off=0 AND subject NOT LIKE '%/@%' GROUP BY segment"
+        f"WHERE tenant=? {where} AND stands=1 AND subject NOT LIKE '%/@%' GROUP BY segment"
     )
     return {row[0]: (row[1], row[2], row[3], row[4]) for row in store.db.execute(query, (tenant, *of))}
 

@@ -16,6 +16,7 @@ const SEXES = [["", "Everybody"], ["f", "Women"], ["m", "Men"], ["x", "Other"]];
 const AGES = ["", "U20", "20-24", "25-34", "35-44", "45-54", "55-64", "65-69", "70-74", "75+"];
 const WEIGHTS = ["", "U55", "55-64", "65-74", "75-84", "85-94", "95+"];
 const PERIODS = [["all", "All time"], ["year", "This year"], ["month", "This month"], ["week", "This week"], ["today", "Today"]];
+const AWARDS = { record: "record", top_10: "first ten", own_1: "own best", own_2: "own second", own_3: "own third" };
 const PHASES = { provisional: "just now", settled: "", final: "" };
 
 function makeRow(line, pick) {
@@ -76,6 +77,11 @@ function choice(id, caption, options, value, changed) {
   return el("label", { class: "pick", for: id }, `${caption} `, select);
 }
 
+function remark(e) {
+  if (!e.kept_off) return e.awards.map((award) => AWARDS[award]).join(", ");
+  return { flagged: "flagged", hidden: "hidden" }[e.ruling] || e.why.join(", ");
+}
+
 async function history(line, segment, box, from) {
   const note = el("p", { class: "soft" }, "Looking …");
   const body = el("tbody");
@@ -90,7 +96,7 @@ async function history(line, segment, box, from) {
   try {
     const { efforts } = await get(`athletes/${encodeURIComponent(line.athlete)}/efforts`, { segment });
     note.textContent = `${efforts.length} ${efforts.length === 1 ? "effort" : "efforts"}, the fastest first`;
-    const best = efforts.find((e) => !e.kept_off)?.elapsed_ms;
+    const best = efforts.find((e) => e.best)?.elapsed_ms;
     body.replaceChildren(
       ...efforts.map((e) =>
         el(
@@ -100,6 +106,7 @@ async function history(line, segment, box, from) {
           el("td", { class: "n strong" }, duration(e.elapsed_ms, true)),
           el("td", { class: "n", title: e.why.join(", ") }, e.kept_off ? "not on the board" : e.elapsed_ms === best ? "best" : gap(e.elapsed_ms - best)),
           el("td", { class: "n" }, e.hr_avg_bpm ? `${e.hr_avg_bpm} bpm` : "–"),
+          el("td", { class: "soft" }, remark(e)),
         ),
       ),
     );

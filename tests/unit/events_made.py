@@ -40,6 +40,10 @@ _EFFORT = {
 }  # fmt: skip
 _BOARD = {"board": st.builds("{}/{}".format, IDS, IDS), "segment": NAMES}
 _RECORD = {"record": NAMES, "subject": SUBJECTS, "board": NAMES, "segment": NAMES}
+_AWARD = {
+    "award": NAMES, "subject": SUBJECTS, "effort": NAMES, "kind": st.sampled_from(["record", "top_10", "own_1", "own_2", "own_3"]), "board": NAMES,
+    "segment": NAMES, "change": st.builds(models.AwardChange, cause=st.sampled_from(["own", "other"])),
+}  # fmt: skip
 _CREDIT = {"credit": NAMES, "activity": NAMES, "subject": SUBJECTS, "day": DAYS, "distance_m": METRES}
 _DELTAS = st.integers(-(10**9), 10**9).filter(bool).map(metres)
 _FIELDS_OF = {
@@ -56,6 +60,8 @@ _FIELDS_OF = {
         ),
     },
     models.RecordWithdrawn: _RECORD,
+    models.AwardGiven: _AWARD,
+    models.AwardWithdrawn: _AWARD,
     models.Effort: _EFFORT,
     models.EffortCorrected: {
         **_EFFORT, "change": st.builds(models.EffortCorrection, fields=FIELDS, elapsed_delta_ms=st.integers(-(2**62), 2**62))

@@ -16,7 +16,7 @@ from processors.api.app import Front, close_app
 from processors.api.kinds import PREFIX
 from processors.api.tokens import add_token
 from processors.directory import alias_of
-from processors.results import activity_id
+from processors.results import activity_id, effort_id
 from tests.api_stores import HOUR_US, NOW_US, Stores, apply_references, client_of, stores
 
 OURS, THEIRS = "gym", "otherhall"
@@ -57,6 +57,14 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/segments/{ident}/live"): Case("GET", "/segments/hill/live"),
     ("GET", "/boards/live"): Case("GET", "/boards/live"),
     ("GET", "/athletes"): Case("GET", "/athletes"),
+    ("GET", "/rulings"): Case("GET", "/rulings", None, 403),
+    ("PUT", "/efforts/{ident}/ruling"): Case("PUT", "/efforts/EFFORT/ruling", {"decision": "flag"}, 403),
+    ("DELETE", "/efforts/{ident}/ruling"): Case("DELETE", "/efforts/EFFORT/ruling", None, 403),
+    ("PUT", "/activities/{ident}/ruling"): Case("PUT", "/activities/ACTIVITY/ruling", {"sport": "ride"}, 403),
+    ("DELETE", "/activities/{ident}/ruling"): Case("DELETE", "/activities/ACTIVITY/ruling", None, 403),
+    ("PUT", "/athletes/{ident}/merge"): Case("PUT", "/athletes/ann/merge", {"into": "nicolas"}, 403),
+    ("DELETE", "/athletes/{ident}/merge"): Case("DELETE", "/athletes/old.ann/merge", None, 403),
+    ("DELETE", "/athletes/{ident}/results"): Case("DELETE", "/athletes/nicolas/results", None, 403),
     ("GET", "/athletes/{ident}"): Case("GET", "/athletes/ann"),
     ("PUT", "/athletes/{ident}"): Case("PUT", "/athletes/new", {"name": "New"}, 403),
     ("DELETE", "/athletes/{ident}"): Case("DELETE", "/athletes/nicolas", None, 403),
@@ -100,7 +108,7 @@ def routes_of(got: Stores) -> set[tuple[str, str]]:
 
 
 async def ask(http: httpx.AsyncClient, case: Case, tenant: str, token: str, query: str = "") -> httpx.Response:
-    path = PREFIX + case.path.replace("ACTIVITY", activity(tenant))
+    path = PREFIX + case.path.replace("ACTIVITY", activity(tenant)).replace("EFFORT", effort_id(activity(tenant), "hill", 0))
     path += ("&" if "?" in path else "?") + query if query else ""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if isinstance(case.body, bytes):
@@ -148,7 +156,7 @@ async def test_a_tenant_is_alone(named: tuple[str, str], got: Stores, tmp_path: 
                 roles = [json.loads(one.text.split("data: ")[1].split("\n")[0])["role"] for one in (screen, as_screen, staff)]
                 assert roles == ["screen", "screen", "staff"]
                 assert "Secret" in staff.text
-            if "ACTIVITY" in case.path:  # an id of the other tenant is no id
+            if "ACTIVITY" in case.path or "EFFORT" in case.path:  # an id of the other tenant is no id
                 crossed = await ask(http, case, other, token[tenant, "staff"])
                 assert crossed.status_code == 404
                 assert other not in crossed.text
@@ -186,6 +194,8 @@ async def test_what_is_another_tenants_cannot_be_changed(got: Stores, tmp_path: 
             ("DELETE", "bindings/b1"),
             ("POST", "bindings/b1/end"),
             ("DELETE", "athletes/ann"),
+            ("DELETE", "athletes/ann/results"),
+            ("DELETE", "athletes/old.ann/merge"),
         ):
             assert (await http.request(method, f"{PREFIX}/{path}", headers=staff)).status_code == 404
         for path in ("segments/hill", "segments/hill/board", "segments/hill/live", "athletes/ann", f"activities/{activity(OURS)}"):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from itertools import permutations
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -325,9 +326,39 @@ def test_efforts_of_others_are_a_mistake() -> None:
         board.apply(effort("gym/ann", 60_000, segment="valley"))
     with pytest.raises(ValueError, match="club/hill"):
         board.apply(effort("gym/ann", 60_000, tenant="club"))
-    with pytest.raises(ValueError, match="cannot become"):
-        board.apply(effort("gym/bob", 60_000, of="e", version=2))
     assert board.size() == 1
+
+
+def test_an_effort_that_turns_out_to_be_another_athletes_moves_to_that_row_in_any_order() -> None:
+    states = [effort("gym/ann", 60_000, of="e"), effort("gym/bob", 60_000, of="e", version=2), effort("gym/ann", 70_000, of="other")]
+    for order in permutations(states):
+        board = SegmentBoard("hill")
+        for state in order:
+            board.apply(state)
+        assert [(r.subject, r.effort.id) for r in board.top().rows] == [("gym/bob", "e"), ("gym/ann", "other")]
+    left = board.leave("e")
+    assert left is not None
+    assert (left.subject, left.record_withdrawn, left.lead_taken, board.size()) == ("gym/bob", True, True, 1)
+    assert board.leave("e") is None
+    assert board.apply(effort("gym/ann", 60_000, of="e", version=3)) is not None
+    assert [r.effort.id for r in board.top().rows] == ["e"]
+
+
+def test_of_two_recordings_of_one_crossing_the_better_known_counts_in_any_order() -> None:
+    watch = effort("gym/ann", 60_000, of="watch", activity="w", accuracy_ms=200)
+    phone = effort("gym/ann", 59_000, of="phone", activity="p", accuracy_ms=900, start_us=NOW_US + 5_000_000, version=2)
+    later = effort("gym/ann", 65_000, of="later", activity="p", start_us=NOW_US + 31_000_000, version=3)  # shares less than half
+    for order in permutations([watch, phone, later]):
+        board = SegmentBoard("hill", awarding=True)
+        for state in order:
+            board.apply(state)
+        assert [e.id for e in board.own("gym/ann")] == ["watch", "later"]
+        assert (board.best("gym/ann"), board.efforts(), board.own_rank("phone")) == (watch, 2, None)
+        board.apply(replace(watch, version=4, removed=True))
+        assert board.best("gym/ann") == phone
+        assert board.own_rank("phone") == 1
+        board.apply(replace(watch, version=5))
+        assert [e.id for e in board.own("gym/ann")] == ["watch", "later"]
 
 
 def test_a_page_goes_on_at_its_place_when_rows_come_and_go() -> None:
