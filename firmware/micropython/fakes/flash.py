@@ -1,10 +1,11 @@
-"""A raw flash partition with the rules of NOR: programming clears bits only, a sector is erased as a whole, and power may go at any operation.
+"""A raw flash partition with the rules of NOR: programming clears bits only, a sector is erased as a whole, and power may go at any
+operation.
 
     nor = Nor(8, 4096)                  # or Nor(8, 4096, path) for an image in a file, which outlives the process
     nor.cut_at = 17                     # the 17th program or erase from now is torn: PowerCut, and nothing works until `power_up`
 
-A torn program leaves some bytes done, one half done and the rest as they were; a torn erase sets some bits of some bytes. What it hits is drawn
-from `seed`, the same on both interpreters.
+A torn program leaves some bytes done, one half done and the rest as they were; a torn erase sets some bits of some bytes. What it hits is
+drawn from `seed`, the same on both interpreters.
 """
 
 
@@ -13,7 +14,9 @@ class PowerCut(Exception):
 
 
 class Nor:
-    """`operations` counts programs and erases, `programmed_bytes` what was programmed, `erases` and `torn_erases` the completed and the cut ones by sector."""
+    """`operations` counts programs and erases, `programmed_bytes` what was programmed, `erases` and `torn_erases` the completed and the
+    cut ones by sector.
+    """
 
     def __init__(self, sectors, sector_bytes=4096, path=None, seed=1):
         self.sectors = sectors

@@ -5,8 +5,9 @@
     app.add("gnss", gnss.run)                              # without a beat: nothing is reset because of it
     await app.run()
 
-A task reports with `app.beat(name)`. One that is silent for `beat_ms` is cancelled and started again; if it stays silent for another `beat_ms`, or the loop
-itself stands, the watchdog resets the chip. Waits between starts double from a second to a minute and begin again after a minute of running.
+A task reports with `app.beat(name)`. One that is silent for `beat_ms` is cancelled and started again; if it stays silent for another
+`beat_ms`, or the loop itself stands, the watchdog resets the chip. Waits between starts double from a second to a minute and begin again
+after a minute of running.
 """
 
 import asyncio

@@ -16,7 +16,8 @@ FAULT_CHARS = 800
 
 
 class Boots:
-    """`failed` starts in a row before this one, `cause` of this one, `last_fault` of the one before it, `safe` whether this is safe mode."""
+    """`failed` starts in a row before this one, `cause` of this one, `last_fault` of the one before it, `safe` whether this is safe mode.
+    """
 
     def __init__(self, kept, limit=LIMIT):
         self._kept = kept
@@ -28,7 +29,10 @@ class Boots:
         self.safe = False
 
     def begin(self, cause):
-        """Count this start before anything can fail; whether it is in safe mode. Of the starts after `limit` one in four is tried in full again."""
+        """Count this start before anything can fail; whether it is in safe mode.
+
+        Of the starts after `limit` one in four is tried in full again.
+        """
         self.cause = cause
         over = self.failed - self._limit
         self.safe = over >= 0 and over % 4 != 3

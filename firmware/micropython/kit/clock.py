@@ -5,7 +5,8 @@
     clock.set_utc(utc_us, NETWORK)       # UTC of now; what is better known already stays
     clock.utc_offset_us(t0_us), clock.quality
 
-Epochs differ by port (ESP32 counts from 2000, the unix port and RP2 from 1970), so nothing here uses `time.time()` but `port_utc_us`, which asks what 0 is.
+Epochs differ by port (ESP32 counts from 2000, the unix port and RP2 from 1970), so nothing here uses `time.time()` but `port_utc_us`, which
+asks what 0 is.
 """
 
 import struct

@@ -1,4 +1,5 @@
-"""A document that survives power cuts: two copies, written in turn, each with its number and CRC. The whole one with the higher number counts.
+"""A document that survives power cuts: two copies, written in turn, each with its number and CRC. The whole one with the higher number
+counts.
 
     kept = Kept("/config")               # files /config.a and /config.b
     document = kept.load()               # {} when there is none

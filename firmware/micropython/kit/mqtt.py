@@ -5,8 +5,9 @@
     client.send(topic, payload)                 # now, or 0 when there is no link or no room: the caller keeps what it wants to keep
     await client.publish(topic, payload)        # kept here until the broker has acknowledged it, sent again with DUP on the next link
 
-Packets made meanwhile leave in one write; acks are read until there are none before anything waits. Memory is bounded: two buffers of `out_bytes`, one of
-`in_bytes`, and at most `window` messages at QoS 1 under way. Longer messages that come in are acknowledged, counted and passed over.
+Packets made meanwhile leave in one write; acks are read until there are none before anything waits. Memory is bounded: two buffers of
+`out_bytes`, one of `in_bytes`, and at most `window` messages at QoS 1 under way. Longer messages that come in are acknowledged, counted and
+passed over.
 """
 
 import asyncio
@@ -24,9 +25,11 @@ _SPARE = 64  # bytes of a buffer that messages leave to acks and pings
 
 
 class Settings:
-    """Who and where. `context` (kit.stream.tls_context) makes it TLS; `server_name` is then the name the certificate must show, `host` by default.
+    """Who and where. `context` (kit.stream.tls_context) makes it TLS; `server_name` is then the name the certificate must show, `host` by
+    default.
 
-    `will` is (topic, payload, qos, retain). `clean` False asks the broker to keep the session: what it was to send meanwhile comes at the next connect.
+    `will` is (topic, payload, qos, retain). `clean` False asks the broker to keep the session: what it was to send meanwhile comes at the
+    next connect.
     """
 
     def __init__(self, host, port, client_id, user=None, password=None, context=None, server_name=None, will=None, clean=True,
@@ -41,11 +44,13 @@ class Settings:
         if not 4 <= keepalive_s <= 60:
             raise ValueError("keepalive_s %d: give 4 to 60, so that a half-open link is noticed" % keepalive_s)
         if not 1 <= window <= 1000 or out_bytes < 256 or in_bytes < 256:
-            raise ValueError("window %d, out_bytes %d, in_bytes %d: window 1 to 1000, buffers of at least 256" % (window, out_bytes, in_bytes))
+            given = (window, out_bytes, in_bytes)
+            raise ValueError("window %d, out_bytes %d, in_bytes %d: window 1 to 1000, buffers of at least 256" % given)
 
 
 class Client:
-    """`on_message(topic, payload)` gets bytes and a view that is good during the call; `on_link(up)` when subscribed, and when the link went.
+    """`on_message(topic, payload)` gets bytes and a view that is good during the call; `on_link(up)` when subscribed, and when the link
+    went.
 
     `counters`: links, resumed (sessions), refused (code of the last CONNACK that refused), sent, acked, resent, received, failed_callbacks.
     """
@@ -57,7 +62,8 @@ class Client:
         self.counters = {"links": 0, "resumed": 0, "refused": 0, "sent": 0, "acked": 0, "resent": 0, "received": 0, "failed_callbacks": 0}
         self._on_message, self._on_link = on_message, on_link
         size = settings.out_bytes
-        self._fill, self._drain = memoryview(bytearray(size)), memoryview(bytearray(size))  # packets are added to one while the other is written
+        # packets are added to one while the other is written
+        self._fill, self._drain = memoryview(bytearray(size)), memoryview(bytearray(size))
         self._filled = 0
         self._in = codec.Receiver(settings.in_bytes)
         self._flight = {}  # pid -> [sent_ms or None, topic, payload or None when the caller keeps it, retain]
@@ -77,7 +83,10 @@ class Client:
         return self.settings.window - len(self._flight)
 
     def send(self, topic, payload, qos=1, retain=False):
-        """Queue a message; its packet id (1 at QoS 0), or 0 when there is no link, no window or no room now. Nothing is kept when the link goes."""
+        """Queue a message; its packet id (1 at QoS 0), or 0 when there is no link, no window or no room now.
+
+        Nothing is kept when the link goes.
+        """
         return self._queue(topic, payload, qos, retain, None) if self.up else 0
 
     async def publish(self, topic, payload, retain=False, timeout_s=30):
@@ -101,7 +110,10 @@ class Client:
         self._moved.set()
 
     async def moved(self, timeout_s=1):
-        """Until there may be room again, or the link changed, or `wake`, or the time is over. What happened before the call is not waited for again."""
+        """Until there may be room again, or the link changed, or `wake`, or the time is over.
+
+        What happened before the call is not waited for again.
+        """
         self._moved.clear()
         try:
             await asyncio.wait_for(self._moved.wait(), timeout_s)
@@ -116,7 +128,10 @@ class Client:
             self._over.set()
 
     async def run(self):
-        """Connect, serve, and connect again with doubling, jittered waits, until `stop`. Why the last link ended is in `last_error`. Can be run again."""
+        """Connect, serve, and connect again with doubling, jittered waits, until `stop`. Why the last link ended is in `last_error`.
+
+        Can be run again.
+        """
         self._stopping = False
         while not self._stopping:
             try:

@@ -1,6 +1,8 @@
-"""MQTT 3.1.1 without I/O: packets into a buffer, bytes into packets. At most one packet is in memory; a longer one is passed over and counted.
+"""MQTT 3.1.1 without I/O: packets into a buffer, bytes into packets. At most one packet is in memory; a longer one is passed over and
+counted.
 
-`Receiver` takes what the network gives and says which packet came. It raises ProtocolError for what no broker sends; the link is then dropped.
+`Receiver` takes what the network gives and says which packet came. It raises ProtocolError for what no broker sends; the link is then
+dropped.
 """
 
 CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP = 2, 3, 4, 9, 11, 13
@@ -106,8 +108,8 @@ def put_puback(buf, at, pid):
 class Receiver:
     """Read into `space()`, say `took(n)`, then ask `next()` until it gives 0.
 
-    After PUBLISH: `qos`, `pid`, `topic` and `payload` (views, good until the next call), `payload` None when it was too long to keep. After CONNACK:
-    `session_present`, `code`. After PUBACK and SUBACK: `pid`; after SUBACK also `refused`, whether a topic was.
+    After PUBLISH: `qos`, `pid`, `topic` and `payload` (views, good until the next call), `payload` None when it was too long to keep. After
+    CONNACK: `session_present`, `code`. After PUBACK and SUBACK: `pid`; after SUBACK also `refused`, whether a topic was.
     """
 
     def __init__(self, size=2048):

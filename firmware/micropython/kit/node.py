@@ -4,8 +4,8 @@
     node.append(frame)                       # durable; False when the ring is full
     asyncio.create_task(node.run())
 
-`on_config(document)` and `on_command(document)` get parsed JSON; what is no JSON object is counted in `bad_documents`. `on_refused(first, last, reason)` is for log
-and LED; `on_stored(rows)` tells that the far end keeps rows (an image proves itself with the first).
+`on_config(document)` and `on_command(document)` get parsed JSON; what is no JSON object is counted in `bad_documents`. `on_refused(first,
+last, reason)` is for log and LED; `on_stored(rows)` tells that the far end keeps rows (an image proves itself with the first).
 """
 
 import asyncio
@@ -109,7 +109,8 @@ class Node:
         if not self.client.up or (self._stated_ms is not None and not stopping and ticks_diff(now, self._stated_ms) < STATE_MS):
             return
         outbox = self.outbox
-        counters = {"lost": outbox.lost, "stored": outbox.stored, "refused": outbox.refused, "damaged": self.ring.damaged, "links": self.client.counters["links"]}
+        counters = {"lost": outbox.lost, "stored": outbox.stored, "refused": outbox.refused}
+        counters.update({"damaged": self.ring.damaged, "links": self.client.counters["links"]})
         said = {"online": not stopping, "epoch": "%016x" % self.ring.epoch, "spool_rows": self.ring.owed, "counters": counters}
         said.update(self.state)
         if self.client.send(self._state, json.dumps(said).encode(), 1, True):

@@ -4,9 +4,9 @@
     outbox.append(frame)                     # durable when it returns
     outbox.step(now_ms)                      # after an append, an ack, a change of the link, or when the time it returned has come
 
-Rows that came since the link is up go before older ones. At most `window` rows are unacknowledged. A row without an answer is sent again after
-`retry_ms`; when nothing at all is heard, one bundle per back-off is sent, beginning with the oldest row owed. Acks free rows: stored, or refused for
-good, which `on_refused(first, last, reason)` shows to whoever looks at the device.
+Rows that came since the link is up go before older ones. At most `window` rows are unacknowledged. A row without an answer is sent again
+after `retry_ms`; when nothing at all is heard, one bundle per back-off is sent, beginning with the oldest row owed. Acks free rows: stored,
+or refused for good, which `on_refused(first, last, reason)` shows to whoever looks at the device.
 """
 
 from binascii import crc32
@@ -23,12 +23,16 @@ IDLE_MS = 60000
 class Outbox:
     """`random(limit)` gives an integer below `limit`, for the jitter of probes.
 
-    Counts: `taken` and `lost` rows (a full ring took them not), `stored`, `refused` with `reasons`, `sent_rows`, `resent_rows`, `probes`, `bad_acks`.
+    Counts: `taken` and `lost` rows (a full ring took them not), `stored`, `refused` with `reasons`, `sent_rows`, `resent_rows`, `probes`,
+    `bad_acks`.
     """
 
-    def __init__(self, ring, send, random, window=32, bundle_bytes=2048, bundle_rows=32, retry_ms=3000, max_retry_ms=30000, on_refused=None):
+    def __init__(
+        self, ring, send, random, window=32, bundle_bytes=2048, bundle_rows=32, retry_ms=3000, max_retry_ms=30000, on_refused=None
+    ):
         if bundle_bytes < HEADER_BYTES + 2 + ring.max_record or not 1 <= bundle_rows <= min(MAX_ROWS, window):
-            raise ValueError("bundle_bytes %d, bundle_rows %d: a row and its header must fit, rows 1 to the window" % (bundle_bytes, bundle_rows))
+            given = (bundle_bytes, bundle_rows)
+            raise ValueError("bundle_bytes %d, bundle_rows %d: a row and its header must fit, rows 1 to the window" % given)
         self.ring = ring
         self.linked = False
         self.taken = self.lost = self.stored = self.refused = self.sent_rows = self.resent_rows = self.probes = self.bad_acks = 0

@@ -15,7 +15,9 @@ MEASURE, SEND, LIGHT, DEEP = "measure", "send", "light", "deep"
 
 
 class Cell:
-    """`low`: send seldom. `empty`: write nothing and send nothing, before the brown-out detector ends it in the midst of a program or erase."""
+    """`low`: send seldom. `empty`: write nothing and send nothing, before the brown-out detector ends it in the midst of a program or
+    erase.
+    """
 
     def __init__(self):
         self.mv = self.pct = None
@@ -40,7 +42,8 @@ def pct_of(mv):
 
 
 class Plan:
-    """Rows wait for a window of `batch_ms` (0: sent at once), or until the ring is `full_pct` full; on a low cell windows are four times as far apart.
+    """Rows wait for a window of `batch_ms` (0: sent at once), or until the ring is `full_pct` full; on a low cell windows are four times as
+    far apart.
 
     A device that does not move for `still_ms` sleeps deeply, for `nap_ms` at a time, unless rows are due.
     """

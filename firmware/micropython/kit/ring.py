@@ -1,11 +1,11 @@
 """Records on a raw flash partition: durable when `append` returns, kept until freed, whatever is cut.
 
-A sector: its header (magic, seq, first n, epoch, CRC), then records. A record: length u16, CRC u32, mark u8, payload; the payload is programmed first,
-then length and CRC as the commit; freeing clears the mark. Sectors are used and erased in a circle, so wear differs by one erase at most.
-Rules of NOR flash: programming only clears bits, erasing sets a whole sector, either may be torn anywhere. What `mount` finds torn it closes:
-nothing is ever programmed behind bytes that are not blank, and a number that may have been used is not used again.
-`device` is a block device with offsets (`esp32.Partition`): readblocks(block, buf, offset), writeblocks(block, buf, offset) that does not erase,
-ioctl(4 sectors, 5 bytes a sector, 6 erase).
+A sector: its header (magic, seq, first n, epoch, CRC), then records. A record: length u16, CRC u32, mark u8, payload; the payload is
+programmed first, then length and CRC as the commit; freeing clears the mark. Sectors are used and erased in a circle, so wear differs by
+one erase at most. Rules of NOR flash: programming only clears bits, erasing sets a whole sector, either may be torn anywhere. What `mount`
+finds torn it closes: nothing is ever programmed behind bytes that are not blank, and a number that may have been used is not used again.
+`device` is a block device with offsets (`esp32.Partition`): readblocks(block, buf, offset), writeblocks(block, buf, offset) that does not
+erase, ioctl(4 sectors, 5 bytes a sector, 6 erase).
 """
 
 import struct
@@ -39,12 +39,15 @@ class Cursor:
 
 
 class Ring:
-    """`new_epoch()` gives 64 random bits. When full, new records are rejected, or with `drop_oldest` a sector of old ones is dropped; both are counted."""
+    """`new_epoch()` gives 64 random bits.
+
+    When full, new records are rejected, or with `drop_oldest` (it may be changed) a sector of old ones is dropped; both are counted.
+    """
 
     def __init__(self, device, new_epoch, drop_oldest=False, max_record=1024):
         self._dev = device
         self._new_epoch = new_epoch
-        self._drop_oldest = drop_oldest
+        self.drop_oldest = drop_oldest
         self.sectors = device.ioctl(4, 0)
         self.sector_bytes = device.ioctl(5, 0)
         self.max_record = min(max_record, self.sector_bytes - _SLOTS * _HEADER_BYTES - _RECORD_BYTES)
@@ -114,7 +117,7 @@ class Ring:
         if self._n >= _MAX_N:
             return False
         if self._left[k]:
-            if not self._drop_oldest:
+            if not self.drop_oldest:
                 return False
             self.dropped += self._left[k]
             self.owed -= self._left[k]
@@ -147,7 +150,9 @@ class Ring:
         cursor.seq, cursor.index, cursor.at = self._last, self._count[self._k] if self._last else 0, self._at
 
     def seek(self, cursor):
-        """Move the cursor to the next record that is owed, itself included, and set its `epoch` and `n`; the record's length, 0 when there is none."""
+        """Move the cursor to the next record that is owed, itself included, and set its `epoch` and `n`; the record's length, 0 when there
+        is none.
+        """
         while cursor.seq <= self._last:
             k = self._sector(cursor.seq)
             gone = self._last - cursor.seq >= self.sectors or self._seq[k] != cursor.seq
@@ -171,7 +176,10 @@ class Ring:
         cursor.at += _RECORD_BYTES + size
 
     def read(self, cursor, buf, at=0):
-        """The next record that is owed, into `buf[at:]`; its length, 0 when there is none, -1 when it does not fit. Moves the cursor behind it."""
+        """The next record that is owed, into `buf[at:]`; its length, 0 when there is none, -1 when it does not fit.
+
+        Moves the cursor behind it.
+        """
         while True:
             size = self.seek(cursor)
             if size == 0:

@@ -1,11 +1,12 @@
-"""The ring for boards without a spare partition: segments of records in files of a folder (littlefs, FAT). The interface of `kit.ring.Ring`.
+"""The ring for boards without a spare partition: segments of records in files of a folder (littlefs, FAT). The interface of
+`kit.ring.Ring`.
 
     ring = FileRing("/ring", new_epoch)
 
-A file is written once, when `batch` records are together or at `flush`: a file system pays for each small write with whole blocks. So the newest records, `batch` - 1 at
-most, live in memory only and are lost with the power: call `flush` before a sleep and when the cell is low. Freed records are remembered by whole segments:
-after a start some are sent again, which does no harm. Each start begins a new epoch, for its numbers may have been used before.
-A file that is not whole (its CRC is missing) is not there.
+A file is written once, when `batch` records are together or at `flush`: a file system pays for each small write with whole blocks. So the
+newest records, `batch` - 1 at most, live in memory only and are lost with the power: call `flush` before a sleep and when the cell is low.
+Freed records are remembered by whole segments: after a start some are sent again, which does no harm. Each start begins a new epoch, for
+its numbers may have been used before. A file that is not whole (its CRC is missing) is not there.
 """
 
 import os
@@ -36,13 +37,15 @@ class _Segment:
 
 
 class FileRing:
-    """At most `segments` files. When full, new records are rejected, or with `drop_oldest` a segment of old ones is dropped; both are counted."""
+    """At most `segments` files. When full, new records are rejected, or with `drop_oldest` a segment of old ones is dropped; both are
+    counted.
+    """
 
     def __init__(self, folder, new_epoch, drop_oldest=False, max_record=1024, segments=64, batch=16):
         if segments < 2 or not 1 <= batch <= 255:
             raise ValueError("segments %d, batch %d: at least 2 segments, batches of 1 to 255" % (segments, batch))
         self._folder = folder
-        self._drop_oldest, self._most, self._batch = drop_oldest, segments, batch
+        self.drop_oldest, self._most, self._batch = drop_oldest, segments, batch
         self.max_record = max_record
         self.owed = self.rejected = self.dropped = self.damaged = 0
         self.epoch = new_epoch()
@@ -169,7 +172,7 @@ class FileRing:
         self._now = _Segment(self._seq, self.next_n, self.epoch, [])
 
     def _make_room(self):
-        if not self._drop_oldest:
+        if not self.drop_oldest:
             return False
         oldest = self._kept[0]
         self.dropped += oldest.left

@@ -1,6 +1,7 @@
 """The time from the network, without blocking: SNTP (RFC 4330) into a Clock. Requests and answers are pure; `ask` is the shell.
 
-An answer counts only if it repeats what was sent, comes from a server that is itself in time, and came within a second; of three the quickest is taken.
+An answer counts only if it repeats what was sent, comes from a server that is itself in time, and came within a second; of three the
+quickest is taken.
 """
 
 import asyncio
@@ -26,7 +27,10 @@ def request(cookie):
 
 
 def answer(packet, cookie, sent_us, got_us):
-    """UTC at the moment `got_us` of the answer, and how far off it can be; None when it is no good answer. Times are of the monotonic clock."""
+    """UTC at the moment `got_us` of the answer, and how far off it can be; None when it is no good answer.
+
+    Times are of the monotonic clock.
+    """
     if len(packet) < 48 or packet[0] & 7 != 4 or packet[0] >> 6 == 3 or not 1 <= packet[1] <= 15 or bytes(packet[24:32]) != bytes(cookie):
         return None
     received_us, left_us = _stamp(packet, 32), _stamp(packet, 40)
@@ -75,7 +79,10 @@ async def synchronise(clock, random, host, port=PORT):
 
 
 async def run(clock, random, hosts, port=PORT, beat=None):
-    """Keep the clock in time for ever: every hour, and after failures with doubling waits. `beat()` is called once a second: the task lives."""
+    """Keep the clock in time for ever: every hour, and after failures with doubling waits.
+
+    `beat()` is called once a second: the task lives.
+    """
     wait_ms = _FIRST_WAIT_MS
     while True:
         done = False

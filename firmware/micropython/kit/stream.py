@@ -1,6 +1,8 @@
-"""A link to a host that never blocks: TCP, or TLS with our certificate and the host's name checked. `read` and `write` do what is possible now.
+"""A link to a host that never blocks: TCP, or TLS with our certificate and the host's name checked. `read` and `write` do what is possible
+now.
 
-What blocks for longer than the timeouts given is the resolver of a port (ESP32), which cannot be asked in pieces: give an address to avoid it.
+What blocks for longer than the timeouts given is the resolver of a port (ESP32), which cannot be asked in pieces: give an address to avoid
+it.
 """
 
 import asyncio
@@ -106,7 +108,10 @@ class Stream:
         return count or 0
 
     def readable(self):
-        """Await it: until there may be something to read. TLS is asked through its socket: `read` gave 0 before, so it holds nothing back."""
+        """Await it: until there may be something to read.
+
+        TLS is asked through its socket: `read` gave 0 before, so it holds nothing back.
+        """
         return readable(self._sock)
 
     def writable(self):

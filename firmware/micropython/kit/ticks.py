@@ -1,4 +1,6 @@
-"""Wrapping ticks, the same on both interpreters: differences are right for periods of less than half the wrap (6 days in ms, 8 minutes in us)."""
+"""Wrapping ticks, the same on both interpreters: differences are right for periods of less than half the wrap (6 days in ms, 8 minutes in
+us).
+"""
 
 try:
     from asyncio import sleep_ms
