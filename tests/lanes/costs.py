@@ -46,7 +46,6 @@ except ImportError:
         return 0
 
 
-LIST_BYTES = 32  # of a list of one, on 32 bits: its own block and one for four items
 _MASK = (1 << 29) - 1
 
 
@@ -300,13 +299,14 @@ def objects(folder):
         ("drivers.battery.Battery", lambda: Battery(Adc())),
         ("kit.frame.FrameWriter", lambda: FrameWriter(motion_1, "watch-7", 7)),
     )
+    held = [None]
     for name, make in kinds:
         gc.collect()
         before = gc.mem_alloc()
-        held = [make()]
+        held[0] = make()
         gc.collect()
-        print(name, gc.mem_alloc() - before - LIST_BYTES)
-        held.clear()
+        print(name, gc.mem_alloc() - before)
+        held[0] = None
 
 
 def signature(folder):
