@@ -156,9 +156,10 @@ def test_damaged_streams_raise_nothing_and_make_no_false_fix(parser: Parser, mak
 @pytest.mark.parametrize(("parser", "make"), [(Nmea, nmea), (Ubx, nav_pvt)])
 @pytest.mark.timeout(1800)
 def test_damaged_streams_at_length(parser: Parser, make) -> None:
+    """That of UBX cannot see two bytes that lose their highest bit an even number of places apart: about one damaged stream in 10,000."""
     false = mutants(parser, make(Instant(437_700_217, 112_525_000)), 200_000, 12)
     print(f"{parser.__name__}: {false} false fixes of 200,000 damaged streams")
-    assert false <= (2000 if parser is Nmea else 5)
+    assert false <= (2000 if parser is Nmea else 60)
 
 
 def test_work_for_a_byte_is_bounded() -> None:

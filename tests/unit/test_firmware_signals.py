@@ -19,6 +19,7 @@ from tests.motion_recordings import DATA, NAMED_ONE, REPS, STEPS, Sample, heartp
 
 with on_path():
     from dsp import loops_plain, ppg
+    from dsp import steps as steps_module
     from dsp.cadence import Cadence
     from dsp.magnitude import Magnitude
     from dsp.ppg import Ppg
@@ -71,6 +72,42 @@ def test_steps_of_the_recordings_are_within_4_5_per_cent_in_the_mean() -> None:
     print(f"mean absolute error {mean:.1f} %")
     assert mean <= 4.5
     assert all(abs(error) <= 8 for error in errors.values())
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_numbers_tuned_on_eight_recordings_hold_for_the_ninth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counter's numbers over a grid: the best of eight recordings, judged on the one left out; and the numbers taken are not the best of the nine."""
+    levels = {name: levels_of(step_recording(name, 50)[0], 50) for name in STEPS}
+    truth = {name: len(step_recording(name, 50)[1]) for name in STEPS}
+    grid = list(itertools.product((30, 40, 50, 60), (6, 7), (4, 5, 6), (1, 4, 6)))
+    errors: dict[tuple[int, ...], dict[str, float]] = {}
+    for numbers in grid:
+        for field, value in zip(("FLOOR_MG", "APART", "_MEAN", "WALK_STEPS"), numbers, strict=True):
+            monkeypatch.setattr(steps_module, field, value)
+        errors[numbers] = {name: abs(counted(levels[name]) / truth[name] - 1) * 100 for name in STEPS}
+    left_out: list[float] = []
+    for name in STEPS:
+        best = min(grid, key=lambda numbers: sum(error for other, error in errors[numbers].items() if other != name))
+        left_out.append(errors[best][name])
+    if STEPS:
+        means = sorted(statistics.fmean(one.values()) for one in errors.values())
+        print(
+            f"left out: {statistics.fmean(left_out):.1f} % in the mean, worst {max(left_out):.1f} %; the grid from {means[0]:.1f} to {means[-1]:.1f} %"
+        )
+        assert statistics.fmean(left_out) <= 4.5
+
+
+def levels_of(samples: tuple[Sample, ...], rate_hz: int) -> list[int]:
+    magnitude = Magnitude(rate_hz)
+    return [level for sample in samples if (level := magnitude.add(*sample)) >= 0]
+
+
+def counted(levels: list[int]) -> int:
+    steps = Steps()
+    for level in levels:
+        steps.add(level)
+    return steps.count
 
 
 @pytest.mark.parametrize("rate_hz", [25, 100, 200])
