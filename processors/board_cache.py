@@ -100,8 +100,7 @@ class BoardCache:
             held.athletes[subject] = known.athletes[subject]
         for one in held.boards.values():
             for subject in changed:
-                if one.board.best(subject) is not None:
-                    one.board.athlete_changed(subject)
+                one.board.athlete_changed(subject)
 
     def _followed(self, held: _Tenant, tenant: str, segment: str) -> _Held:
         stamp = held.store.stamp()

@@ -173,7 +173,8 @@ class SegmentBoard:
         """The athlete's entry in the mapping is another one now: stand where that says."""
         for view in [view for view in self._views if view.following == subject]:
             del self._views[view]
-        self._seat(subject)
+        if self._own.of(subject):
+            self._seat(subject)
 
     def best(self, subject: str) -> Effort | None:
         """The best effort of all time."""
@@ -183,6 +184,10 @@ class SegmentBoard:
     def awarded(self) -> list[Awarded]:
         """Whose awards changed since this was last asked; what a board was loaded with is not told."""
         return [] if self._own.awards is None else self._own.awards.changed()
+
+    def awards_of(self, effort_id: str) -> tuple[str, ...]:
+        """What an effort is awarded, as words of `awards.KINDS`, up to when `awarded` was last asked."""
+        return () if self._own.awards is None else self._own.awards.of(effort_id)
 
     def own(self, subject: str) -> list[Effort]:
         """All efforts of a subject that count, the earliest first."""

@@ -144,6 +144,15 @@ def effort_lines(store: ReadStore, reads: Reads, viewer: Viewer, efforts: list[E
     return made
 
 
+def _why(viewer: Viewer, e: Effort) -> list[str]:
+    """What speaks against an effort, for people; staff also reads what was written when it was ruled on."""
+    said = [WORDS.get(word, word) for word in e.doubts]
+    if viewer.staff:
+        rulings = (viewer.known.decisions.ruling(viewer.tenant, of) for of in (e.id, e.activity))
+        said += [ruling.why for ruling in rulings if ruling is not None and ruling.why]
+    return said
+
+
 def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort, awards: tuple[str, ...]) -> models.EffortLine:
     best = board.best(e.subject)
     is_best = best is not None and best.id == e.id
@@ -164,7 +173,7 @@ def _effort_line(viewer: Viewer, board: SegmentBoard, e: Effort, awards: tuple[s
         own_rank=board.own_rank(e.id),
         best=is_best,
         doubts=list(e.doubts),
-        why=[WORDS.get(word, word) for word in e.doubts],
+        why=_why(viewer, e),
         plausibility_pct=e.plausibility_pct,
         kept_off=not e.stands,
         ruling=e.ruling or None,

@@ -140,6 +140,13 @@ async def test_filters_of_weight_club_and_following_count_and_name_the_legend(go
         ]
 
 
+async def test_whom_somebody_without_an_effort_follows_changes_the_board(got: Stores) -> None:
+    with client_of(got, ApiOptions("gym")) as http:
+        for version, follows in ((60, ("nicolas",)), (61, ("ann", "nicolas")), (62, ())):
+            change(got, AthleteRef(tenant="gym", id="watcher", name="W", follows=follows), version=version)
+            assert sorted(athlete for _, athlete in order(await http.get(f"{BOARD}?following=watcher"))) == list(follows)
+
+
 def order_ms(answer: httpx.Response) -> int:
     return BoardPage.model_validate_json(answer.content).lines[0].elapsed_ms
 

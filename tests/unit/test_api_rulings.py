@@ -56,8 +56,13 @@ async def test_the_athlete_sees_why_an_effort_stands_nowhere_and_what_it_was_awa
     results_db.put_awards(got.state.db, Awarded("gym/ann", second.id, (), ("top_10", "own_1")), "gym", "hill")
     got.state.db.execute("COMMIT")
     with client_of(got, ApiOptions("gym")) as http:
+        body = {"decision": "flag", "why": "by car"}
+        assert (await http.put(f"{PREFIX}/efforts/{EFFORT.id}/ruling", json=body)).status_code == 200
+        apply_references(got)
         flagged, stands = (await http.get(f"{PREFIX}/athletes/ann/efforts?segment=hill")).json()["efforts"]
         assert (flagged["ruling"], flagged["kept_off"], flagged["doubts"], flagged["own_rank"]) == ("flagged", True, ["vehicle"], None)
+        assert "by car" in flagged["why"]
+        assert "by car" not in (await http.get(f"{PREFIX}/athletes/ann/efforts?segment=hill&as=screen")).text
         assert (stands["ruling"], stands["kept_off"], stands["awards"], stands["best"]) == (None, False, ["top_10", "own_1"], True)
         lines = (await http.get(f"{PREFIX}/segments/hill/board")).json()["lines"]
         assert [line["elapsed_ms"] for line in lines if line["athlete"] == "ann"] == [220_000]
