@@ -11,11 +11,13 @@ from binascii import hexlify, unhexlify
 
 if "bytecode" in sys.argv:
     import drivers.scan_plain
+    import drivers.unpack_plain
     import dsp.loops_plain
     import kit.packing
 
     sys.modules["dsp.loops"] = dsp.loops_plain
     sys.modules["drivers.scan"] = drivers.scan_plain
+    sys.modules["drivers.unpack"] = drivers.unpack_plain
     sys.modules["kit.packing_viper"] = kit.packing
 
 from drivers.battery import Battery

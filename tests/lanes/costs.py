@@ -183,8 +183,8 @@ def turns():
 def answering():
     """A bus with 16 samples in each FIFO."""
     bus = Bus()
-    bus.held = {0xFF: b"\x15", 0x09: b"\x00", 0x04: b"\x10\x00\x00", 0x07: b"\x01\x02\x03\x01\x02\x03", 0x00: b"\x40"}
-    bus.held.update({0x75: b"\x68", 0x6B: b"\x00", 0x72: b"\x00\x60", 0x74: b"\x01\x02\xff\xf0\x10\x00"})
+    bus.held = {0xFF: b"\x15", 0x09: b"\x00", 0x04: b"\x10\x00\x00", 0x07: bytes(range(48)), 0x00: b"\x40"}
+    bus.held.update({0x75: b"\x68", 0x6B: b"\x00", 0x72: b"\x00\x60", 0x74: bytes(range(48))})
     return bus
 
 
@@ -206,7 +206,7 @@ def sensors(folder):
 
     say("drivers.max30102: sample, 16 at a time", 160, lights, light_bus)
     mpu = Mpu6050(bus, nothing)
-    bus.held.update({0x00: b"\x24", 0x21: b"\x01", 0x24: b"\x60\x00", 0x26: b"\x02\x01\xf0\xff\x00\x10"})
+    bus.held.update({0x00: b"\x24", 0x21: b"\x01", 0x24: b"\x60\x00", 0x26: bytes(range(48))})
     bosch = Bmi270(bus, nothing, folder + "/ubx")
 
     def samples_of(driver):
@@ -221,7 +221,7 @@ def sensors(folder):
             for _ in range(count // 16):
                 bus.readfrom_mem_into(0x68, 0x3A, buf)
                 bus.readfrom_mem_into(0x68, first, buf)
-                for _ in range(16):
+                for _ in range(2):
                     bus.readfrom_mem_into(0x68, data, buf)
 
         return transfers

@@ -6,7 +6,7 @@
 import sys
 from array import array
 
-from drivers import scan_plain, scan_viper
+from drivers import scan_plain, scan_viper, unpack_plain, unpack_viper
 from dsp import loops_plain, loops_viper
 
 
@@ -27,11 +27,11 @@ def compare(name, first, second, *arguments):
         raise AssertionError("%s%r: %r and %r" % (name, arguments, ours, theirs))
 
 
-def compare_writing(name, first, second, buffers, *arguments):
+def compare_writing(name, first, second, buffers, *arguments, kind="H"):
     """Functions that write: each gets its own copy of the buffers."""
     results = []
     for function in (first, second):
-        mine = [type(buf)(buf) if isinstance(buf, bytearray) else array("H", buf) for buf in buffers]
+        mine = [type(buf)(buf) if isinstance(buf, bytearray) else array(kind, buf) for buf in buffers]
         results.append((function(*(mine + list(arguments))), [list(buf) for buf in mine]))
     if results[0] != results[1]:
         raise AssertionError("%s%r%r: %r and %r" % (name, buffers, arguments, results[0], results[1]))
@@ -74,7 +74,13 @@ def main(rounds):
         )
         state = array("H", (0, 0))
         compare_writing("take", scan_plain.take, scan_viper.take, (line, state, text), 0, 100, 100)
-    print(rounds * 10)
+        lights = (array("i", bytes(40)), array("i", bytes(40)))
+        compare_writing("lights", unpack_plain.lights, unpack_viper.lights, lights, text, dice.below(3), dice.below(8), kind="i")
+        for i in range(48):
+            text[i] = dice.below(256)
+        axes = tuple([array("h", bytes(20)) for _ in range(3)])
+        compare_writing("axes", unpack_plain.axes, unpack_viper.axes, axes, text, dice.below(3), dice.below(8), dice.below(2), kind="h")
+    print(rounds * 12)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_signals_come_to_the_same_with_31_bits_and_the_heap_locked(name: str, tm
 
 def test_machine_code_and_bytecode_are_equal_for_drawn_arguments() -> None:
     with EmulatedBoard({**kit_files(), "twins.py": SIGNALS.with_name("twins.py").read_bytes()}) as board:
-        assert int(board.run("import twins\ntwins.main(500)")) == 5000
+        assert int(board.run("import twins\ntwins.main(500)")) == 6000
 
 
 def test_no_sample_of_a_whole_board_allocates_on_32_bits(tmp_path: Path) -> None:

@@ -239,10 +239,11 @@ def test_a_receiver_is_read_without_waiting_and_its_silence_told() -> None:
         gnss.check()
 
 
-def test_native_scanning_is_the_bytecode_under_other_heads() -> None:
+@pytest.mark.parametrize("module", ["scan", "unpack"])
+def test_native_code_is_the_bytecode_under_other_heads(module: str) -> None:
     def bodies(name: str) -> str:
         text = (KIT / "drivers" / name).read_text().replace("@micropython.viper\n", "")
-        text = re.sub(r": (int|ptr8|ptr16)\b", "", text).replace(") -> int:", "):")
+        text = re.sub(r": (int|ptr8|ptr16|ptr32)\b", "", text).replace(") -> int:", "):")
         return text[text.index("def ") :]
 
-    assert bodies("scan_viper.py") == bodies("scan_plain.py")
+    assert bodies(f"{module}_viper.py") == bodies(f"{module}_plain.py")

@@ -2,8 +2,9 @@
 
 from array import array
 
+from drivers.unpack import axes
+
 KEPT = 32  # samples of one read
-RANGE_BITS = 12  # 4,096 counts are 1 g at +-8 g
 
 
 class Acceleration:
@@ -13,13 +14,16 @@ class Acceleration:
         self.x = array("h", bytes(2 * KEPT))
         self.y = array("h", bytes(2 * KEPT))
         self.z = array("h", bytes(2 * KEPT))
+        self._eight = bytearray(48)
+        self._single = bytearray(6)
 
-    def keep(self, at, buf, i, high):
-        """The sample at `buf[i:]`, whose high byte comes at 0 or 1, as number `at`."""
-        self.x[at] = _mg(buf[i + high] << 8 | buf[i + 1 - high])
-        self.y[at] = _mg(buf[i + 2 + high] << 8 | buf[i + 3 - high])
-        self.z[at] = _mg(buf[i + 4 + high] << 8 | buf[i + 5 - high])
-
-
-def _mg(raw):
-    return (raw - ((raw & 0x8000) << 1)) * 1000 >> RANGE_BITS
+    def take(self, chip, register, count, high):
+        """Read `count` samples (32 at most) of a FIFO; the high byte of each axis comes first (0) or second (1)."""
+        at = 0
+        while count - at >= 8:
+            chip.read_into(register, self._eight)
+            at = axes(self.x, self.y, self.z, self._eight, at, 8, high)
+        while at < count:
+            chip.read_into(register, self._single)
+            at = axes(self.x, self.y, self.z, self._single, at, 1, high)
+        return at

@@ -28,7 +28,6 @@ class Bmi270:
         self.acceleration = Acceleration()
         self.lost = False
         self.due = True
-        self._six = bytearray(6)
         self._two = bytearray(2)
         self._chip = chip = Registers(i2c, address, "BMI270")
         chip.expect(0x00, _CHIP, "is it another sensor, or the wrong level at SDO?")
@@ -87,11 +86,7 @@ class Bmi270:
         self.lost = bool(chip.read(0x1D) & 0x01)
         chip.read_into(0x24, self._two)
         held = (self._two[1] & 0x3F) << 8 | self._two[0]
-        count = min(KEPT, held // 6)
-        for at in range(count):
-            chip.read_into(0x26, self._six)
-            self.acceleration.keep(at, self._six, 0, 1)
-        return count
+        return self.acceleration.take(chip, 0x26, min(KEPT, held // 6), 1)
 
     def sleep(self):
         """3.5 uA until `wake`."""

@@ -11,6 +11,7 @@ Source: data sheet 19-7740. With `int_pin` its interrupt line (open drain, falli
 from array import array
 
 from drivers.registers import Registers
+from drivers.unpack import lights
 
 ADDRESS = 0x57
 FULL_SCALE = (1 << 18) - 1
@@ -73,20 +74,13 @@ class Max30102:
         at = 0
         while waiting - at >= 8:
             chip.read_into(0x07, self._eight)
-            for i in range(0, 48, 6):
-                self._keep(at, self._eight, i)
-                at += 1
+            at = lights(self.red, self.infrared, self._eight, at, 8)
         while at < waiting:
             chip.read_into(0x07, self._single)
-            self._keep(at, self._single, 0)
-            at += 1
+            at = lights(self.red, self.infrared, self._single, at, 1)
         if at:
             self.finger = self.infrared[at - 1] >= FINGER
         return at
-
-    def _keep(self, at, buf, i):
-        self.red[at] = (buf[i] & 3) << 16 | buf[i + 1] << 8 | buf[i + 2]
-        self.infrared[at] = (buf[i + 3] & 3) << 16 | buf[i + 4] << 8 | buf[i + 5]
 
     def sleep(self):
         """0.7 uA until `wake`."""

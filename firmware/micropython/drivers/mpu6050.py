@@ -25,7 +25,6 @@ class Mpu6050:
         self.acceleration = Acceleration()
         self.lost = False
         self.due = True
-        self._six = bytearray(6)
         self._two = bytearray(2)
         self._chip = chip = Registers(i2c, address, "MPU-6050")
         found = chip.read(0x75)
@@ -64,11 +63,7 @@ class Mpu6050:
             chip.write(0x6A, 0x44)
             self.lost = True
             return 0
-        count = min(KEPT, held // 6)
-        for at in range(count):
-            chip.read_into(0x74, self._six)
-            self.acceleration.keep(at, self._six, 0, 0)
-        return count
+        return self.acceleration.take(chip, 0x74, min(KEPT, held // 6), 0)
 
     def sleep(self):
         """5 uA until `wake`."""

@@ -1,5 +1,5 @@
-"""Bytes of a receiver into lines, frames and numbers, as bytecode. `scan_viper.py` is the same text compiled to machine code: a test holds that only the
-heads differ. Nothing here raises, and each call ends after at most 101 looks at a byte. `state` is two numbers: bytes held, and 1 when a whole is held.
+"""Bytes of receivers into lines, frames and numbers, as bytecode. `scan_viper.py` is the same text compiled to machine code: a test holds that only
+the heads differ. Nothing here raises, and each call looks at a byte 101 times at most. `state` is two numbers: bytes held, and 1 when a whole is held.
 """
 
 
