@@ -52,9 +52,11 @@ def measure() -> Costs:
     kit = kit_files()
     modules = sorted(path[:-3].replace("/", ".") for path in kit if path.startswith(PACKAGES) and not path.endswith("__init__.py"))
     with EmulatedBoard({**kit, "costs.py": SCRIPT.read_bytes(), **inputs()}) as board:
-        said = board.run('import costs\ncosts.main("/rom")')
-        board.restart()
-        said += board.run('import costs\ncosts.signature("/rom")')
+        groups = int(board.run("import costs\nprint(len(costs.GROUPS))"))
+        said = ""
+        for group in range(groups):
+            board.restart()
+            said += board.run(f'import costs\ncosts.GROUPS[{group}]("/rom")')
         rows = [line.rsplit(" ", 2) for line in said.splitlines()]
         instructions = {name: round(int(counts) * COUNT / int(done), 1) for name, done, counts in rows}
         board.restart()

@@ -1,31 +1,14 @@
 """What the kit costs: instructions of a 32-bit board for each sample, frame, fix or signature, with the heap locked but for the last.
 
-`costs.main(folder)`, and `costs.signature(folder)` on an empty heap as after a boot, print a line for each: name, how many were done, and how many
-counts of the board's timer that took (40 instructions each); what a stub of the bus takes is taken off. On other lanes there is no such timer, and the counts
-are 0: there it shows that all of it runs.
+Each function of `GROUPS` prints a line for each: name, how many were done, and how many counts of the board's timer that took (40 instructions each);
+what a stub of the bus takes is taken off. On other lanes there is no such timer, and the counts are 0: there it shows that all of it runs. How long a name is
+looked for depends on the names that are known already: so each group imports what it needs, and runs on a board that just started.
 `folder` holds `motion` (x, y, z as 16 bits, 100 a second), `light` (32 bits, 50 a second), `ubx` and `nmea` (ten fixes each).
 """
 
 import gc
 import sys
 from array import array
-
-from drivers.battery import Battery
-from drivers.bmi270 import Bmi270
-from drivers.hall import Hall
-from drivers.max30102 import Max30102
-from drivers.mpu6050 import Mpu6050
-from drivers.nmea import Nmea
-from drivers.ubx import Ubx
-from dsp import loops, loops_plain
-from dsp.cadence import Cadence
-from dsp.magnitude import Magnitude
-from dsp.ppg import Ppg
-from dsp.reps import Reps
-from dsp.rpm import Rpm
-from dsp.steps import Steps
-from kit.frame import FrameWriter
-from kit.layouts import motion_1
 
 try:
     from micropython import heap_lock, heap_unlock
@@ -96,7 +79,13 @@ class Pin:
         self.handler = handler
 
 
-def motion(samples):
+def motion(folder):
+    from dsp.cadence import Cadence
+    from dsp.magnitude import Magnitude
+    from dsp.reps import Reps
+    from dsp.steps import Steps
+
+    samples = numbers("h", folder + "/motion")
     magnitude, steps, cadence, reps = Magnitude(100), Steps(), Cadence(), Reps(100)
     levels = array("i", bytes(len(samples) // 3))
     n = len(samples) // 3
@@ -129,7 +118,10 @@ def motion(samples):
     say("dsp.reps: sample at 100 Hz", n, repetition)
 
 
-def pulse(light):
+def pulse(folder):
+    from dsp.ppg import Ppg
+
+    light = numbers("i", folder + "/light")
     ppg, quiet = Ppg(50), Ppg(50)
 
     def beat(count):
@@ -147,7 +139,10 @@ def pulse(light):
     say("dsp.ppg: the look at eight seconds, once a second", 1, lambda _: ppg._look())
 
 
-def turns():
+def turns(folder):
+    from drivers.hall import Hall
+    from dsp.rpm import Rpm
+
     rpm = Rpm()
 
     def pulses(count):
@@ -189,6 +184,11 @@ def answering():
 
 
 def sensors(folder):
+    from drivers.battery import Battery
+    from drivers.bmi270 import Bmi270
+    from drivers.max30102 import Max30102
+    from drivers.mpu6050 import Mpu6050
+
     bus = answering()
     light = Max30102(bus, nothing)
     buf = bytearray(48)
@@ -237,7 +237,12 @@ def sensors(folder):
     say("drivers.battery: reading, once a minute", 10, charges)
 
 
-def receivers(ubx_bytes, nmea_bytes):
+def receivers(folder):
+    from drivers.nmea import Nmea
+    from drivers.ubx import Ubx
+
+    with open(folder + "/ubx", "rb") as ubx, open(folder + "/nmea", "rb") as nmea:
+        ubx_bytes, nmea_bytes = ubx.read(), nmea.read()
     for name, parser, data in (("drivers.ubx: fix of 100 bytes", Ubx(), ubx_bytes), ("drivers.nmea: fix, RMC and GGA", Nmea(), nmea_bytes)):
 
         def feed(count, parser=parser, data=data):
@@ -249,7 +254,10 @@ def receivers(ubx_bytes, nmea_bytes):
         say(name, fixes, feed)
 
 
-def frames():
+def frames(folder):
+    from kit.frame import FrameWriter
+    from kit.layouts import motion_1
+
     writer = FrameWriter(motion_1, "watch-7", 7)
     writer.open(0)
 
@@ -271,7 +279,9 @@ def frames():
     return frame
 
 
-def twins():
+def twins(folder):
+    from dsp import loops, loops_plain
+
     samples = array("H", [(i * 7919) % 1000 for i in range(800)])
     for name, module in (("machine code", loops), ("bytecode", loops_plain)):
 
@@ -284,6 +294,20 @@ def twins():
 
 def objects(folder):
     """Bytes of heap that an object of each kind holds, with its buffers."""
+    from drivers.battery import Battery
+    from drivers.max30102 import Max30102
+    from drivers.mpu6050 import Mpu6050
+    from drivers.nmea import Nmea
+    from drivers.ubx import Ubx
+    from dsp.cadence import Cadence
+    from dsp.magnitude import Magnitude
+    from dsp.ppg import Ppg
+    from dsp.reps import Reps
+    from dsp.rpm import Rpm
+    from dsp.steps import Steps
+    from kit.frame import FrameWriter
+    from kit.layouts import motion_1
+
     bus = answering()
     kinds = (
         ("dsp.magnitude.Magnitude", lambda: Magnitude(100)),
@@ -327,17 +351,9 @@ def numbers(kind, path):
         return array(kind, file.read())
 
 
-def main(folder):
-    motion(numbers("h", folder + "/motion"))
-    pulse(numbers("i", folder + "/light"))
-    turns()
-    sensors(folder)
-    with open(folder + "/ubx", "rb") as ubx, open(folder + "/nmea", "rb") as nmea:
-        receivers(ubx.read(), nmea.read())
-    frames()
-    twins()
+GROUPS = (motion, pulse, turns, sensors, receivers, frames, twins, signature)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
-    signature(sys.argv[1])
+    for group in GROUPS:
+        group(sys.argv[1])
