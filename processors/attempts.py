@@ -255,7 +255,7 @@ class Attempts:
 
     def name_of(self, number: int) -> str:
         """The id of a segment by the number it has here."""
-        return self._named(number)[0]
+        return self._index.id_of(number) if self._index is not None and number >= 0 else self._named(number)[0]
 
     def going(self) -> list[Going]:
         """The attempts under way, in the order they began."""

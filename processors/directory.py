@@ -16,6 +16,7 @@ from typing import Final
 
 from broker.reference import AthleteRef, BindingRef, ErasureRef, MergeRef, Reference, RulingRef, SegmentRef, decode_reference
 from processors.decisions import Decisions
+from processors.segment_file import SEGMENT_FOLDER, SegmentFiles
 from processors.segments import SegmentIndex
 from processors.state_db import connect
 
@@ -33,11 +34,19 @@ class Known:
     segments: dict[str, SegmentRef] = field(default_factory=dict[str, SegmentRef])  # removed ones too
     bindings: dict[str, BindingRef] = field(default_factory=dict[str, BindingRef])  # removed ones too
     decided: dict[tuple[str, str], Reference] = field(default_factory=dict[tuple[str, str], Reference])  # by entity and id
+    files: SegmentFiles | None = None
+    changed_at: dict[str, int] = field(default_factory=dict[str, int])  # of segments: the log position of their last change
 
     @cached_property
     def index(self) -> SegmentIndex:
-        """The segments ready to be matched."""
-        return SegmentIndex.build(s for s in self.segments.values() if not s.removed)
+        """The segments ready to be matched; many of them from the file that the writer of the state keeps."""
+        found = None
+        if self.files is not None and len(self.segments) >= self.files.file_at:
+            found = self.files.index(self.tenant, self.version, self._changed_after)
+        return SegmentIndex.build(self.segments.values()) if found is None else found
+
+    def _changed_after(self, position: int) -> list[SegmentRef]:
+        return [ref for ident, ref in self.segments.items() if self.changed_at[ident] > position]
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -76,6 +85,7 @@ class Directory:
 
     def __init__(self, state: Path) -> None:
         self._db = connect(state, write=False)
+        self._files = SegmentFiles(state.parent / SEGMENT_FOLDER)
         self._lock = threading.Lock()
         self._known: dict[str, Known] = {}
         self._stamps: dict[str, int] = {}
@@ -91,7 +101,7 @@ class Directory:
             held = self._known.get(tenant)
             if held is not None and self._stamps[tenant] == stamp:
                 return held
-            held = self._known[tenant] = _followed(self._db, held or Known(tenant))
+            held = self._known[tenant] = _followed(self._db, held or Known(tenant, files=self._files))
             self._stamps[tenant] = stamp
             return held
 
@@ -103,14 +113,20 @@ def _followed(db: sqlite3.Connection, held: Known) -> Known:
     if not changed:
         return held
     athletes, segments, bindings, decided = dict(held.athletes), dict(held.segments), dict(held.bindings), dict(held.decided)
-    for ident, body, _ in changed:
+    changed_at = dict(held.changed_at)
+    for ident, body, version in changed:
         value: Reference = decode_reference(body, f"stored reference {held.tenant}/{ident}")
         if isinstance(value, AthleteRef):
             athletes[f"{value.tenant}/{value.id}"] = value
         elif isinstance(value, SegmentRef):
-            segments[value.id] = value
+            segments[value.id], changed_at[value.id] = value, version
         elif isinstance(value, BindingRef):
             bindings[value.id] = value
         elif isinstance(value, RulingRef | MergeRef | ErasureRef):
             decided[value.entity, value.id] = value
-    return Known(held.tenant, changed[-1][2], athletes, segments, bindings, decided)
+    made = Known(held.tenant, changed[-1][2], athletes, segments, bindings, decided, held.files, changed_at)
+    index = held.__dict__.get("index")  # once asked for, it goes on by what changed
+    if index is not None:
+        touched = [segments[ident] for ident in segments if changed_at[ident] > held.version]
+        made.__dict__["index"] = index.changed(touched) if touched else index
+    return made

@@ -18,17 +18,18 @@ from processors.kernels import match_columns as c
 from processors.kernels.matching import DONE, MORE_BEGUN, MORE_COUNTS, MORE_EVENTS, run
 from processors.kernels.telling import settle_due
 from processors.results import CURVE_POINTS, Phase, Timed
-from processors.segment_table import as_kernel
+from processors.segment_table import I32, as_kernel
 from processors.segments import SegmentIndex
 
 __all__ = [
-    "NO_SPEED", "Arena", "Attempts", "Fixes", "UnderWay", "advance", "advance_all", "gap_ms", "match_track", "settle", "under_way",
-    "warm_up",
+    "NO_SPEED", "Arena", "Attempts", "Fixes", "UnderWay", "advance", "advance_all", "advance_rows", "gap_ms", "match_track", "settle",
+    "under_way", "warm_up",
 ]  # fmt: skip
 
 I64 = npt.NDArray[np.int64]
 
 NO_SPEED: Final = c.NO_SPEED  # of a velocity: not known
+_PHASES: Final = tuple(Phase)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +98,13 @@ def advance_all(pieces: Sequence[Attempts], index: SegmentIndex, fixes: Fixes, e
 
     Each effort comes with the piece that brought it; they come in the order of pieces.
     """
+    return [one for rows, curves in advance_rows(pieces, index, fixes, ends) for one in _timed(pieces, rows, curves)]
+
+
+def advance_rows(
+    pieces: Sequence[Attempts], index: SegmentIndex, fixes: Fixes, ends: Sequence[int] | I64
+) -> list[tuple[I64, I32]]:  # fmt: skip
+    """The same as the rows kernels tell: E_... columns of `match_columns`, and the curve of each."""
     if not pieces:
         return []
     arena = pieces[0].arena
@@ -104,15 +112,16 @@ def advance_all(pieces: Sequence[Attempts], index: SegmentIndex, fixes: Fixes, e
         attempts.bind(index)
     slots = np.array([attempts.slot for attempts in pieces], np.int64)
     given = as_kernel(slots), as_kernel(np.array(ends, np.int64)), _columns(fixes)
-    out: list[tuple[int, Timed]] = []
+    out: list[tuple[I64, I32]] = []
     piece, at, n = 0, 0, 0
     while True:
         short, piece, at, n = run(index.kernel, index.sports, arena.book, *given, arena.told, piece, at, n)
         if short in {DONE, MORE_EVENTS}:
-            out += _told(arena, pieces, n)
+            if n:
+                out.append((arena.events[:n].copy(), arena.event_curves[:n].copy()))
             if short == DONE:
                 return out
-            if n == 0:
+            if not n:
                 arena.more_events(len(arena.events))
             n = 0
         elif short == MORE_BEGUN:
@@ -130,7 +139,7 @@ def settle(attempts: Attempts, index: SegmentIndex, now_us: int) -> list[Timed]:
     if attempts.waiting > len(arena.events):
         arena.more_events(attempts.waiting)
     n = settle_due(arena.book, attempts.slot, now_us, arena.told, 0)
-    return [timed for _, timed in _told(arena, [attempts], n)]
+    return [timed for _, timed in _timed([attempts], arena.events[:n], arena.event_curves[:n])]
 
 
 def under_way(attempts: Attempts, index: SegmentIndex) -> list[UnderWay]:
@@ -174,12 +183,12 @@ def _columns(fixes: Fixes) -> c.Fixes:
     return c.Fixes(*(as_kernel(np.require(column, np.int64, ["C", "W"])) for column in columns))
 
 
-def _told(arena: Arena, pieces: Sequence[Attempts], n: int) -> list[tuple[int, Timed]]:
-    """The first `n` rows of what kernels told."""
-    told: list[tuple[int, Timed]] = []
-    rows: list[list[int]] = arena.events[:n].tolist()
-    curves: list[list[int]] = arena.event_curves[:n].tolist()
-    for (piece, number, ordinal, start_us, elapsed_ms, phase, accuracy_ms), curve in zip(rows, curves, strict=True):
+def _timed(pieces: Sequence[Attempts], rows: I64, curves: I32) -> list[tuple[int, Timed]]:
+    """What kernels told, as efforts."""
+    made: list[tuple[int, Timed]] = []
+    told: list[list[int]] = rows.tolist()
+    elapsed: list[list[int]] = curves.tolist()
+    for (piece, number, ordinal, start_us, elapsed_ms, phase, accuracy_ms), curve in zip(told, elapsed, strict=True):
         segment = pieces[piece].name_of(number)
-        told.append((piece, Timed(segment, ordinal, start_us, elapsed_ms, Phase(phase), accuracy_ms, tuple(curve))))
-    return told
+        made.append((piece, Timed(segment, ordinal, start_us, elapsed_ms, _PHASES[phase], accuracy_ms, tuple(curve))))
+    return made

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,8 @@ from broker.ids import unbound_of
 from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef
 from processors.decisions import Decisions
 from processors.live_kernel import HR_REF, fresh_row
-from processors.segments import SegmentIndex
+from processors.segment_file import SegmentFiles
+from processors.segments import FOLD_AT, SegmentIndex
 from processors.tracks import Track, picked
 
 UNKNOWN_HR_MAX_BPM: Final = int(fresh_row()[HR_REF])
@@ -23,7 +25,8 @@ UNKNOWN_HR_MAX_BPM: Final = int(fresh_row()[HR_REF])
 class ReferenceData:
     """Everything of all tenants."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: SegmentFiles | None = None) -> None:
+        self._files = files
         self._athletes: dict[str, AthleteRef] = {}
         self._segments: dict[str, dict[str, SegmentRef]] = {}
         self._indexes: dict[str, SegmentIndex] = {}
@@ -33,6 +36,28 @@ class ReferenceData:
         self._bound: dict[str, dict[str, None]] = {}  # subject: origins that stand or stood bound to it
         self._given: dict[str, dict[str, BindingRef]] = {}  # by origin and id, undone ones too
         self.decisions = Decisions()
+
+    def take_stored(self, stored: Iterable[tuple[Reference, int]]) -> None:
+        """Take all that is committed, each with the log position of its last change. Large indexes are mapped from the files of segments,
+        and such a file is made when there is none that serves; only the writer of the state may have `files`."""
+        positions: dict[str, dict[str, int]] = {}
+        for value, position in stored:
+            self.apply(value)
+            if isinstance(value, SegmentRef):
+                positions.setdefault(value.tenant, {})[value.id] = position
+        for tenant, known in positions.items():
+            if self._files is not None and len(known) >= self._files.file_at:
+                held, newest = self._changed.pop(tenant), max(known.values())
+
+                def after(
+                    position: int, held: dict[str, SegmentRef] = held, known: dict[str, int] = known
+                ) -> list[SegmentRef]:  # fmt: skip
+                    return [ref for ident, ref in held.items() if known[ident] > position]
+
+                found = self._files.index(tenant, newest, after, whole=True)
+                if found is None or len(found.upper) >= FOLD_AT:
+                    found = self._files.keep(tenant, newest, SegmentIndex.build(held.values()) if found is None else found)
+                self._indexes[tenant] = found
 
     def apply(self, value: Reference) -> Reference | None:
         """Take a change; returns the value before it."""

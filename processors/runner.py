@@ -29,6 +29,7 @@ from processors.live_state import LiveStates
 from processors.log import Log
 from processors.reference_data import ReferenceData
 from processors.results_db import put_reference, references
+from processors.segment_file import SEGMENT_FOLDER, SegmentFiles
 from processors.stage import Activity, Batch, Outputs, Wants, batches_of
 from processors.state_db import StateDb
 from processors.track_db import stored_under
@@ -75,6 +76,7 @@ class Runner:
     def __init__(self, log: Log, state: Path, *, clock_us: Callable[[], int] = wall_us, max_records: int = MAX_RECORDS) -> None:
         self._log = log
         self._store = StateDb(state)
+        self._files = SegmentFiles(state.parent / SEGMENT_FOLDER)
         self._states = LiveStates()
         self._boards: dict[str, Board] = {}
         self._look_up()
@@ -87,10 +89,9 @@ class Runner:
 
     def _look_up(self) -> None:
         """Read the reference data as committed, and make the stages that use it."""
-        self._reference = ReferenceData()
+        self._reference = ReferenceData(self._files)
         for entity in HELD:
-            for value, _ in references(self._store.db, entity=entity):
-                self._reference.apply(value)
+            self._reference.take_stored(references(self._store.db, entity=entity))
         self._stage = LiveStage(self._reference)
         self._finish = FinishStage(self._reference)
         self._book = EffortBook(self._store.db, self._reference)

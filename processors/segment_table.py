@@ -1,7 +1,7 @@
 """Segment tables: any number of segments packed into a few arrays, which the matching kernels read as they lie in memory or in a file.
 
 Made from lines in the order of their ids. Of a segment remain its id, gates, length, sports, a checksum of its line, and the line within
-a metre: about 200 bytes. Equal segments make equal tables, whatever they were made from.
+3 m: about 240 bytes. Equal segments make equal tables, whatever they were made from.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from broker.reference import SegmentRef
 from processors.kernels import packing
+from processors.kernels.cells import band_widths
 from processors.kernels.compiled import COMPILED
 from processors.kernels.match_columns import ANY_SPORT, FIRST, GATE_COLUMNS, LEGS, RANK, RIDE_SPORT, RUN_SPORT, Tables
-from processors.kernels.packing import LONGEST_LEG
 
 I8 = npt.NDArray[np.int8]
 I16 = npt.NDArray[np.int16]
@@ -27,6 +27,7 @@ Ids = npt.NDArray[np.bytes_]
 
 SPORTS: Final = {"any": ANY_SPORT, "run": RUN_SPORT, "ride": RIDE_SPORT}
 MAX_ID: Final = 32  # characters
+WIDTHS: Final[I64] = np.array(band_widths(), np.int64)
 _GATE_CELLS: Final = 64  # more than a gate can touch
 
 
@@ -100,26 +101,26 @@ def table_of(lines: Lines) -> SegmentTable:
     """Pack lines of at least two distinct positions each. ValueError when the ids do not rise."""
     if not bool((lines.ids[1:] > lines.ids[:-1]).all()):
         raise ValueError("lines are packed in the rising order of their ids, each id once")
-    n, points = len(lines.ids), len(lines.lat)
+    n = len(lines.ids)
     longest = int(np.diff(lines.offsets).max(initial=1)) + 8
     gates = np.zeros((n, GATE_COLUMNS), np.int32)
-    legs = np.empty((points + _extra_legs(lines), 3), np.int16)
+    given = tuple(as_kernel(array) for array in (lines.lat, lines.lon, lines.offsets))
+    legs = np.empty((packing.most_legs(*given), 3), np.int16)
     scratch: list[Any] = [np.empty(longest) for _ in range(3)]
     scratch += [np.empty(longest, np.int64), np.empty(2 * longest, np.int64)]
-    given = (lines.lat, lines.lon, lines.offsets, lines.sports, gates, legs, *scratch)
-    used = packing.pack_all(*(as_kernel(array) for array in given))
+    used = packing.pack_all(*given, *(as_kernel(array) for array in (lines.sports, gates, legs, *scratch)))
     return bucketed(lines.ids, gates, legs[:used].copy())
 
 
 def bucketed(ids: Ids, gates: I32, legs: I16) -> SegmentTable:
-    """The table of packed segments: their start gates put into buckets, at least as many as there are entries."""
-    bits = max((3 * len(ids)).bit_length(), 4)
+    """The table of packed segments: their start gates put into buckets, about as many as there are entries"""
+    bits = max(len(ids).bit_length() + 1, 4)
     counts = np.zeros((1 << min(bits, 22)) + 1, np.int32)
     cells = np.zeros(_GATE_CELLS, np.int64)
-    total = packing.fill_counts(*(as_kernel(array) for array in (gates, counts, cells)))
+    total = packing.fill_counts(*(as_kernel(array) for array in (gates, counts, WIDTHS, cells)))
     buckets = np.cumsum(counts, dtype=np.int32)
     entries, tags = np.empty(total, np.int32), np.empty(total, np.int16)
-    packing.fill_entries(*(as_kernel(array) for array in (gates, buckets[:-1].copy(), entries, tags, cells)))
+    packing.fill_entries(*(as_kernel(array) for array in (gates, buckets[:-1].copy(), entries, tags, WIDTHS, cells)))
     return SegmentTable(ids, gates, legs, buckets, entries, tags)
 
 
@@ -148,11 +149,3 @@ def above(upper: SegmentTable, lower: SegmentTable) -> SegmentTable:
 def _ids(names: Sequence[str] | Ids) -> Ids:
     """Ids as fixed bytes, no wider than the longest."""
     return np.array(names, np.bytes_) if len(names) else np.empty(0, "S1")
-
-
-def _extra_legs(lines: Lines) -> int:
-    """No fewer than the pieces that long legs of these lines fall into."""
-    if not len(lines.lat):
-        return 0
-    wide = np.abs(np.diff(lines.lat.astype(np.int64))) + np.abs(np.diff(lines.lon.astype(np.int64)))
-    return int((wide[wide > LONGEST_LEG // 4] // (LONGEST_LEG // 4)).sum()) + len(lines.ids)

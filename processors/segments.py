@@ -21,11 +21,12 @@ from processors.kernels.crossings import MAX_HALF_WIDTH_M
 from processors.kernels.match_columns import ANY_SPORT, LENGTH, RIDE_SPORT, RUN_SPORT, SHAPE, Index
 from processors.kernels.match_columns import SPORTS as SPORTS_COLUMN
 from processors.kernels.packing import TANGENT_M
-from processors.segment_table import I8, SPORTS, Lines, SegmentTable, above, as_kernel, lines_of, merged, table_of
+from processors.segment_table import I8, SPORTS, WIDTHS, Lines, SegmentTable, above, as_kernel, lines_of, merged, table_of
 
 __all__ = ["MAX_HALF_WIDTH_M", "Gate", "Segment", "SegmentEntry", "SegmentIndex"]
 
 FOLD_AT: Final = 4_096  # so many changed segments are folded into the lower table, when they are an eighth of it
+MOST_NAMES: Final = 100_000  # kept as text
 ALL_SPORTS: Final = ANY_SPORT | RUN_SPORT | RIDE_SPORT
 
 
@@ -126,11 +127,16 @@ class SegmentIndex:
     gone: I8  # 1: this segment of the lower table is not one any more
     sports: int = ALL_SPORTS  # bits: segments of these are looked at
     kernel: Index = field(init=False, repr=False)
+    _size: int = field(init=False, repr=False)
+    _names: dict[int, str] = field(default_factory=dict[int, str], init=False, repr=False)  # asked for before
     _by_sport: dict[int, SegmentIndex] = field(default_factory=dict[int, "SegmentIndex"], init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.gone.setflags(write=False)
-        object.__setattr__(self, "kernel", Index(self.lower.kernel, self.upper.kernel, as_kernel(self.gone)))
+        object.__setattr__(self, "kernel", Index(self.lower.kernel, self.upper.kernel, as_kernel(self.gone), as_kernel(WIDTHS)))
+        lower = (self.lower.gates[:, SPORTS_COLUMN] & self.sports != 0) & (self.gone == 0) if self.sports != ALL_SPORTS else self.gone == 0
+        upper = self.upper.gates[:, SPORTS_COLUMN] & self.sports != 0
+        object.__setattr__(self, "_size", int(np.count_nonzero(lower)) + int(np.count_nonzero(upper)))
 
     @classmethod
     def build(cls, refs: Iterable[SegmentRef]) -> Self:
@@ -166,6 +172,8 @@ class SegmentIndex:
 
     def folded(self) -> SegmentIndex:
         """The same segments in one table."""
+        if not len(self.upper) and not self.gone.any():
+            return self
         table = merged([self.lower, self.upper], [self.gone == 0, np.ones(len(self.upper), np.bool_)])
         return SegmentIndex(table, table_of(lines_of([])), np.zeros(len(table), np.int8), self.sports)
 
@@ -185,8 +193,13 @@ class SegmentIndex:
 
     def id_of(self, number: int) -> str:
         """The id of a segment."""
-        table, at = self._row(number)
-        return bytes(table.ids[at]).decode()
+        found = self._names.get(number)
+        if found is None:
+            table, at = self._row(number)
+            found = bytes(table.ids[at]).decode()
+            if len(self._names) < MOST_NAMES:
+                self._names[number] = found
+        return found
 
     def shape_of(self, number: int) -> int:
         """The checksum of its line."""
@@ -209,9 +222,7 @@ class SegmentIndex:
         return self.lower.nbytes + self.upper.nbytes + self.gone.nbytes
 
     def __len__(self) -> int:
-        if self.sports == ALL_SPORTS:
-            return len(self.lower) - int(self.gone.sum()) + len(self.upper)
-        return sum(1 for _ in self.ids())
+        return self._size
 
     def __eq__(self, other: object) -> bool:
         """Whether both find the same, however they came about."""

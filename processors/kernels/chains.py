@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from processors.kernels.compiled import compiled
+from processors.kernels.compiled import compiled_inside
 from processors.kernels.match_columns import FREE, FREE_N, NEXT, Book
 
 END: Final = -1
 
 
-@compiled
+@compiled_inside
 def taken(book: Book) -> int:
     """A free record; there must be one."""
     r = book.pool[FREE]
@@ -19,7 +19,7 @@ def taken(book: Book) -> int:
     return r
 
 
-@compiled
+@compiled_inside
 def released(book: Book, r: int) -> None:
     """The record is free."""
     book.records[r, NEXT] = book.pool[FREE]
@@ -27,7 +27,7 @@ def released(book: Book, r: int) -> None:
     book.pool[FREE_N] += 1
 
 
-@compiled
+@compiled_inside
 def appended(book: Book, slot: int, chain: int, r: int) -> None:
     """Hang a record to the end of the chain whose columns (first, last, how many) begin at `chain`."""
     heads = book.heads
@@ -40,7 +40,7 @@ def appended(book: Book, slot: int, chain: int, r: int) -> None:
     heads[slot, chain + 2] += 1
 
 
-@compiled
+@compiled_inside
 def unhung(book: Book, slot: int, chain: int, before: int, r: int) -> None:
     """Take a record off its chain; `before` is the one it hangs on, END for the first."""
     heads = book.heads

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from processors.kernels.compiled import compiled
+from processors.kernels.compiled import compiled_inside
 from processors.kernels.match_columns import (
     C_ACCURACY,
     C_AFTER_T,
@@ -35,13 +35,13 @@ SLOWEST_MPS: Final = 0.3
 HALVINGS: Final = 30
 
 
-@compiled
+@compiled_inside
 def whole(value: float) -> int:
     """The nearest whole number, halves upwards."""
     return math.floor(value + 0.5)
 
 
-@compiled
+@compiled_inside
 def half_width_m(accuracy_cm: int) -> float:
     """How far from its middle a gate may be passed."""
     if accuracy_cm < 0:
@@ -49,7 +49,7 @@ def half_width_m(accuracy_cm: int) -> float:
     return min(HALF_WIDTH_M + 0.02 * accuracy_cm, MAX_HALF_WIDTH_M)
 
 
-@compiled
+@compiled_inside
 def straight_us(rows: Grid, r: int, at: int) -> int:
     """When the crossing in the columns from `at` of a row was, at even speed between the two fixes."""
     left_t, left = rows[r, at + C_LEFT_T], rows[r, at + C_LEFT]
@@ -57,7 +57,7 @@ def straight_us(rows: Grid, r: int, at: int) -> int:
     return left_t + whole((rows[r, at + C_RIGHT_T] - left_t) * (-left / way))
 
 
-@compiled
+@compiled_inside
 def slope(rows: Grid, r: int, at: int, knot: int, beside: int, speed: int, span_us: int, way: float) -> float:
     """Way per span at a knot: the speed of the filter there, when it is known; else from the pace on both sides; else the even one.
 
@@ -78,7 +78,7 @@ def slope(rows: Grid, r: int, at: int, knot: int, beside: int, speed: int, span_
     return (near + far) / (near / way + far / other)
 
 
-@compiled
+@compiled_inside
 def smooth_us(rows: Grid, r: int, at: int) -> int:
     """When the crossing was, by the cubic through both fixes with the speed there."""
     left_t = rows[r, at + C_LEFT_T]
@@ -101,7 +101,7 @@ def smooth_us(rows: Grid, r: int, at: int) -> int:
     return left_t + whole((low + high) * 0.5 * span_us)
 
 
-@compiled
+@compiled_inside
 def sigma_us(rows: Grid, r: int, at: int) -> float:
     """One standard deviation of the time: the accuracy of the positions, and what the speed may have done between them."""
     span_s = (rows[r, at + C_RIGHT_T] - rows[r, at + C_LEFT_T]) * 1e-6

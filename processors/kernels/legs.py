@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from processors.kernels.compiled import compiled
+from processors.kernels.compiled import compiled, compiled_inside
 from processors.kernels.match_columns import COSINE, FIRST, LAT, LEGS, LON, Grid
 from processors.kernels.plane import METRE
 
@@ -19,7 +19,7 @@ HALF_TURN: Final = 1_800_000_000
 TURN: Final = 3_600_000_000
 
 
-@compiled
+@compiled_inside
 def turned(lon: int) -> int:
     """A difference of longitudes the short way round."""
     if lon > HALF_TURN:
@@ -29,13 +29,13 @@ def turned(lon: int) -> int:
     return lon
 
 
-@compiled
+@compiled_inside
 def east_m(gates: Grid, g: int, lon: int) -> float:
     """Metres east of the first point of a segment."""
     return turned(lon - gates[g, LON]) * (METRE * (gates[g, COSINE] * 1e-9))
 
 
-@compiled
+@compiled_inside
 def north_m(gates: Grid, g: int, lat: int) -> float:
     """Metres north of the first point of a segment."""
     return (lat - gates[g, LAT]) * METRE
@@ -46,7 +46,8 @@ def locate(
     gates: Grid, legs: Grid, g: int, leg: int, leg_x: int, leg_y: int, leg_at: int, x: float, y: float, from_m: float, end_m: float,
     expected_m: float,
 ) -> tuple[float, float, int, int, int, int]:  # fmt: skip
-    """Where between `from_m` and `end_m` a place is put best: way from the start and distance off, and the leg it is on (number, begin).
+    """Where between `from_m` and `end_m` a place is put best: way from the start, square of the distance off (m2), and the leg it is on
+    (its number, and where it begins).
 
     The search begins at the leg given, which begins at `leg_x`, `leg_y`, `leg_at` (0.1 m) and must not begin behind `from_m`.
     """
@@ -65,23 +66,23 @@ def locate(
             square = bx * bx + by * by
             share = 0.0
             if square > 0.0:
-                share = (px * bx + py * by) / square
-            low, high = 0.0, 1.0
-            if from_m > start_m and run_m > 0.0:
-                low = min((from_m - start_m) / run_m, 1.0)
-            if end_m < next_m and run_m > 0.0:
-                high = max((end_m - start_m) / run_m, 0.0)
-            share = low if share < low else min(share, high)
+                share = min(max((px * bx + py * by) / square, 0.0), 1.0)
+            at_m = start_m + share * run_m
+            if at_m < from_m:
+                share = min((from_m - start_m) / run_m, 1.0)
+                at_m = start_m + share * run_m
+            elif at_m > end_m:
+                share = max((end_m - start_m) / run_m, 0.0)
+                at_m = start_m + share * run_m
             dx, dy = px - share * bx, py - share * by
             off2 = dx * dx + dy * dy
-            at_m = start_m + share * run_m
             stray = at_m - expected_m
             cost = off2 + STRAY_WEIGHT * stray * stray
             if cost < best_cost:
                 best_cost, best_m, best_off2 = cost, at_m, off2
                 best_leg, best_x, best_y, best_at = leg, leg_x, leg_y, leg_at
         if leg == last or next_m >= end_m:
-            return best_m, math.sqrt(best_off2), best_leg, best_x, best_y, best_at
+            return best_m, best_off2, best_leg, best_x, best_y, best_at
         leg += 1
         leg_x += ex
         leg_y += ey

@@ -92,11 +92,12 @@ class Tables(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What is matched against: segments 0 to n-1 of `lower` that are not `gone`, and n upwards those of `upper`."""
+    """What is matched against: segments 0 to n-1 of `lower` that are not `gone`, and n upwards those of `upper`. `widths`: see `cells`."""
 
     lower: Tables
     upper: Tables
     gone: Whole
+    widths: Whole
 
 
 class Book(NamedTuple):

@@ -10,7 +10,7 @@ No allocation: when memory or room to tell runs out, `run` stops before the fix 
 
 from __future__ import annotations
 
-from processors.kernels.compiled import compiled
+from processors.kernels.compiled import compiled, compiled_inside
 from processors.kernels.match_columns import (
     ACCURACY,
     BEFORE_LAT,
@@ -32,7 +32,7 @@ from processors.kernels.match_columns import (
     Told,
     Whole,
 )
-from processors.kernels.passes import begin, drop_all, fallen_silent, follow
+from processors.kernels.passes import begin, drop_all, fallen_silent, follow, step_m
 from processors.kernels.starts import NO_ROOM, starts
 from processors.kernels.telling import settle_with
 
@@ -73,15 +73,16 @@ def run(
                     drop_all(book, slot)
                     heads[slot, FIXES] = 0
                 elif heads[slot, UNDER_N] > 0 or begun > 0:
-                    finished = follow(index, book, slot, fixes, i, told.finished)
-                    n_told = begin(index, book, slot, fixes, i, told, piece, n_told, begun, finished)
+                    full_m = step_m(heads, slot, fixes, i)
+                    finished = follow(index, book, slot, fixes, i, told.finished, full_m)
+                    n_told = begin(index, book, slot, fixes, i, told, piece, n_told, begun, finished, full_m)
             _remember(book, slot, fixes, i)
             i += 1
         piece += 1
     return DONE, piece, i, n_told
 
 
-@compiled
+@compiled_inside
 def _remember(book: Book, slot: int, fixes: Fixes, i: int) -> None:
     """The fix becomes the last one."""
     heads = book.heads

@@ -11,7 +11,7 @@ import math
 from typing import Final
 
 from processors.kernels.cells import bucket_of, hashed, row_of, tag_of, width_of
-from processors.kernels.compiled import Row, compiled
+from processors.kernels.compiled import Row, compiled, compiled_inside
 from processors.kernels.crossings import MAX_HALF_WIDTH_M, whole
 from processors.kernels.legs import HALF_TURN, turned
 from processors.kernels.match_columns import (
@@ -36,16 +36,19 @@ from processors.kernels.match_columns import (
 )
 from processors.kernels.plane import METRE, cosine
 
-TOLERANCE_M: Final = 1.0
+TOLERANCE_M: Final = 3.0
+END_TOLERANCE_M: Final = 1.0  # of the last END_M, where it is decided who finishes
+END_M: Final = 60.0
 TANGENT_M: Final = 12.0
 STAYS: Final = 512  # every so many points one stays, so that no line however wound takes longer than so many looks a point
 LONGEST_LEG: Final = 30_000  # in 0.1 m: a leg fits 16 bits
 MARGIN_M: Final = 1.0  # of a gate beyond what may ever be crossed
 GATE_PIECES: Final = 4
+UNIT_RAD: Final = 3.141592653589793 / 180.0 * 1e-7
 SHAPE_PRIME: Final = 16_777_619  # hash of Fowler, Noll and Vo, 32 bits
 
 
-@compiled
+@compiled_inside
 def pack(
     lat: Whole, lon: Whole, first: int, end: int, sports: int, gates: Grid, g: int, legs: Grid, at: int, x: Row, y: Row, along: Row,
     stays: Whole, spans: Whole,
@@ -62,7 +65,12 @@ def pack(
             south, north = min(south, lat[k]), max(north, lat[k])
             shape = ((shape ^ (lat[k] & 0xFFFFFFFF)) * SHAPE_PRIME) & 0xFFFFFFFF
             shape = ((shape ^ (lon[k] & 0xFFFFFFFF)) * SHAPE_PRIME) & 0xFFFFFFFF
-    gates[g, COSINE] = whole(cosine((south + north) // 2 * 1.0) * 1e9)
+    middle = (south + north) // 2
+    cos_middle = cosine(middle * 1.0)
+    sin_middle = math.sqrt(1.0 - cos_middle * cos_middle)
+    if middle < 0:
+        sin_middle = -sin_middle
+    gates[g, COSINE] = whole(cos_middle * 1e9)
     east_m = METRE * (gates[g, COSINE] * 1e-9)
     way = 0.0
     for k in range(first, end):
@@ -70,7 +78,8 @@ def pack(
             x[n] = turned(lon[k] - lon[first]) * east_m
             y[n] = (lat[k] - lat[first]) * METRE
             if n > 0:
-                dx = turned(lon[k] - lon[k - 1]) * (METRE * cosine((lat[k] + lat[k - 1]) * 0.5))
+                off = ((lat[k] + lat[k - 1]) * 0.5 - middle) * UNIT_RAD  # cosine of the leg: two terms of the series around the middle
+                dx = turned(lon[k] - lon[k - 1]) * (METRE * (cos_middle - off * (sin_middle + 0.5 * off * cos_middle)))
                 dy = (lat[k] - lat[k - 1]) * METRE
                 way += math.sqrt(dx * dx + dy * dy)
             along[n] = way
@@ -83,7 +92,7 @@ def pack(
     gates[g, START_EAST], gates[g, START_NORTH] = whole(east * 1e9), whole(north_share * 1e9)
     east, north_share = tangent(x, y, along, n, 1)
     gates[g, FINISH_EAST], gates[g, FINISH_NORTH] = whole(east * 1e9), whole(north_share * 1e9)
-    thin(x, y, n, stays, spans)
+    thin(x, y, along, n, stays, spans)
     gates[g, FIRST] = at
     last_x, last_y, last_way = 0, 0, 0
     for k in range(1, n):
@@ -104,7 +113,7 @@ def pack(
     return at
 
 
-@compiled
+@compiled_inside
 def point_at(x: Row, y: Row, along: Row, n: int, m: float) -> tuple[float, float]:
     """The place `m` metres along a line, its ends beyond them."""
     if m <= 0.0:
@@ -122,7 +131,7 @@ def point_at(x: Row, y: Row, along: Row, n: int, m: float) -> tuple[float, float
     return x[low] + share * (x[high] - x[low]), y[low] + share * (y[high] - y[low])
 
 
-@compiled
+@compiled_inside
 def tangent(x: Row, y: Row, along: Row, n: int, back: int) -> tuple[float, float]:
     """The unit direction of travel at the start of a line, or at its end (`back` 1): its shares to the east and north."""
     length = along[n - 1]
@@ -142,29 +151,33 @@ def tangent(x: Row, y: Row, along: Row, n: int, back: int) -> tuple[float, float
     return east / size, north / size
 
 
-@compiled
-def thin(x: Row, y: Row, n: int, stays: Whole, spans: Whole) -> None:
+@compiled_inside
+def thin(x: Row, y: Row, along: Row, n: int, stays: Whole, spans: Whole) -> None:
     """Mark in `stays` the points that the line needs."""
     for k in range(n):
         stays[k] = 0
-    top = 0
     first = 0
     while first < n - 1:
         last = min(first + STAYS, n - 1)
+        at_end = along[n - 1] - along[first] <= END_M
+        if not at_end:
+            while last > first + 1 and along[n - 1] - along[last - 1] < END_M:
+                last -= 1
+        tolerance_m = END_TOLERANCE_M if at_end else TOLERANCE_M
         stays[first], stays[last] = 1, 1
         spans[0], spans[1] = first, last
         top = 1
         while top > 0:
             top -= 1
             a, b = spans[2 * top], spans[2 * top + 1]
-            worst, at = TOLERANCE_M * TOLERANCE_M, 0
+            worst, at = tolerance_m * tolerance_m, 0
             east, north = x[b] - x[a], y[b] - y[a]
             square = east * east + north * north
+            part = 1.0 / square if square > 0.0 else 0.0
             for k in range(a + 1, b):
                 dx, dy = x[k] - x[a], y[k] - y[a]
-                if square > 0.0:
-                    share = min(max((dx * east + dy * north) / square, 0.0), 1.0)
-                    dx, dy = dx - share * east, dy - share * north
+                share = min(max((dx * east + dy * north) * part, 0.0), 1.0)
+                dx, dy = dx - share * east, dy - share * north
                 off = dx * dx + dy * dy
                 if off > worst:
                     worst, at = off, k
@@ -187,7 +200,19 @@ def pack_all(
 
 
 @compiled
-def gate_cells(gates: Grid, g: int, cells: Whole) -> int:
+def most_legs(lat: Whole, lon: Whole, offsets: Whole) -> int:
+    """No fewer legs than `pack_all` makes of these lines: one a point, and the pieces of long ones."""
+    most = len(lat)
+    for g in range(len(offsets) - 1):
+        for k in range(offsets[g] + 1, offsets[g + 1]):
+            wide = max(abs(lat[k] - lat[k - 1]), abs(turned(lon[k] - lon[k - 1])))
+            if wide > LONGEST_LEG * 4:
+                most += wide // (LONGEST_LEG * 4) + 1
+    return most
+
+
+@compiled_inside
+def gate_cells(gates: Grid, g: int, widths: Whole, cells: Whole) -> int:
     """The hashes of the cells that the start gate of a segment touches, as wide as it may ever be crossed; how many."""
     reach = MAX_HALF_WIDTH_M + MARGIN_M
     east_m = METRE * (gates[g, COSINE] * 1e-9)
@@ -203,7 +228,7 @@ def gate_cells(gates: Grid, g: int, cells: Whole) -> int:
         south, north = min(lat_a, lat_b) - 2, max(lat_a, lat_b) + 2
         west, east = min(lon_a, lon_b) - 2, max(lon_a, lon_b) + 2
         for row in range(row_of(south), row_of(north) + 1):
-            width = width_of(row)
+            width = width_of(widths, row)
             for column in range(west // width, east // width + 1):
                 cell = hashed(row, column)
                 again = False
@@ -216,11 +241,11 @@ def gate_cells(gates: Grid, g: int, cells: Whole) -> int:
 
 
 @compiled
-def fill_counts(gates: Grid, counts: Whole, cells: Whole) -> int:
+def fill_counts(gates: Grid, counts: Whole, widths: Whole, cells: Whole) -> int:
     """Count the gates of each bucket into `counts[bucket + 1]`; how many entries there are in all."""
     total = 0
     for g in range(len(gates)):
-        n = gate_cells(gates, g, cells)
+        n = gate_cells(gates, g, widths, cells)
         for k in range(n):
             counts[bucket_of(cells[k], len(counts) - 1) + 1] += 1
         total += n
@@ -228,10 +253,10 @@ def fill_counts(gates: Grid, counts: Whole, cells: Whole) -> int:
 
 
 @compiled
-def fill_entries(gates: Grid, places: Whole, entries: Whole, tags: Whole, cells: Whole) -> None:
+def fill_entries(gates: Grid, places: Whole, entries: Whole, tags: Whole, widths: Whole, cells: Whole) -> None:
     """Put each gate into its buckets, in the order of segments; `places[bucket]` is where its next entry goes."""
     for g in range(len(gates)):
-        n = gate_cells(gates, g, cells)
+        n = gate_cells(gates, g, widths, cells)
         for k in range(n):
             bucket = bucket_of(cells[k], len(places))
             at = places[bucket]

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from processors.kernels.chains import END, appended, released, taken, unhung
-from processors.kernels.compiled import compiled
+from processors.kernels.compiled import compiled_inside
 from processors.kernels.crossings import straight_us
 from processors.kernels.following import FINISHED, GOES_ON, followed
 from processors.kernels.legs import turned
@@ -59,18 +59,24 @@ STAND_M: Final = 60.0  # ... unless it ends where it began: a device that stops 
 SAME_PASS_MM: Final = 45_000
 
 
-@compiled
+@compiled_inside
 def fallen_silent(heads: Grid, slot: int, fixes: Fixes, i: int) -> bool:
     """Whether the step to fix `i` is a silence that ends all attempts."""
     if fixes.t_us[i] - heads[slot, T] <= GAP_US:
         return False
+    return step_m(heads, slot, fixes, i) > STAND_M
+
+
+@compiled_inside
+def step_m(heads: Grid, slot: int, fixes: Fixes, i: int) -> float:
+    """How long the step to fix `i` is."""
     lat, lon = heads[slot, LATITUDE], heads[slot, LONGITUDE]
     x = turned(fixes.lon[i] - lon) * (METRE * cosine((lat + fixes.lat[i]) * 0.5))
     y = (fixes.lat[i] - lat) * METRE
-    return math.sqrt(x * x + y * y) > STAND_M
+    return math.sqrt(x * x + y * y)
 
 
-@compiled
+@compiled_inside
 def drop_all(book: Book, slot: int) -> None:
     """End all attempts under way."""
     while book.heads[slot, UNDER_N] > 0:
@@ -79,8 +85,8 @@ def drop_all(book: Book, slot: int) -> None:
         released(book, r)
 
 
-@compiled
-def follow(index: Index, book: Book, slot: int, fixes: Fixes, i: int, finished: Whole) -> int:
+@compiled_inside
+def follow(index: Index, book: Book, slot: int, fixes: Fixes, i: int, finished: Whole, full_m: float) -> int:
     """All attempts under way over the step to fix `i`; how many finished (records in `finished`, one a segment: the last begun)."""
     records = book.records
     lower = len(index.lower.gates)
@@ -92,7 +98,7 @@ def follow(index: Index, book: Book, slot: int, fixes: Fixes, i: int, finished: 
         if records[r, START + C_AFTER_T] == NEVER and records[r, START + C_RIGHT_T] < fixes.t_us[i]:
             beside_start(index, book, r, fixes, i)
         tables = index.lower if number < lower else index.upper
-        came_to = followed(tables, number if number < lower else number - lower, book, r, slot, fixes, i, 1.0)
+        came_to = followed(tables, number if number < lower else number - lower, book, r, slot, fixes, i, full_m, 1.0)
         if came_to == GOES_ON:
             before = r
         else:
@@ -105,9 +111,10 @@ def follow(index: Index, book: Book, slot: int, fixes: Fixes, i: int, finished: 
     return n
 
 
-@compiled
+@compiled_inside
 def begin(
-    index: Index, book: Book, slot: int, fixes: Fixes, i: int, told: Told, piece: int, n_told: int, begun: int, finished: int
+    index: Index, book: Book, slot: int, fixes: Fixes, i: int, told: Told, piece: int, n_told: int, begun: int, finished: int,
+    full_m: float,
 ) -> int:  # fmt: skip
     """Attempts on the first `begun` starts of `told.begun`; then the `finished` first of `told.finished`, and who finishes at once, have
     arrived and are told. The number of the next row."""
@@ -130,7 +137,7 @@ def begin(
         left, right = records[r, START + C_LEFT], records[r, START + C_RIGHT]
         tables = index.lower if number < lower else index.upper
         out_of = right / (right - left)
-        came_to = followed(tables, number if number < lower else number - lower, book, r, slot, fixes, i, out_of)
+        came_to = followed(tables, number if number < lower else number - lower, book, r, slot, fixes, i, full_m, out_of)
         if came_to == FINISHED:
             finished = _finished(book, told.finished, finished, r)
         else:
@@ -145,7 +152,7 @@ def begin(
     return n_told
 
 
-@compiled
+@compiled_inside
 def _finished(book: Book, finished: Whole, n: int, r: int) -> int:
     """Put a record among those finished on this step, in place of an earlier one of its segment; how many there are."""
     for k in range(n):
@@ -157,7 +164,7 @@ def _finished(book: Book, finished: Whole, n: int, r: int) -> int:
     return n + 1
 
 
-@compiled
+@compiled_inside
 def _clear_pass(book: Book, slot: int, number: int, back: int) -> int:
     """End the attempts of a segment that began on this same pass, when one went `back` behind the gate (1); 0: there is one to keep."""
     records = book.records
@@ -175,7 +182,7 @@ def _clear_pass(book: Book, slot: int, number: int, back: int) -> int:
     return 1
 
 
-@compiled
+@compiled_inside
 def _counted(book: Book, slot: int, number: int) -> int:
     """Count an effort on a segment: which one it is, from 0."""
     counts, heads = book.counts, book.heads

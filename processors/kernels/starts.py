@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from processors.kernels.cells import bucket_of, hashed, row_of, tag_of, width_of
-from processors.kernels.compiled import compiled
+from processors.kernels.compiled import compiled_inside
 from processors.kernels.crossings import half_width_m, whole
 from processors.kernels.legs import HALF_TURN, east_m, north_m
 from processors.kernels.match_columns import (
@@ -54,7 +54,7 @@ PIECE: Final = 5_000  # a long step is looked at in pieces of about a cell
 MAX_PIECES: Final = 1_000
 
 
-@compiled
+@compiled_inside
 def through(north_mmps: int, east_mmps: int, east: float, north: float) -> int:
     """Speed through a gate of that direction, NO_SPEED when it is not known."""
     if north_mmps == NO_SPEED or east_mmps == NO_SPEED:
@@ -62,7 +62,7 @@ def through(north_mmps: int, east_mmps: int, east: float, north: float) -> int:
     return whole(east_mmps * east + north_mmps * north)
 
 
-@compiled
+@compiled_inside
 def crossing(
     gates: Grid, g: int, x_m: float, y_m: float, east: float, north: float, heads: Grid, slot: int, fixes: Fixes, i: int, out: Grid,
     row: int, at: int,
@@ -99,7 +99,7 @@ def crossing(
     return True
 
 
-@compiled
+@compiled_inside
 def starts(index: Index, sports: int, heads: Grid, slot: int, fixes: Fixes, i: int, begun: Grid) -> int:
     """How many of the segments for `sports` (bits) begin on the step to fix `i`: written to `begun` by name; NO_ROOM: more than fit."""
     lat, lon = heads[slot, LATITUDE], heads[slot, LONGITUDE]
@@ -116,7 +116,7 @@ def starts(index: Index, sports: int, heads: Grid, slot: int, fixes: Fixes, i: i
         south, north = min(lat, here_lat), max(lat, here_lat)
         west, east = min(lon, here_lon), max(lon, here_lon)
         for row in range(row_of(south), row_of(north) + 1):
-            width = width_of(row)
+            width = width_of(index.widths, row)
             for column in range(west // width, east // width + 1):
                 cell = hashed(row, column)
                 if len(index.lower.entries) > 0 and found >= 0:
@@ -129,7 +129,7 @@ def starts(index: Index, sports: int, heads: Grid, slot: int, fixes: Fixes, i: i
     return found
 
 
-@compiled
+@compiled_inside
 def _in_cell(
     tables: Tables, base: int, index: Index, cell: int, sports: int, heads: Grid, slot: int, fixes: Fixes, i: int, begun: Grid, found: int,
 ) -> int:  # fmt: skip
@@ -163,7 +163,7 @@ def _in_cell(
     return found
 
 
-@compiled
+@compiled_inside
 def _by_name(begun: Grid, found: int) -> None:
     """Sort by the names of the segments: those of the upper table stand before that of the lower one with their rank."""
     for k in range(1, found):
@@ -176,7 +176,7 @@ def _by_name(begun: Grid, found: int) -> None:
             at -= 1
 
 
-@compiled
+@compiled_inside
 def _after(begun: Grid, a: int, b: int) -> bool:
     if begun[a, B_RANK] != begun[b, B_RANK]:
         return begun[a, B_RANK] > begun[b, B_RANK]

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from processors.kernels.chains import END, released, unhung
-from processors.kernels.compiled import compiled
+from processors.kernels.compiled import compiled, compiled_inside
 from processors.kernels.crossings import sigma_us, smooth_us, straight_us, whole
 from processors.kernels.legs import east_m, north_m
 from processors.kernels.match_columns import (
@@ -49,7 +49,7 @@ from processors.kernels.match_columns import (
 SETTLE_US: Final = 5_000_000  # from the finish to the settled time
 
 
-@compiled
+@compiled_inside
 def told_of(book: Book, r: int, phase: int, events: Grid, curves: Grid, piece: int, n: int) -> int:
     """Write the effort in record `r` to row `n` as this phase knows it; the number of the next row."""
     records = book.records
@@ -78,7 +78,7 @@ def told_of(book: Book, r: int, phase: int, events: Grid, curves: Grid, piece: i
     return n + 1
 
 
-@compiled
+@compiled_inside
 def beside_start(index: Index, book: Book, r: int, fixes: Fixes, i: int) -> None:
     """A new fix tells the speed after a start: how far beyond the start gate it is."""
     number = book.records[r, NUMBER]
@@ -92,7 +92,7 @@ def beside_start(index: Index, book: Book, r: int, fixes: Fixes, i: int) -> None
     book.records[r, START + C_AFTER] = whole(ahead_m * 1000.0)
 
 
-@compiled
+@compiled_inside
 def beside_finish(index: Index, book: Book, r: int, fixes: Fixes, i: int) -> None:
     """The same of the finish gate."""
     number = book.records[r, NUMBER]
@@ -105,7 +105,7 @@ def beside_finish(index: Index, book: Book, r: int, fixes: Fixes, i: int) -> Non
     book.records[r, FINISH + C_AFTER] = whole((x * (gates[g, FINISH_EAST] * 1e-9) + y * (gates[g, FINISH_NORTH] * 1e-9)) * 1000.0)
 
 
-@compiled
+@compiled_inside
 def settle_with(index: Index, book: Book, slot: int, fixes: Fixes, i: int, told: Told, piece: int, n: int) -> int:
     """A new fix tells the speed after a finish, and that five seconds have passed: SETTLED is told. The number of the next row."""
     records = book.records

@@ -1,7 +1,8 @@
 """Two devices on one athlete: segments cut from what one recorded, found in what the other did. Real files, where they are at hand.
 
 The bounds leave a little room around what was measured (100 stretches of 0.25 to 3 km each). The disagreement is that of the devices: two
-to three metres at each gate, and 5 to 6 seconds between fixes of one of them on 07-06 and 27-05.
+to three metres at each gate, and 5 to 6 seconds between fixes of one of them on 07-06 and 27-05. On 27-05 they pass one place 23 to 26 s
+apart: four of the stretches cut from the Polar end or begin there, all found, and they are the 95th percentile.
 """
 
 import random
@@ -33,7 +34,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("garmin-vs-polar_27-05-2024_garmin.gpx", "garmin-vs-polar_27-05-2024_polar.gpx", 0.94, 2.5, 9.0),
-    Case("garmin-vs-polar_27-05-2024_polar.gpx", "garmin-vs-polar_27-05-2024_garmin.gpx", 0.93, 2.6, 15.0),
+    Case("garmin-vs-polar_27-05-2024_polar.gpx", "garmin-vs-polar_27-05-2024_garmin.gpx", 0.97, 2.6, 20.0),
     Case("garmin-vs-polar_07-06-2024_garmin.gpx", "garmin-vs-polar_07-06-2024_polar.gpx", 0.85, 4.0, 20.0),
     Case("20210507_run_garmin_fenix_6.fit", "20210507_run_coros_pace_2.fit", 0.99, 0.9, 3.5),
     Case("20210507_run_coros_pace_2.fit", "20210507_run_garmin_fenix_6.fit", 0.99, 0.9, 3.5),

@@ -106,7 +106,8 @@ def test_the_gate_of_a_bend_stands_across_the_bend():
 
 def placed(table: SegmentTable, x_m: float, y_m: float, from_m: float, reach_m: float, expected_m: float) -> tuple[float, float]:
     """Way from the start and distance off, on the only line of a table."""
-    return locate(table.kernel.gates, table.kernel.legs, 0, 0, 0, 0, 0, x_m, y_m, from_m, from_m + reach_m, expected_m)[:2]
+    at_m, off_m2, *_ = locate(table.kernel.gates, table.kernel.legs, 0, 0, 0, 0, 0, x_m, y_m, from_m, from_m + reach_m, expected_m)
+    return at_m, math.sqrt(off_m2)
 
 
 def test_a_place_is_put_on_the_near_part_of_the_line_that_was_expected():
@@ -135,19 +136,19 @@ def test_every_step_through_a_start_gate_finds_its_segment(
         assert [going.segment for going in attempts.going()] == ["s"]
 
 
-def test_a_line_is_kept_within_a_metre_and_its_gates_and_length_as_they_were():
+def test_a_line_is_kept_within_three_metres_and_its_gates_and_length_as_they_were():
     bends = line(*((k * 2.0, 40.0 * math.sin(k / 30.0)) for k in range(1_500)))
     ref = ref_of(bends)
     table, whole = table_of(lines_of([ref])), Segment.of(ref)
     gates = table.gates[0]
     assert gates[LENGTH] == pytest.approx(whole.length_m * 1000, abs=1)
-    assert len(table.legs) < len(ref.points)
+    assert len(table.legs) < len(ref.points) / 2
     assert (gates[START_EAST], gates[START_NORTH]) == pytest.approx((whole.start.east * 1e9, whole.start.north * 1e9), abs=200)
     assert (gates[FINISH_EAST], gates[FINISH_NORTH]) == pytest.approx((whole.finish.east * 1e9, whole.finish.north * 1e9), abs=200)
     for x, y, at in zip(whole.x_m, whole.y_m, whole.along_m, strict=True):
         found_m, off_m = placed(table, x, y, max(at - 30.0, 0.0), 60.0, at)
-        assert off_m < 1.2
-        assert abs(found_m - at) < 3.0
+        assert off_m < 3.2
+        assert abs(found_m - at) < 6.0
 
 
 def test_long_legs_fall_into_pieces_and_the_longest_line_keeps_its_place():
