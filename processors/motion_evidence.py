@@ -298,7 +298,7 @@ def _launches(speeds: Column) -> int:
     """How often the stated speed went from a walk to 40 km/h in seven seconds, without a jump in it."""
     t_us, cmps = speeds.t_us, speeds.values
     fast = np.flatnonzero(cmps >= _LAUNCH_TO_CMPS)
-    if not len(fast) or float(np.median(np.diff(t_us))) > 2e6:
+    if len(t_us) < 10 or not len(fast) or float(np.median(np.diff(t_us))) > 2e6:
         return 0
     entered = fast[np.append(True, np.diff(fast) > 1)]
     count = 0

@@ -179,3 +179,10 @@ def test_scores_are_whole_and_doubts_in_their_order() -> None:
     assert made.doubts == tuple(word for word in DOUBTS if word in made.doubts)
     assert 0 <= made.plausibility_pct < KEEP_PCT
     assert made.kept_off
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+@pytest.mark.parametrize("sport", ["run", "ride", "other"])
+def test_a_handful_of_samples_is_judged_without_a_word(count: int, sport: str) -> None:
+    rows = [(t, {**values, "speed_mps": 650.0, "hr_bpm": 100, "power_w": 300}) for t, values in moving(12.0, count)]
+    assert judge(timed(1.0), 12.0, evidence(rows, sport)).plausibility_pct >= 0
