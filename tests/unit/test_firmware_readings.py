@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ble.reading import Reading
 from kit import layouts as kit_layouts
-from kit.packing import store
+from kit.packing import put
 
 from broker.errors import ConfigError
 from broker.layouts import all_layouts, layout_named
@@ -39,8 +40,9 @@ def record_of(layout: str, values: tuple[tuple[int, int], ...]) -> bytes:
     """The record as `kit.frame` packs it, with tick 0."""
     module = module_of(layout)
     record = bytearray(module.ABSENT)
+    writer = SimpleNamespace(_buf=record, _state=[1, 0, 1, len(record), 0])
     for code, raw in values:
-        store(record, 0, code, raw)
+        put(writer, code, raw)
     return bytes(record)
 
 

@@ -10,11 +10,14 @@ Integers only. `start` and `put` allocate nothing; `close` makes one small view.
 Invariant: a frame is at most `max_bytes` (1,024) and fields not put are absent.
 """
 
-try:
-    from kit.packing_viper import copy, store
-except (ImportError, SyntaxError):  # CPython, or a port without native code
-    from kit.packing import copy, store
+from array import array
 
+try:
+    from kit.packing_viper import copy, put, put_raw, start
+except (ImportError, SyntaxError):  # CPython, or a port without native code
+    from kit.packing import copy, put, put_raw, start
+
+COUNT, AT, CAPACITY, SIZE, MISFITS = 0, 1, 2, 3, 4  # places of a writer's state, as in kit.packing
 MAX_FRAME_BYTES = 1024
 MAX_TICK_MS = 65535
 SELF_NUMBERED = 1
@@ -55,74 +58,71 @@ def put_text(buf, at, text):
 class FrameWriter:
     """One frame after the other, of one device and layout (a module of `kit.layouts`). `misfits` counts values that did not fit."""
 
+    start = start  # kit.packing says what they do
+    put = put
+    put_raw = put_raw
+
     def __init__(self, layout, device, boot, subject="", self_numbered=True, max_bytes=MAX_FRAME_BYTES):
         self.layout = layout
-        self.count = 0
         self.t0_us = 0
-        self.misfits = 0
-        self._size = layout.SIZE
         self._absent = layout.ABSENT
         self._buf = bytearray(max_bytes)
         self._view = memoryview(self._buf)
+        self._state = array("i", (0, 0, 0, layout.SIZE, 0))  # see kit.packing
         self._begin = bytearray(9 + 5 + len(device) + 2)
         self._begin[0] = 0x9A
         at = put_int(self._begin, 1, layout.ID)
         at = put_int(self._begin, at, SELF_NUMBERED if self_numbered else 0)
         at = put_text(self._begin, at, device)
         self._begun = put_int(self._begin, at, boot)
-        self.subject = ""
         self.bind(subject)
+
+    @property
+    def count(self):
+        """Records of the frame under way."""
+        return self._state[COUNT]
+
+    @property
+    def capacity(self):
+        """Records that a frame holds."""
+        return self._state[CAPACITY]
+
+    @property
+    def misfits(self):
+        """Values that did not fit their field since the start."""
+        return self._state[MISFITS]
 
     def bind(self, subject):
         """Whom the next frames count for: `tenant/athlete`, or "" for nobody yet. ValueError while a frame is under way."""
         if self.count:
             raise ValueError("subject %s: close the frame under way first" % subject)
-        room = self._begun + 27 + 1 + len(subject) + 2 + 3
-        if not room + self._size <= len(self._buf) <= MAX_FRAME_BYTES:
-            raise ValueError("max_bytes %d: give %d to %d" % (len(self._buf), room + self._size, MAX_FRAME_BYTES))
+        size = self._state[SIZE]
+        room = max(self._begun + 27 + 1 + len(subject) + 2 + 3, size)  # no place in the state is negative: native code reads them unsigned
+        if not room + size <= len(self._buf) <= MAX_FRAME_BYTES:
+            raise ValueError("max_bytes %d: give %d to %d" % (len(self._buf), room + size, MAX_FRAME_BYTES))
         self.subject = subject
         self._room = room
         self._head = bytearray(room)
-        self.capacity = (len(self._buf) - room) // self._size
-        self._at = room - self._size
+        self._state[CAPACITY] = (len(self._buf) - room) // size
+        self._state[AT] = room - size
 
     def open(self, t0_us):
         """Begin a frame at `t0_us` of the monotonic clock; what was not closed is dropped."""
         self.t0_us = t0_us
-        self.count = 0
-        self._at = self._room - self._size
-
-    def start(self, tick_ms):
-        """Begin a record `tick_ms` after the frame's start, with every field absent. False: close the frame first."""
-        if self.count >= self.capacity or not 0 <= tick_ms <= MAX_TICK_MS:
-            return False
-        self.count += 1
-        self._at += self._size
-        copy(self._buf, self._at, self._absent, self._size)
-        store(self._buf, self._at, 1, tick_ms)
-        return True
-
-    def put(self, code, value):
-        """Set a field of the record: its raw value, or None for absent. A value beyond the field's range leaves it absent."""
-        if value is not None and not store(self._buf, self._at, code, value):
-            self.misfits += 1
-
-    def put_raw(self, code, source, at):
-        """Set a field from its little-endian bytes at `source[at:]` (any width, without making an integer of them)."""
-        to = self._at + (code >> 4)
-        for i in range((code & 7) + 1):
-            self._buf[to + i] = source[at + i]
+        self._state[COUNT] = 0
+        self._state[AT] = self._room - self._state[SIZE]
 
     def put_wide(self, code, value):
         """Set a field of 8 bytes."""
-        to = self._at + (code >> 4)
+        to = self._state[AT] + (code >> 4)
         for i in range((code & 7) + 1):
             self._buf[to + i] = value & 255
             value >>= 8
 
     def close(self, seq, utc_offset_us, clock):
         """The frame's bytes, a view that is good until `open`; None when it has no record. `utc_offset_us` None exactly when clock is 0."""
-        if not self.count:
+        count = self._state[COUNT]
+        if not count:
             return None
         if (utc_offset_us is None) != (clock == CLOCK_UNKNOWN):
             raise ValueError("utc_offset_us must be None exactly when clock is 0")
@@ -136,7 +136,7 @@ class FrameWriter:
         else:
             at = put_int(head, at, utc_offset_us)
         at = put_text(head, put_int(head, at, clock), self.subject)
-        length = self.count * self._size
+        length = count * self._state[SIZE]
         if length < 256:
             head[at] = 0xC4
             head[at + 1] = length
@@ -148,5 +148,5 @@ class FrameWriter:
             at += 3
         start = self._room - at
         copy(self._buf, start, head, at)
-        self.count = 0
+        self._state[COUNT] = 0
         return self._view[start : self._room + length]
