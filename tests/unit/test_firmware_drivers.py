@@ -29,6 +29,13 @@ Sample = tuple[int, int, int]
 triples = st.lists(st.tuples(*[st.integers(-32_768, 32_767)] * 3), max_size=120)
 
 
+@pytest.fixture(scope="module")
+def short_config(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("bosch") / "short.bin"
+    path.write_bytes(b"ab")
+    return str(path)
+
+
 def sleep_ms(ms: int) -> None:
     """The models are ready at once."""
 
@@ -276,6 +283,44 @@ def test_settings_that_a_sensor_cannot_do_are_refused(config: str) -> None:
         Bmi270(I2C(0), sleep_ms, config, rate_hz=60)
     with pytest.raises(ValueError, match="divider_x1000"):
         Battery(ADC(34), 10)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_chip_that_started_anew_is_found_out(which: int, config: str) -> None:
+    name, address, make, _ = makers(config)[which]
+    model = machine.wire_i2c(0, (Max30102Model(), Mpu6050Model(), Bmi270Model(CONFIG))[which])
+    driver = make()
+    driver.check()
+    model._reset()  # a brown-out
+    with pytest.raises(OSError, match=f"{name} at 0x{address:02x} lost its settings"):
+        driver.check()
+    make().check()
+
+
+@given(pushes=st.lists(st.integers(0, 400), min_size=1, max_size=12), kind=st.sampled_from(["mpu6050", "bmi270"]))
+def test_samples_of_motion_stay_in_order_and_gaps_are_told(short_config: str, pushes: list[int], kind: str) -> None:
+    machine.reset()
+    model = machine.wire_i2c(0, Mpu6050Model() if kind == "mpu6050" else Bmi270Model(b"ab"))
+    driver = Mpu6050(I2C(0), sleep_ms) if kind == "mpu6050" else Bmi270(I2C(0), sleep_ms, short_config)
+    sent = after = 0
+    for count in pushes:
+        for _ in range(count):
+            model.push(sent * 5, -sent * 5, 4096)
+            sent += 1
+        told = False
+        while True:
+            read = driver.read()
+            told |= driver.lost
+            for i in range(read):
+                number = -(-driver.acceleration.x[i] * 4096 // 5000)
+                assert driver.acceleration.z[i] == 1000
+                assert number == after or (told and number > after)
+                after = number + 1
+            if driver.lost and kind == "mpu6050":
+                after = sent  # it was emptied
+            if read < 32:
+                break
+        assert after == sent
 
 
 # Hall and battery

@@ -88,6 +88,10 @@ class Bmi270:
         held = (self._two[1] & 0x3F) << 8 | self._two[0]
         return self.acceleration.take(chip, 0x26, min(KEPT, held // 6), 1)
 
+    def check(self):
+        """OSError when the chip measures no more, because it started anew: ask now and then while it is awake."""
+        self._chip.keeps(0x7D, 0x04, 0x04)
+
     def sleep(self):
         """3.5 uA until `wake`."""
         self._chip.write(0x7D, 0x00)

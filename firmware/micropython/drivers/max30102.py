@@ -82,6 +82,10 @@ class Max30102:
             self.finger = self.infrared[at - 1] >= FINGER
         return at
 
+    def check(self):
+        """OSError when the chip measures no more, because it started anew: ask now and then while it is awake."""
+        self._chip.keeps(0x09, 0x07, 0x03)
+
     def sleep(self):
         """0.7 uA until `wake`."""
         self._chip.write(0x09, 0x83)

@@ -65,6 +65,10 @@ class Mpu6050:
             return 0
         return self.acceleration.take(chip, 0x74, min(KEPT, held // 6), 0)
 
+    def check(self):
+        """OSError when the chip measures no more, because it started anew: ask now and then while it is awake."""
+        self._chip.keeps(0x6B, 0x41, 0x01)
+
     def sleep(self):
         """5 uA until `wake`."""
         self._chip.write(0x6B, 0x41)

@@ -65,3 +65,8 @@ class Registers:
                 return
             sleep_ms(1)
         raise OSError(110, "%s at 0x%02x does not become ready: %s" % (self.name, self.address, cure))
+
+    def keeps(self, register, mask, wanted):
+        """OSError when a setting is not what was written: the chip started anew."""
+        if self.read(register) & mask != wanted:
+            raise OSError(5, "%s at 0x%02x lost its settings: make its driver anew, and look at its supply (a brown-out?)" % (self.name, self.address))
