@@ -45,7 +45,7 @@ from processors.live_wakes import (
 )
 from processors.reference_data import ReferenceData
 from processors.results import UPLOAD_NODE, activity_id
-from processors.run_kernel import run_frames, run_tracks_with_fixes
+from processors.run_kernel import run_frames, run_tracks_whole
 from processors.samples import Samples, TakenFrame, samples_of
 from processors.stage import Activity, Batch, Begun, Inputs, Mutation, Numbered, Outputs, TrackWindow, Wants
 
@@ -73,7 +73,7 @@ class LiveStage:
     """See the module. Takes changes of reference data into `reference` as they come."""
 
     name = "live"
-    state_version = 3
+    state_version = 4
 
     def __init__(self, reference: ReferenceData) -> None:
         self._reference = reference
@@ -198,7 +198,7 @@ class LiveStage:
         samples = samples_of(frames)
         for slot in set(slots):
             states.rows[slot, k.APPENDED] = touched[states.key_of(slot)].appended_us
-        ran = run_frames(states.rows, slots, samples)
+        ran = run_frames(states.rows, slots, samples, states.sides)
         for ended in ran.closed:
             row, key = ended.row, states.key_of(ended.slot)
             seen = touched[key]
@@ -277,7 +277,8 @@ class LiveStage:
         self._know(row, key)
         if inputs.raw_frames >= FOLD_FRAMES:
             outputs.compact.append(key)
-        runs, samples, ran = run_tracks_with_fixes(inputs.tracks, int(row[k.HR_REF]), int(row[k.PERSON]))
+        again = run_tracks_whole(inputs.tracks, int(row[k.HR_REF]), int(row[k.PERSON]))
+        runs = again.rows
         for run, anchor_us in zip(runs, anchors_us(inputs.tracks, runs), strict=True):
             run[k.ANCHOR] = anchor_us
         old = {a.start_us: a for a in inputs.activities}
@@ -292,6 +293,7 @@ class LiveStage:
             now = runs[-1] if runs else k.fresh_row()
             row[: k.LATE_FROM] = now[: k.LATE_FROM]
             row[k.INTS :] = now[k.INTS :]
+            states.set_side(states.slot(key), again.side)
             over = bool(runs) and uploads_end_us(inputs.tracks) >= now[k.LAST_T] - FILE_ENDS_US
             is_open = bool(runs) and not over and appended_us < row[k.APPENDED] + CLOSE_AFTER_US
         for run in runs:
@@ -303,7 +305,7 @@ class LiveStage:
                     outputs.begun.append(_begun(key, run, version, appended_us))
         self._take_back(key, old, runs, version, appended_us, outputs)
         if covers_current and runs:
-            match_again(self._reference, states, key, runs[-1], samples, ran, (version, appended_us), outputs, publish=is_open)
+            match_again(self._reference, states, key, runs[-1], again.samples, again.ran, (version, appended_us), outputs, publish=is_open)
             matching = states.matchings.get(key)
             if is_open and matching is not None and matching.attempts.waiting:
                 ask(row, key, SETTLE, appended_us + SETTLE_AFTER_US, outputs)

@@ -9,20 +9,25 @@ a run of samples with no gap over GAP_US; its first sample resets every total.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
 
-from processors.fusion import HOLD_US, LATE, SWITCHED, accepts
+from processors.fusion import (
+    HEART,
+    HOLD_US,
+    LATE,
+    PROVED,
+    SIDE,
+    accepts,
+    heart_rank,
+    pedal_rank,
+)
 from processors.kernels import climb, load
-from processors.kernels.beats import interval
 from processors.kernels.climb import rise
-from processors.kernels.columns import ALT_T, HEART_BPM, HEART_T, LIVE, T
+from processors.kernels.columns import LIVE
 from processors.kernels.compiled import COMPILED, compiled, numba
-from processors.kernels.heart import beat
-from processors.kernels.load import strain
-from processors.kernels.power import pedal
+from processors.live_channels import heart, legs, move, takes
 from processors.live_motion import (
     BY_CADENCE,
     BY_HEART,
@@ -40,15 +45,12 @@ from processors.live_motion import (
     OUT,
     STILL_CMPS,
     WAYS,
-    motion,
-    nearest,
 )
 from processors.live_row import (
     ABSENT,
     ANCHOR,
     APPENDED,
     CADENCE,
-    CD_ORG,
     CD_T,
     COLUMNS,
     DEV_DIST,
@@ -69,7 +71,6 @@ from processors.live_row import (
     LATE_SINCE,
     LATE_TO,
     MOVING_US,
-    MV_BOOT,
     MV_ORG,
     MV_T,
     NEVER,
@@ -78,12 +79,10 @@ from processors.live_row import (
     PAUSED,
     PERSON,
     POINTS,
-    PW_ORG,
     PW_T,
     REST_BPM,
     RING_AT,
     RING_COLUMNS,
-    RING_UNITS,
     SAMPLES,
     SPEED,
     START,
@@ -152,7 +151,8 @@ __all__ = [
 ]  # fmt: skip
 
 GAP_US: Final = 600_000_000  # a silence that ends an activity
-HR_HOLD_US: Final = 5_000_000  # a heart rate earns points at most this long
+
+
 BAROMETER: Final = 1  # sources of altitude
 MAP: Final = 3
 
@@ -166,52 +166,9 @@ def _late(st: Any, t: int) -> None:
 
 
 @compiled
-def _heart(st: Any, f: Any, person: Any, t: int, last_t: int, bpm: int, rr_ms: int) -> None:
-    """A heart rate that counts: what was the last one earns until now, then the repaired one stands."""
-    last_hr = st[HR]
-    if last_t != NEVER and last_hr > 0:
-        dt = min(t - last_t, HR_HOLD_US)
-        share = last_hr * 100 // st[HR_REF]
-        rate = 0
-        if share >= 80:
-            rate = 4
-        elif share >= 50:
-            rate = (share - 50) // 10 + 1
-        st[POINTS] += rate * dt
-    t_s = t * 1e-6
-    believed = beat(f, t_s, float(bpm))
-    interval(f, float(rr_ms) if rr_ms > 0 else math.nan)
-    if believed > 0.0:
-        strain(f, person, t_s, believed)
-        hr = nearest(believed)
-        st[HR] = hr
-        st[HR_SUM] += hr
-        st[HR_N] += 1
-        st[HR_MAX] = max(st[HR_MAX], hr)
-
-
-@compiled
-def _legs(st: Any, f: Any, ring: Any, out: Any, t: int, org: int, power: int, cadence: int) -> bool:
-    """Power and cadence; whether one of them is late."""
-    late = False
-    if power >= 0:
-        verdict = accepts(st, PW_ORG, t, org)
-        late = verdict == LATE
-        if verdict > 0:
-            pedal(f, ring, 0, float(RING_UNITS), t * 1e-6, float(power))
-            out[BY_POWER] = 1
-    if cadence >= 0:
-        verdict = accepts(st, CD_ORG, t, org)
-        late = late or verdict == LATE
-        if verdict > 0:
-            ring[CADENCE] = cadence + 1
-            out[BY_CADENCE] = 1
-    return late
-
-
-@compiled
 def _sample(
-    st: Any, f: Any, ring: Any, out: Any, ways: Any, climbs: Any, person: Any, t: int, org: int, boot: int, lat: int, lon: int, acc: int,
+    st: Any, f: Any, ring: Any, side: Any, filters: Any, out: Any, ways: Any, climbs: Any, person: Any, t: int, org: int, boot: int,
+    own: int, kind: int, lat: int, lon: int, acc: int,
     speed: int, dist: int, alt: int, alt_source: int, hr: int, rr: int, power: int, cadence: int,
 ) -> None:  # fmt: skip
     """Take a sample."""
@@ -223,31 +180,18 @@ def _sample(
     late = False
     if hr > 0:
         last_t = st[HR_T]
-        verdict = accepts(st, HR_ORG, t, org)
+        verdict = accepts(st, side, HR_ORG, HEART, t, org, heart_rank(kind))
         late = verdict == LATE
-        if verdict > 0:
-            if verdict == SWITCHED:
-                f[HEART_T] = f[HEART_BPM] = math.nan
-                interval(f, math.nan)
-            _heart(st, f, person, t, last_t, hr, rr)
+        if takes(verdict):
+            heart(st, f, person, t, last_t, hr, rr, verdict >= PROVED)
             out[BY_HEART] = 1
     if speed >= 0 or dist >= 0 or (lat != NO_POS and lon != NO_POS):
-        last_t = st[MV_T]
-        verdict = accepts(st, MV_ORG, t, org)
+        verdict = move(st, f, ring, side, filters, out, ways, t, org, boot, own, kind, lat, lon, acc, speed, dist)
         late = late or verdict == LATE
-        if verdict > 0:
-            if verdict == SWITCHED:
-                f[T] = f[ALT_T] = math.nan
-            now = st[MV_T]
-            st[MV_T] = last_t
-            motion(st, f, ring, out, ways, last_t != NEVER and verdict != SWITCHED and boot == st[MV_BOOT], t, lat, lon, acc, speed, dist)
-            st[MV_T] = now
-            st[MV_BOOT] = boot
-            if alt != NO_ALTITUDE:
-                rise(f, climbs[0 if alt_source in (BAROMETER, MAP) else 1], t * 1e-6, alt * 0.1)
-            out[BY_MOTION] = 1
+        if takes(verdict) and alt != NO_ALTITUDE:
+            rise(f, climbs[0 if alt_source in (BAROMETER, MAP) else 1], t * 1e-6, alt * 0.1)
     if power >= 0 or cadence >= 0:
-        late = _legs(st, f, ring, out, t, org, power, cadence) or late
+        late = legs(st, f, ring, side, out, t, org, pedal_rank(kind, own), power, cadence) or late
     if late:
         _late(st, t)
     if out[BY_HEART] + out[BY_MOTION] + out[BY_POWER] + out[BY_CADENCE] > 0:
@@ -293,21 +237,24 @@ if numba is not None and COMPILED:
 
 @compiled
 def run(
-    ints: Any, floats: Any, rings: Any, slots: Any, first: Any, ends: Any, org: Any, boot: Any, t: Any, lat: Any, lon: Any, acc: Any,
+    ints: Any, floats: Any, rings: Any, sides: Any, filters: Any, slots: Any, places: Any, first: Any, ends: Any, org: Any, boot: Any,
+    own: Any, t: Any, kind: Any, lat: Any, lon: Any, acc: Any,
     speed: Any, dist: Any, alt: Any, alt_source: Any, hr: Any, rr: Any, power: Any, cadence: Any, ways: Any, climbs: Any, person: Any,
     fresh: Any, fresh_f: Any, fresh_ring: Any,
     closed: Any, closed_f: Any, closed_ring: Any, ended: Any, out: Any, at_frame: int, at_sample: int,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Frames `at_frame..` from sample `at_sample`; rows of activities that ended go to `closed`, frame and slot of each to `ended`.
 
-    `out` gets what became of each sample. Returns (frame, sample, number closed); frame == len(slots) when all is done, else `closed` is
-    full and the caller goes on from there.
+    `sides` and `filters` are what athletes keep beside their rows (`fusion`), by `places`. `out` gets what became of each sample.
+
+    Returns (frame, sample, number closed); frame == len(slots) when all is done, else `closed` is full and the caller goes on from there.
     """
     n_closed = 0
     frames = len(slots)
     while at_frame < frames:
         slot = slots[at_frame]
         st, f, ring = ints[slot], _floats(floats, slot), _ring(rings, slot)
+        side, beside = sides[places[at_frame]], filters[places[at_frame]]
         _know(st, person)
         i = max(first[at_frame], at_sample)
         while i < ends[at_frame]:
@@ -328,8 +275,11 @@ def run(
                 n_closed += 1
                 for c in range(LATE_FROM):
                     st[c] = fresh[c]
+                for c in range(SIDE):
+                    side[c] = 0
             _sample(
-                st, f, ring, out[i], ways, climbs, person, t[i], org[at_frame], boot[at_frame], lat[i], lon[i], acc[i], speed[i], dist[i],
+                st, f, ring, side, beside, out[i], ways, climbs, person, t[i], org[at_frame], boot[at_frame], own[at_frame], kind[i],
+                lat[i], lon[i], acc[i], speed[i], dist[i],
                 alt[i], alt_source[i], hr[i], rr[i], power[i], cadence[i],
             )  # fmt: skip
             i += 1

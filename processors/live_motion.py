@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from processors.kernels import position
-from processors.kernels.columns import T, V, W
+from processors.kernels.columns import EAST_M, T, V, W
 from processors.kernels.compiled import compiled
 from processors.kernels.plane import east_of, latitude, longitude, north_of, place, usable
 from processors.kernels.position import STARTED, feed
@@ -44,6 +44,7 @@ MAX_ACCURACY_CM: Final = 10_000  # a position known no better than this is none
 RIDE_CMPS: Final = 550  # faster is a ride ...
 RUN_CMPS: Final = 420  # ... slower (but walking) is a run: which tuning the filter takes, by which there was more of in the last minute
 
+FILTER: Final = EAST_M + 1  # columns of the position filter and its plane
 WAYS: Final[F64] = np.array([position.RUN, position.RIDE])
 
 # What became of a sample, columns of `out`: the start of its activity where its position is believed, and what the filter makes of it
@@ -87,6 +88,23 @@ def _gained_um(st: Any, dt: int, v_mps: float, speed: int, dist: int) -> int:
 
 
 @compiled
+def placed(lat: int, lon: int, acc: int) -> int:
+    """1 when there is a position to speak of."""
+    return usable(float(lat), float(lon)) if acc <= MAX_ACCURACY_CM else 0
+
+
+@compiled
+def filtered(f: Any, way: Any, t_s: float, lat: int, lon: int, acc: int, speed: int) -> int:
+    """The position filter (the first FILTER columns of a row of floats) with one sample more; the outcome of its position."""
+    speed_mps = speed * 0.01 if speed >= 0 else math.nan
+    if placed(lat, lon, acc) == 0:
+        return feed(f, way, t_s, math.nan, math.nan, math.nan, speed_mps, f, 0)
+    y, x = float(lat), float(lon)
+    place(f, y, x)
+    return feed(f, way, t_s, east_of(f, x), north_of(f, y), acc * 0.01 if acc >= 0 else math.nan, speed_mps, f, 0)
+
+
+@compiled
 def motion(
     st: Any, f: Any, ring: Any, out: Any, ways: Any, same: bool, t: int, lat: int, lon: int, acc: int, speed: int, dist: int
 ) -> None:
@@ -94,13 +112,7 @@ def motion(
     t_s = t * 1e-6
     dt = t - st[MV_T] if same else 0
     way = ways[1 if ring[GAIT] > GAIT_MS else 0]
-    speed_mps = speed * 0.01 if speed >= 0 else math.nan
-    y, x = float(lat), float(lon)
-    if acc <= MAX_ACCURACY_CM and usable(y, x) == 1:
-        place(f, y, x)
-        outcome = feed(f, way, t_s, east_of(f, x), north_of(f, y), acc * 0.01 if acc >= 0 else math.nan, speed_mps, f, 0)
-    else:
-        outcome = feed(f, way, t_s, math.nan, math.nan, math.nan, speed_mps, f, 0)
+    outcome = filtered(f, way, t_s, lat, lon, acc, speed)
     if outcome in (FIXED, STARTED):
         y, x = latitude(f), longitude(f)
         lat, lon = nearest(y), nearest(x)

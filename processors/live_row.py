@@ -38,6 +38,7 @@ RING_UNITS: Final = 16  # a joule
 GAIT: Final = columns.RING_S  # behind the ring: how long it was faster than it was slower, in ms from GAIT_MS on
 CADENCE: Final = columns.RING_S + 1  # and the cadence plus one, 0 when there is none
 GAIT_MS: Final = 30_000
+RECENT_US: Final = 10_000_000
 RING_COLUMNS: Final = columns.RING_S + 2
 COLUMNS: Final = 128
 
@@ -115,6 +116,12 @@ def power_w(row: I64) -> int | None:
 def cadence_rpm(row: I64) -> int | None:
     """The last cadence."""
     return int(ring_of(row)[CADENCE]) - 1 if ring_of(row)[CADENCE] else None
+
+
+def sources_of(row: I64) -> dict[str, int]:
+    """The hash (`samples.hash64`) of the origin whose samples count now, by channel; of channels heard in the last ten seconds."""
+    channels = {"heart_rate": HR_ORG, "motion": MV_ORG, "power": PW_ORG, "cadence": CD_ORG}
+    return {name: int(row[at]) for name, at in channels.items() if row[at + 2] != NEVER and row[LAST_T] - row[at + 2] <= RECENT_US}
 
 
 def gain_m(row: I64) -> float | None:

@@ -1,7 +1,7 @@
 """State of the live stage: one fixed row of int64 per subject and, beside it, what each numbering has already counted.
 
-Rows live in one array (a snapshot of a subject is its bytes, 1 KiB); numberings of old boots stay in the store until a frame of theirs
-comes again.
+Rows live in one array (a snapshot of a subject is its bytes, 1 KiB, and what another source that proves itself needs); numberings
+of old boots stay in the store until a frame of theirs comes again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from broker.frames import Frame
 from processors.attempts import Arena, Attempts
 from processors.live_kernel import COLUMNS, I64, fresh_row
 from processors.ranges import RangeSet
+from processors.run_kernel import Sides
 from processors.stage import Numbered
 
 TICK_SPAN_US = 65_536_000  # the longest a frame can last: a u16 of milliseconds
@@ -76,6 +77,7 @@ class LiveStates:
 
     def __init__(self) -> None:
         self.rows: I64 = np.zeros((256, COLUMNS), np.int64)
+        self.sides: Sides = {}
         self._slots: dict[str, int] = {}
         self._keys: list[str] = []
         self.numberings: dict[Numbered, Numbering] = {}
@@ -91,11 +93,28 @@ class LiveStates:
     def has(self, key: str) -> bool:
         return key in self._slots
 
-    def put(self, key: str, row: I64, matching: bytes = b"") -> None:
-        """Load the stored row of a subject and its matcher's state."""
-        self.rows[self.slot(key)] = row
+    def put(self, key: str, stored: bytes, matching: bytes = b"") -> None:
+        """Load what `stored` gave of a subject, and its matcher's state."""
+        row = np.frombuffer(stored, np.int64)
+        slot = self.slot(key)
+        self.rows[slot] = row[:COLUMNS]
+        self.set_side(slot, row[COLUMNS:])
         if matching:
             self.matchings[key] = Matching.decode(matching, self.arena)
+
+    def stored(self, key: str) -> bytes | None:
+        """The row of a loaded subject, and what is beside it while a source proves itself; None when it is not loaded."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return None
+        beside = self.sides.get(slot)
+        return self.rows[slot].tobytes() + (b"" if beside is None else beside.tobytes())
+
+    def set_side(self, slot: int, beside: I64 | None) -> None:
+        """Replace what is beside a row, by nothing when it is empty."""
+        self.sides.pop(slot, None)
+        if beside is not None and len(beside):
+            self.sides[slot] = beside
 
     def slot(self, key: str) -> int:
         """The row index of a subject, made fresh when it is new."""

@@ -111,6 +111,15 @@ class Lap:
     power_avg_w: int | None
 
 
+class Counted(NamedTuple):
+    """Whose samples of a channel counted ("heart_rate", "motion", "power" or "cadence"), from the first to the last before another's."""
+
+    channel: str
+    origin: str
+    from_us: int
+    to_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A finished activity. Times are UTC; `zones_ms` is the time in heart-rate zones 1-5; `bounds` is (south, west, north, east) in 1e-7
@@ -138,6 +147,7 @@ class Summary:
     work_j: int | None = None
     normalised_power_w: int | None = None
     rmssd_ms: int | None = None  # of the beat intervals
+    counted: tuple[Counted, ...] = ()  # by channel and time
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import msgpack
 from broker.errors import StoreError
 from broker.reference import Reference, UploadRef, decode_reference, encode_reference
 from processors.awards import Awarded
-from processors.results import Effort, FinalTrack, Lap, Phase, Summary, activity_id
+from processors.results import Counted, Effort, FinalTrack, Lap, Phase, Summary, activity_id
 
 SCHEMA: Final = """
 CREATE TABLE reference (entity TEXT, tenant TEXT, id TEXT, body BLOB NOT NULL, version INTEGER NOT NULL,
@@ -310,7 +310,7 @@ def encode_summary(s: Summary) -> bytes:
     return msgpack.packb(
         (s.id, s.subject, s.start_us, s.end_us, s.sport, s.distance_cm, s.elapsed_ms, s.moving_ms, s.gain_cm, s.hr_avg_bpm, s.hr_max_bpm,
          s.power_avg_w, s.points, s.zones_ms, laps, s.bounds, s.origins, s.samples, s.trimp,
-         s.work_j, s.normalised_power_w, s.rmssd_ms)
+         s.work_j, s.normalised_power_w, s.rmssd_ms, s.counted)
     )  # fmt: skip
 
 
@@ -319,6 +319,7 @@ def decode_summary(raw: bytes) -> Summary:
     try:
         values = list(msgpack.unpackb(raw, use_list=False))
         values[14] = tuple(Lap(*lap) for lap in values[14])
+        values[22] = tuple(Counted(*counted) for counted in values[22])
         return Summary(*values)
     except (ValueError, TypeError, IndexError) as error:
         raise StoreError(f"damaged summary ({error})", cure="paceline replay makes it again from the log") from error

@@ -9,12 +9,18 @@ from typing import Any, Final
 import numpy as np
 
 from processors import live_kernel as k
+from processors.fusion import ENTRIES, MOTION, SIDE, since_of
+from processors.live_motion import FILTER
 from processors.live_row import COLUMNS, DEFAULT_PERSON, F64, HR_REF, I64, INTS, NEVER, PERSON, START, U16, floats_of, fresh_row, ring_of
-from processors.samples import CARRIES, Samples, fill_samples, hash64, signed64
+from processors.samples import CARRIES, Samples, fill_samples, hash64, own_of, signed64
 from processors.tracks import Track
 
 _CLOSED_ROOM: Final = 64
 _run: Callable[..., tuple[int, int, int]] = k.run
+
+
+Sides = dict[int, I64]  # by slot: what athletes keep beside their rows while a source proves itself
+BESIDE: Final = SIDE + ENTRIES * FILTER  # of 8 bytes: entries, then their filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,67 +45,77 @@ class Ran:
         return self.out[:, k.FIX_START]
 
 
-def run_frames(rows: I64, slots: Sequence[int], samples: Samples) -> Ran:
-    """Advance the state rows of `slots` (one per frame) by the samples."""
-    return _compiled(rows, slots, samples) if k.COMPILED else _plain(rows, slots, samples)
+def run_frames(rows: I64, slots: Sequence[int], samples: Samples, sides: Sides) -> Ran:
+    """Advance the state rows of `slots` (one per frame), and what is beside them, by the samples."""
+    slot_of, places = np.unique(np.asarray(slots, np.int64), return_inverse=True)
+    numbers: list[int] = slot_of.tolist()
+    side, filters = np.zeros((len(numbers), SIDE), np.int64), np.zeros((len(numbers), ENTRIES, FILTER))
+    for place, slot in enumerate(numbers) if sides else ():
+        if slot in sides:
+            side[place] = sides[slot][:SIDE]
+            filters[place] = sides[slot][SIDE:].view(np.float64).reshape(ENTRIES, FILTER)
+    ran = (_compiled if k.COMPILED else _plain)(rows, slots, places, samples, side, filters)
+    kept = [bool(one.any()) for one in side]
+    if sides or any(kept):
+        for place, slot in enumerate(numbers):
+            sides.pop(slot, None)
+            if kept[place]:
+                for entry in range(ENTRIES):
+                    if since_of(side[place], MOTION, entry) in (0, NEVER):
+                        filters[place, entry] = 0.0  # of a source that does not prove itself any more
+                sides[slot] = np.concatenate([side[place], filters[place].ravel().view(np.int64)])
+    return ran
 
 
 def warm_up() -> None:
     """Compile (or load the cached) kernel before the first live frame needs it."""
     samples = Samples.empty(1, 1)
     samples.ends[0], samples.hr_bpm[0] = 1, 100
-    run_frames(fresh_row().reshape(1, -1), [0], samples)
+    run_frames(fresh_row().reshape(1, -1), [0], samples, {})
 
 
 def _columns(s: Samples) -> tuple[I64, ...]:
-    return s.first, s.ends, s.org, s.boot, *s.measured
+    return s.first, s.ends, s.org, s.boot, s.own, *s.measured
 
 
 def _views(rows: I64) -> tuple[I64, F64, U16]:
     return rows, rows.view(np.float64), rows.view(np.uint16)
 
 
-def _compiled(rows: I64, slots: Sequence[int], s: Samples) -> Ran:
+def _compiled(rows: I64, slots: Sequence[int], places: I64, s: Samples, side: I64, filters: F64) -> Ran:
     closed: list[Ended] = []
     room = np.zeros((_CLOSED_ROOM, COLUMNS), np.int64)
     ended = np.zeros((_CLOSED_ROOM, 2), np.int64)
     out = np.zeros((len(s.t_us), k.OUT), np.int64)
     fresh = fresh_row()
+    state = *_views(rows), side, filters, np.asarray(slots, np.int64), places
     tables = k.WAYS, k.CLIMBS, np.zeros(8), fresh, floats_of(fresh), ring_of(fresh), *_views(room), ended, out
     frame, sample = 0, 0
-    slot_array = np.asarray(slots, np.int64)
     while frame < len(slots):
-        frame, sample, n = _run(*_views(rows), slot_array, *_columns(s), *tables, frame, sample)
+        frame, sample, n = _run(*state, *_columns(s), *tables, frame, sample)
         closed += [Ended(room[i].copy(), *ended[i].tolist()) for i in range(n)]
     return Ran(closed, out)
 
 
-def _plain(rows: I64, slots: Sequence[int], s: Samples) -> Ran:
+def _plain(rows: I64, slots: Sequence[int], places: I64, s: Samples, side: I64, filters: F64) -> Ran:
     """Lists instead of arrays: three times faster in the interpreter."""
     held = [{slot: of(rows[slot]).tolist() for slot in set(slots)} for of in (_ints, floats_of, ring_of)]
     fresh = fresh_row()
     room: list[list[list[Any]]] = [[of(fresh).tolist() for _ in range(_CLOSED_ROOM)] for of in (_ints, floats_of, ring_of)]
     ended = [[0, 0] for _ in range(_CLOSED_ROOM)]
     out = [[0] * k.OUT for _ in range(len(s.t_us))]
-    tables = (
-        k.WAYS.tolist(),
-        k.CLIMBS.tolist(),
-        [0.0] * 8,
-        fresh.tolist(),
-        floats_of(fresh).tolist(),
-        ring_of(fresh).tolist(),
-        *room,
-        ended,
-        out,
-    )
+    beside: tuple[list[list[int]], list[list[list[float]]]] = side.tolist(), filters.tolist()
+    new = [of(fresh).tolist() for of in (_ints, floats_of, ring_of)]
+    tables = k.WAYS.tolist(), k.CLIMBS.tolist(), [0.0] * 8, *new, *room, ended, out
     columns = [c.tolist() for c in _columns(s)]
     closed: list[Ended] = []
     frame, sample = 0, 0
     while frame < len(slots):
-        frame, sample, n = _run(*held, list(slots), *columns, *tables, frame, sample)
+        frame, sample, n = _run(*held, *beside, list(slots), places.tolist(), *columns, *tables, frame, sample)
         closed += [Ended(_row([part[i] for part in room]), *ended[i]) for i in range(n)]
     for slot in held[0]:
         rows[slot] = _row([part[slot] for part in held])
+    side[:], filters[:] = beside
     return Ran(closed, np.array(out, np.int64).reshape(-1, k.OUT))
 
 
@@ -115,19 +131,30 @@ def _row(parts: Sequence[list[Any]]) -> I64:
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Tracks run from nothing: the state rows of all activities in time order, what is beside the last one, the samples in canonical order
+    and what became of each."""
+
+    rows: list[I64]
+    side: I64 | None
+    samples: Samples
+    ran: Ran
+
+
 def run_tracks(tracks: Mapping[int, Track], hr_ref: int, person: int = DEFAULT_PERSON) -> list[I64]:
     """The state rows of all activities in canonical tracks, in time order, computed from nothing."""
-    return run_tracks_with_fixes(tracks, hr_ref, person)[0]
+    return run_tracks_whole(tracks, hr_ref, person).rows
 
 
-def run_tracks_with_fixes(tracks: Mapping[int, Track], hr_ref: int, person: int = DEFAULT_PERSON) -> tuple[list[I64], Samples, Ran]:
-    """`run_tracks`, the samples it ran over in canonical order, and what became of each."""
+def run_tracks_whole(tracks: Mapping[int, Track], hr_ref: int, person: int = DEFAULT_PERSON) -> Tracked:
+    """`run_tracks` with all that came of it."""
     samples = samples_of_tracks([track for layout, track in tracks.items() if layout in CARRIES and len(track)]).samples
-    rows = fresh_row().reshape(1, -1)
+    rows, sides = fresh_row().reshape(1, -1), Sides()
     rows[0, HR_REF], rows[0, PERSON] = hr_ref, person
-    ran = run_frames(rows, [0] * len(samples.ends), samples)
+    ran = run_frames(rows, [0] * len(samples.ends), samples, sides)
     found = [ended.row for ended in ran.closed]
-    return [*found, rows[0]] if rows[0, START] != NEVER else found, samples, ran
+    return Tracked([*found, rows[0]] if rows[0, START] != NEVER else found, sides.get(0), samples, ran)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,4 +192,5 @@ def samples_of_tracks(tracks: Sequence[Track]) -> Ordered:
     starts = np.flatnonzero(np.concatenate([[True], source[1:] != source[:-1]]))
     org = np.array([hash64(origin) for origin, _ in sources], np.int64)[source[starts]]
     boot = np.array([signed64(number) for _, number in sources], np.int64)[source[starts]]
-    return Ordered(made.ordered(order, starts, np.append(starts[1:], len(source)), org, boot), order, source, sources)
+    own = np.array([own_of(origin) for origin, _ in sources], np.int64)[source[starts]]
+    return Ordered(made.ordered(order, starts, np.append(starts[1:], len(source)), org, boot, own), order, source, sources)

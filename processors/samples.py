@@ -19,6 +19,7 @@ import numpy.typing as npt
 from broker.columns import Records, dtype_of, join_records
 from broker.frames import Frame
 from broker.layouts import all_layouts, layout_named
+from broker.topics import UPLOAD_NODE
 from processors.live_row import ABSENT, I64, NO_ALTITUDE, NO_POS
 
 MOTION: Final = layout_named("motion.1").id
@@ -46,13 +47,17 @@ class TakenFrame:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Per frame: `first` sample, `ends` (after its last), `org`, `boot`. Per sample, in frame order: the rest (or ABSENT, NO_POS)."""
+    """Per frame: `first` sample, `ends` (after its last), `org`, `boot`, `own` (1: the device numbers itself, or it is a file).
+
+    Per sample, in frame order: `kind` (its layout) and the rest (or ABSENT, NO_POS)."""
 
     first: I64
     ends: I64
     org: I64
     boot: I64
+    own: I64
     t_us: I64
+    kind: I64
     lat: I64
     lon: I64
     accuracy_cm: I64
@@ -69,30 +74,55 @@ class Samples:
     def measured(self) -> tuple[I64, ...]:
         """The columns of samples, in the order of `run`."""
         return (
-            self.t_us, self.lat, self.lon, self.accuracy_cm, self.speed_cmps, self.distance_cm, self.altitude_dm, self.altitude_source,
+            self.t_us, self.kind,
+            self.lat, self.lon, self.accuracy_cm, self.speed_cmps, self.distance_cm, self.altitude_dm, self.altitude_source,
             self.hr_bpm, self.rr_ms, self.power_w, self.cadence_rpm,
         )  # fmt: skip
 
     @classmethod
     def empty(cls, total: int, frames: int = 0) -> Samples:
         """Columns for `total` samples in which nothing was measured yet."""
-        first, ends, org, boot = (np.zeros(frames, np.int64) for _ in range(4))
+        first, ends, org, boot, own = (np.zeros(frames, np.int64) for _ in range(5))
         lat, lon = (np.full(total, NO_POS, np.int64) for _ in range(2))
         accuracy, speed, distance, source, hr, rr, power, cadence = (np.full(total, ABSENT, np.int64) for _ in range(8))
         altitude = np.full(total, NO_ALTITUDE, np.int64)
         return cls(
-            first, ends, org, boot, np.zeros(total, np.int64), lat, lon, accuracy, speed, distance, altitude, source, hr, rr, power, cadence
+            first,
+            ends,
+            org,
+            boot,
+            own,
+            np.zeros(total, np.int64),
+            np.zeros(total, np.int64),
+            lat,
+            lon,
+            accuracy,
+            speed,
+            distance,
+            altitude,
+            source,
+            hr,
+            rr,
+            power,
+            cadence,
         )
 
-    def ordered(self, order: I64, first: I64, ends: I64, org: I64, boot: I64) -> Samples:
+    def ordered(self, order: I64, first: I64, ends: I64, org: I64, boot: I64, own: I64) -> Samples:
         """The samples in another order, in other frames."""
-        return Samples(first, ends, org, boot, *(column[order] for column in self.measured))
+        return Samples(first, ends, org, boot, own, *(column[order] for column in self.measured))
 
 
 @lru_cache(maxsize=65536)
 def hash64(text: str) -> int:
     """A stable signed 64-bit hash."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+@lru_cache(maxsize=65536)
+def own_of(origin: str) -> int:
+    """1 for a device that numbers its own samples and for an uploaded file, 0 for one a node speaks for."""
+    _, node, *device = origin.split("/", 2)
+    return int(not device or node == UPLOAD_NODE)
 
 
 def samples_of(frames: Sequence[TakenFrame]) -> Samples:
@@ -104,6 +134,7 @@ def samples_of(frames: Sequence[TakenFrame]) -> Samples:
     made = Samples.empty(total, len(frames))
     made.first[:], made.ends[:] = first, ends
     made.org[:] = np.fromiter((hash64(f.origin) for f in frames), np.int64, len(frames))
+    made.own[:] = np.fromiter((own_of(f.origin) for f in frames), np.int64, len(frames))
     made.boot[:] = np.fromiter((signed64(f.frame.boot) for f in frames), np.int64, len(frames))
     made.t_us[:] = np.repeat(np.fromiter((f.frame.t0_us + f.offset_us for f in frames), np.int64, len(frames)), counts)
     for layout in (MOTION, BEATS, MACHINE):
@@ -144,6 +175,7 @@ def _column(layout: int, records: Records, name: str, factor: int = 1) -> I64:
 
 def fill_samples(made: Samples, layout: int, records: Records, at: I64 | slice) -> None:
     """Write what the records measured (not their times) to the places `at`."""
+    made.kind[at] = layout
     hr = _column(layout, records, "hr_bpm")
     made.hr_bpm[at] = np.where(hr > 0, hr, ABSENT)
     if layout == BEATS:

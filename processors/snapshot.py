@@ -20,6 +20,7 @@ from processors.directory import Known, alias_of
 from processors.live_wakes import CLOSE_AFTER_US
 from processors.reads import Reads
 from processors.results_db import count_efforts
+from processors.samples import hash64
 from processors.stores import ReadStore
 
 RECOUNT_S: Final = 2.0
@@ -49,6 +50,7 @@ class SnapshotView:
         self._site_tenant = site_tenant
         self._clock_us = clock_us
         self._moves: dict[str, BoardMoves] = {}
+        self._origins: dict[str, tuple[float, dict[int, str]]] = {}
         self._counted: dict[str, tuple[float, dict[str, int]]] = {}
 
     def close(self) -> None:
@@ -106,8 +108,19 @@ class SnapshotView:
         made: list[dict[str, Any]] = []
         for i, (key, row) in enumerate(live):
             tied = i > 0 and live[i - 1][1][k.DIST_UM] == row[k.DIST_UM]
-            made.append(athlete_json(known, key, row, made[-1]["rank"] if tied else i + 1))
+            rank = made[-1]["rank"] if tied else i + 1
+            made.append(athlete_json(known, key, row, rank) | {"sources": self._sources(known.tenant, row)})
         return made
+
+    def _sources(self, tenant: str, row: k.I64) -> dict[str, str]:
+        """Whose samples count now. Rows know origins by their hash; those of a tenant are looked up when one is new, every two seconds at
+        most."""
+        hashes = live_row.sources_of(row)
+        at_s, names = self._origins.get(tenant, (float("-inf"), dict[int, str]()))
+        if not names.keys() >= set(hashes.values()) and time.monotonic() - at_s >= RECOUNT_S:
+            names = {hash64(origin): origin.partition("/")[2] for origin in self._store.origins(tenant)}
+            self._origins[tenant] = time.monotonic(), names
+        return {channel: names[of] for channel, of in hashes.items() if of in names}
 
     def _counts(self, tenant: str) -> dict[str, int]:
         """Totals; counting takes longer the more there is, so it is done every two seconds."""
@@ -234,6 +247,8 @@ def _masked(one: dict[str, Any], known: Known) -> dict[str, Any]:
     subject: str = one["subject"]
     ident = screen_id(known, subject)
     made = {**one, "subject": f"{known.tenant}/{ident}", "athlete": ident, "name": screen_name(known, subject)}
+    if "sources" in made:
+        made["sources"] = {}
     if one.get("next_subject") is not None:
         other: str = one["next_subject"]
         made |= {"next_subject": f"{known.tenant}/{screen_id(known, other)}", "next_name": screen_name(known, other)}

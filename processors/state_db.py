@@ -138,7 +138,7 @@ class StateDb:
             if not states.has(key):
                 found = self.db.execute("SELECT row FROM state WHERE stage=? AND key=?", (stage, key)).fetchone()
                 if found:
-                    states.put(key, np.frombuffer(found[0], np.int64), attempts_of(self.db, key))
+                    states.put(key, found[0], attempts_of(self.db, key))
         for of in wants.numbered:
             if of not in states.numberings:
                 numbering = self._numbering(of)
@@ -299,9 +299,9 @@ class StateDb:
         """Write changed rows: whom a change of a segment touches is looked up in them, so also before that."""
         rows: list[tuple[str, str, bytes]] = []
         for key in states.changed:
-            row = states.peek(key)
-            if row is not None:
-                rows.append((stage, key, row.tobytes()))
+            stored = states.stored(key)
+            if stored is not None:
+                rows.append((stage, key, stored))
         self.db.executemany(_upsert("state", 2, "stage, key, row"), rows)
         states.changed.clear()
 

@@ -110,6 +110,11 @@ class ReadStore:
         query = "SELECT node, device, sum(frames) FROM numbering WHERE subject >= ? AND subject < ? GROUP BY node, device ORDER BY 1, 2"
         return self._db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchall()
 
+    def origins(self, tenant: str) -> list[str]:
+        """Whose samples of a tenant were ever counted."""
+        query = "SELECT DISTINCT origin FROM numbering WHERE origin >= ? AND origin < ? ORDER BY origin"
+        return [origin for (origin,) in self._db.execute(query, (f"{tenant}/", f"{tenant}0"))]
+
     def missing(self, tenant: str) -> dict[str, int]:
         """Per device, sequence numbers below the highest that never came (a jump, or frames under way); none left out."""
         query = "SELECT device, sum(missing) FROM numbering WHERE subject >= ? AND subject < ? AND missing > 0 GROUP BY device"

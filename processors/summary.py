@@ -18,7 +18,7 @@ from processors.live_kernel import I64
 from processors.repair import Strain
 from processors.results import Lap, Summary
 from processors.samples import usable_position
-from processors.trace import NO_ALTITUDE, Trace
+from processors.trace import NO_ALTITUDE, Trace, counted_of
 
 DEFAULT_ZONES_BPM: Final = (114, 133, 152, 171)  # lower bounds of zones 2-5 for the default maximum of 190
 ZONE_HOLD_US: Final = 10_000_000  # a heart rate counts for zones at most this long
@@ -193,6 +193,7 @@ def summarise(
         work_j=strain.work_j,
         normalised_power_w=strain.normalised_power_w,
         rmssd_ms=strain.rmssd_ms,
+        counted=counted_of(trace),
     )
 
 

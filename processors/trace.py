@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
@@ -16,11 +17,12 @@ import numpy.typing as npt
 from broker.layouts import all_layouts
 from processors import live_kernel as k
 from processors.live_kernel import ABSENT, I64, NO_ALTITUDE
+from processors.results import Counted
 from processors.run_kernel import run_frames, samples_of_tracks
 from processors.samples import CARRIES, MACHINE
 from processors.tracks import Track, cut
 
-__all__ = ["NO_ALTITUDE", "Trace", "trace_of"]
+__all__ = ["NO_ALTITUDE", "Trace", "counted_of", "trace_of"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -31,7 +33,7 @@ _NO_SOURCE: Final = 255  # of altitude
 class Trace:
     """The samples that count, in time order, as parallel columns. Absent: -1, `NO_POS` for positions, -32768 for altitude.
 
-    `moves`, `beats`, `powers` tell for which channels a sample counts, `fixes` whether its position is believed; `distance_um`,
+    `moves`, `beats`, `powers`, `cadences` tell for which channels a sample counts, `fixes` whether its position is believed; `distance_um`,
     `moving_us` and `speed_cmps` are the kernel's values after it. `origin` indexes `origins`; `receiver` numbers (origin, boot).
     """
 
@@ -42,6 +44,7 @@ class Trace:
     moves: Mask
     beats: Mask
     powers: Mask
+    cadences: Mask
     fixes: Mask
     lat: I64
     lon: I64
@@ -79,12 +82,12 @@ def trace_of(tracks: Mapping[int, Track], start_us: int, end_us: int, hr_ref_bpm
     samples = held.samples
     rows = k.fresh_row().reshape(1, -1)
     rows[0, k.HR_REF] = hr_ref_bpm
-    out = run_frames(rows, [0] * len(samples.ends), samples).out
+    out = run_frames(rows, [0] * len(samples.ends), samples, {}).out
     origins = sorted({origin for origin, _ in held.sources})
     of = np.array([origins.index(origin) for origin, _ in held.sources], np.int64)
     machine = [t.records["kind"].astype(np.int64) if t.layout == MACHINE else np.full(len(t), _NO_KIND) for t in parts]
     kinds = np.concatenate(machine)[held.order] if machine else held.order
-    moves, beats, powers = (out[:, column] != 0 for column in (k.BY_MOTION, k.BY_HEART, k.BY_POWER))
+    moves, beats, powers, cadences = (out[:, column] != 0 for column in (k.BY_MOTION, k.BY_HEART, k.BY_POWER, k.BY_CADENCE))
     trace = Trace(
         tuple(origins),
         samples.t_us,
@@ -93,6 +96,7 @@ def trace_of(tracks: Mapping[int, Track], start_us: int, end_us: int, hr_ref_bpm
         moves=moves,
         beats=beats,
         powers=powers,
+        cadences=cadences,
         fixes=out[:, k.FIX_START] != k.NEVER,
         lat=samples.lat,
         lon=samples.lon,
@@ -108,7 +112,18 @@ def trace_of(tracks: Mapping[int, Track], start_us: int, end_us: int, hr_ref_bpm
         distance_um=out[:, k.NOW_DIST],
         moving_us=out[:, k.NOW_MOVING],
     )
-    return trace.where(moves | beats | powers)
+    return trace.where(moves | beats | powers | cadences)
+
+
+def counted_of(trace: Trace) -> tuple[Counted, ...]:
+    """Provenance: whose samples counted from when to when, channel by channel."""
+    found: list[Counted] = []
+    channels = {"heart_rate": trace.beats, "motion": trace.moves, "power": trace.powers, "cadence": trace.cadences}
+    for channel, mask in channels.items():
+        t_us, origin = trace.t_us[mask], trace.origin[mask]
+        bounds: list[int] = [0, *(np.flatnonzero(np.diff(origin)) + 1).tolist(), len(origin)]
+        found += [Counted(channel, trace.origins[origin[lo]], int(t_us[lo]), int(t_us[hi - 1])) for lo, hi in pairwise(bounds) if lo < hi]
+    return tuple(found)
 
 
 _NO_KIND: Final = all_layouts()[MACHINE].field("kind").absent or 0

@@ -99,6 +99,10 @@ def _detail(store: ReadStore, reads: Reads, viewer: Viewer, ident: str) -> model
         north=north,
         east=east,
         sources=[_source(origin) for origin in s.origins] if viewer.staff else [],
+        counted=[
+            models.CountedLine.model_validate({"channel": c.channel, "source": _source(c.origin), "from_us": c.from_us, "to_us": c.to_us})
+            for c in (s.counted if viewer.staff else ())
+        ],
         samples=s.samples,
         trimp=None if s.trimp is None else s.trimp / 1000,
         work_j=s.work_j,

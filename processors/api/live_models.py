@@ -36,6 +36,7 @@ class LiveAthlete(Out):
     rmssd_ms: float | None  # variability of the heart beats of the activity
     trimp: float  # training impulse (Banister)
     zones_s: list[float]  # seconds in heart-rate zones 1-5
+    sources: dict[str, str]  # whose samples count now, by channel (heart_rate, motion, power, cadence); empty for screens
     lat: float | None
     lon: float | None
 

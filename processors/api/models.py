@@ -100,6 +100,15 @@ class EffortLine(Out):
     awards: list[str]
 
 
+class CountedLine(Out):
+    """Whose samples of a channel counted, from the first to the last before another source's."""
+
+    channel: Literal["heart_rate", "motion", "power", "cadence"]
+    source: str
+    from_us: int
+    to_us: int
+
+
 class ActivityDetail(ActivityLine):
     """GET /activities/{id}. `trimp`: Banister's training impulse; `work_j`: joules at the pedals; `rmssd_ms`: of the beat intervals. Null
     where nothing was measured."""
@@ -112,6 +121,7 @@ class ActivityDetail(ActivityLine):
     north: float | None
     east: float | None
     sources: list[str]
+    counted: list[CountedLine]
     samples: int
     trimp: float | None
     work_j: int | None

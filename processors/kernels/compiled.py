@@ -22,7 +22,8 @@ except ImportError:
 
 COMPILED: Final = numba is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"  # a debugging aid of numba
 _HERE: Final = Path(__file__).parent
-_LIVE: Final = [_HERE.parent / name for name in ("live_row.py", "fusion.py", "live_motion.py", "live_kernel.py")]  # made of kernels too
+_MADE_OF_THEM: Final = ("live_row.py", "fusion.py", "live_motion.py", "live_channels.py", "live_kernel.py")
+_LIVE: Final = [_HERE.parent / name for name in _MADE_OF_THEM]
 SOURCES: Final = zlib.crc32(b"".join(path.read_bytes() for path in [*sorted(_HERE.glob("*.py")), *_LIVE]))
 
 F = TypeVar("F", bound=Callable[..., Any])

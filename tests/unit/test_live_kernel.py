@@ -11,7 +11,7 @@ import pytest
 from processors import live_kernel as k
 from processors import live_row
 from processors.kernels import columns
-from processors.run_kernel import Ran, run_frames, run_tracks, run_tracks_with_fixes
+from processors.run_kernel import Ran, Sides, run_frames, run_tracks, run_tracks_whole
 from processors.samples import Samples
 from processors.state_db import SCHEMA_VERSION, StateDb
 from processors.tracks import Track, tracks_of
@@ -50,12 +50,21 @@ def test_any_cut_into_frames_and_batches_leaves_the_same_row() -> None:
         (t, values | {"hr_bpm": 120 + i // 9, "power_w": 200 + i % 40, "cadence_rpm": 85})
         for i, (t, values) in enumerate(rows_of(seen, "baro", speed=False))
     ]
-    (want,), samples, ran = run_tracks_with_fixes(ridden(rows), 190)
+    whole = run_tracks_whole(ridden(rows), 190)
+    (want,), samples, ran = whole.rows, whole.samples, whole.ran
     row = live_row.fresh_row().reshape(1, -1)
     out: list[k.I64] = []
+    sides: Sides = {}
     for i in range(len(samples.t_us)):
-        one = Samples(np.array([0]), np.array([1]), samples.org[:1], samples.boot[:1], *(column[i : i + 1] for column in samples.measured))
-        made: Ran = run_frames(row, [0], one)
+        one = Samples(
+            np.array([0]),
+            np.array([1]),
+            samples.org[:1],
+            samples.boot[:1],
+            samples.own[:1],
+            *(column[i : i + 1] for column in samples.measured),
+        )
+        made: Ran = run_frames(row, [0], one, sides)
         out.append(made.out)
     assert same(row[0], want)
     assert np.array_equal(np.concatenate(out), ran.out)
