@@ -197,12 +197,13 @@ def test_cadence_of_nobody_is_no_value() -> None:
 # Repetitions
 
 
-@pytest.mark.parametrize("name", [name for name in REPS if (DATA / "reps" / f"{name}.csv").exists()])
-def test_repetitions_of_the_recordings_are_right_to_one(name: str) -> None:
-    counted = repeated(rep_recording(name), 10)
-    print(f"{name}: {counted.count} in {counted.sets} set")
-    assert abs(counted.count - REPS[name]) <= 1
-    assert counted.sets == 1
+def test_repetitions_of_the_recordings_are_right_to_one() -> None:
+    for name, truth in REPS.items():
+        if (DATA / "reps" / f"{name}.csv").exists():
+            seen = repeated(rep_recording(name), 10)
+            print(f"{name}: {seen.count} in {seen.sets} set")
+            assert abs(seen.count - truth) <= 1
+            assert seen.sets == 1
 
 
 def test_the_recording_named_one_pushup_is_counted_as_what_it_shows() -> None:
