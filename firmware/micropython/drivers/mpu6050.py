@@ -32,14 +32,14 @@ class Mpu6050:
             chip.expect(0x75, _KNOWN[0], "is it another sensor, or the wrong level at AD0?")
         chip.write(0x6B, 0x80)
         chip.until(0x6B, 0x80, 0, sleep_ms, "take its power away for a second")
-        chip.write(0x6B, 0x01)  # awake, clock of the gyroscope
-        chip.write(0x6C, 0x07)  # the gyroscope itself off: 0.5 mA
+        chip.write(0x6B, 0x00)  # awake, on its own oscillator: that of the gyroscope stands still with it
+        chip.write(0x6C, 0x07)  # the gyroscope off: 0.5 mA
         chip.write(0x1A, 0x03 if rate_hz > 50 else 0x04)  # 44 or 21 Hz
         chip.write(0x19, 1000 // rate_hz - 1)
         chip.write(0x1C, 0x10)  # +-8 g
         chip.write(0x23, 0x08)
         chip.write(0x38, 0x10 | (0x01 if int_pin is not None else 0))
-        chip.write(0x6A, 0x44)
+        self._empty()
         if int_pin is not None:
             self.due = False
             int_pin.irq(self._on_edge, int_pin.IRQ_RISING)
@@ -60,19 +60,24 @@ class Mpu6050:
         chip.read_into(0x72, self._two)
         held = self._two[0] << 8 | self._two[1]
         if ran_over or held >= _FIFO:
-            chip.write(0x6A, 0x44)
+            self._empty()
             self.lost = True
             return 0
         return self.acceleration.take(chip, 0x74, min(KEPT, held // 6), 0)
 
+    def _empty(self):
+        """The FIFO is emptied only while it is off."""
+        self._chip.write(0x6A, 0x04)
+        self._chip.write(0x6A, 0x40)
+
     def check(self):
         """OSError when the chip measures no more, because it started anew: ask now and then while it is awake."""
-        self._chip.keeps(0x6B, 0x41, 0x01)
+        self._chip.keeps(0x6B, 0x40, 0x00)
 
     def sleep(self):
         """5 uA until `wake`."""
-        self._chip.write(0x6B, 0x41)
+        self._chip.write(0x6B, 0x40)
 
     def wake(self):
-        self._chip.write(0x6B, 0x01)
-        self._chip.write(0x6A, 0x44)
+        self._chip.write(0x6B, 0x00)
+        self._empty()

@@ -93,7 +93,13 @@ def message(kind, number, payload):
 
 
 def start(period_ms):
-    """What makes a receiver say NAV-PVT every so many milliseconds on the line it is asked on (CFG-RATE, CFG-MSG)."""
+    """What makes a receiver say NAV-PVT every so many milliseconds on the line it is asked on.
+
+    CFG-RATE and CFG-MSG for those up to M9, CFG-VALSET (into RAM) for those from M9 on: each refuses what it does not know.
+    """
     if not 50 <= period_ms <= 10_000:
         raise ValueError("period_ms %d: 50 to 10000" % period_ms)
-    return message(6, 8, (period_ms & 255, period_ms >> 8, 1, 0, 1, 0)) + message(6, 1, (1, 7, 1))
+    low, high = period_ms & 255, period_ms >> 8
+    older = message(6, 8, (low, high, 1, 0, 1, 0)) + message(6, 1, (1, 7, 1))
+    rate, pvt = (0x01, 0x00, 0x21, 0x30, low, high), (0x07, 0x00, 0x91, 0x20, 1)  # CFG-RATE-MEAS, CFG-MSGOUT-UBX_NAV_PVT_UART1
+    return older + message(6, 0x8A, (0, 1, 0, 0) + rate + pvt)

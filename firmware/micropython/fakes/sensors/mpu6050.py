@@ -42,7 +42,7 @@ class Mpu6050Model(Registers):
         if register == POWER and byte & 0x80:
             self._reset()
         elif register == USER:
-            if byte & 0x04:
+            if byte & 0x44 == 0x04:  # only while the FIFO is off
                 self._fifo.clear()
             self.bytes[USER] = byte & ~0x04 & 255
         elif register != WHO:
