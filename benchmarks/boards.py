@@ -1,6 +1,6 @@
 """Segment boards: changes and exact ranks at 10 million athletes, beside SQLite counting and beside sorted lists; and the board of objects.
 
-`mutations_per_s_per_core`: mixed changes (new efforts, better and worse, re-timed, removed, repeated) as effort values, packed,
+`mutations_per_s_per_core`: mixed changes (new efforts, better and worse, re-timed, flagged, removed, repeated) as effort values, packed,
 journalled in group commits of 2,000 (SQLite, synchronous=FULL) and taken into a board of 200,000 athletes (quick: 100,000).
 `_packed_10m`: the same mix, and efforts kept off, as packed records on a board of 10 million. `rank_us_10m`, `top_10_us_10m` and
 `around_5_us_10m` are CPU microseconds of one answer there; `rank_mb_10m` is the rank structure, `total_mb_10m` with the best time and
@@ -64,15 +64,17 @@ def effort(chance: random.Random, athlete: int, number: int, version: int) -> Ef
 
 
 def changes(chance: random.Random, held: list[Effort], people: int, count: int) -> list[Effort]:
-    """Of ten: five new efforts (better ones among them), three re-timed, one removed, one repeated."""
+    """Of ten: five new efforts (better ones among them), two re-timed, one flagged, one removed, one repeated."""
     made: list[Effort] = []
     for i in range(count):
         version = len(held) + i + 1
         if i % 10 < 5:
             made.append(effort(chance, chance.randrange(people), len(held) + i, version))
-        elif i % 10 < 8:
+        elif i % 10 < 7:
             old = chance.choice(held)
             made.append(replace(old, elapsed_ms=old.elapsed_ms + chance.randint(-2_000, 2_000), version=version))
+        elif i % 10 < 8:
+            made.append(replace(chance.choice(held), ruling="flagged", version=version))
         elif i % 10 < 9:
             made.append(replace(chance.choice(held), removed=True, version=version))
         else:
@@ -124,7 +126,7 @@ class Sorted:
         for e in self.efforts.values():
             key = (e.elapsed_ms, e.start_us, e.id)
             span = view.span_us(refs.get(e.subject))
-            if not e.removed and span and span[0] <= e.start_us < span[1] and key < best.get(e.subject, (1 << 62, 0, "")):
+            if e.stands and span and span[0] <= e.start_us < span[1] and key < best.get(e.subject, (1 << 62, 0, "")):
                 best[e.subject] = key
         return sorted(best, key=best.__getitem__)
 

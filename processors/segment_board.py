@@ -309,7 +309,7 @@ class SegmentBoard:
         return self._standings(view).ladder
 
     def _standings(self, view: View) -> Standings:
-        if view == OVERALL:
+        if view is OVERALL or view == OVERALL:  # comparing costs more than most answers
             return self._overall
         held = self._views.pop(view, None)
         standings = self._views[view] = self._made(view) if held is None else held
