@@ -175,7 +175,7 @@ def test_an_event_takes_only_the_data_of_its_type() -> None:
 
 
 def test_names_topics_and_fields_of_the_catalogue_belong_together() -> None:
-    assert len(CATALOGUE) == 13
+    assert len(CATALOGUE) == 15
     for name, kind in CATALOGUE.items():
         assert name == f"{kind.topic.removesuffix('.v1')}.{kind.event}.v1"
         assert {kind.entity_field, kind.key_field, *filter(None, [kind.void])} <= set(kind.model.model_fields)
