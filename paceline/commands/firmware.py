@@ -9,6 +9,11 @@ import click
 from paceline.lazy import LazyGroup
 
 _COMMANDS: Final = {
+    "new": "paceline.commands.firmware_make:new",
+    "build": "paceline.commands.firmware_make:build",
+    "flash": "paceline.commands.firmware_make:flash",
+    "provision": "paceline.commands.firmware_run:provision",
+    "run": "paceline.commands.firmware_run:run",
     "key": "paceline.commands.firmware_sign:key",
     "sign": "paceline.commands.firmware_sign:sign",
     "offer": "paceline.commands.firmware_sign:offer",

@@ -163,16 +163,18 @@ def check_pair(example: Example, board: Board) -> None:
             )
 
 
-def board_module(board: Board, example: Example) -> str:
+def board_module(board: Board, example: Example, version: int) -> str:
     """The module `board` of an image: constants only."""
     lines = [
         f"# Generated for {example.name} on {board.name}; do not edit.",
         f"NAME = {board.name!r}",
         f"EXAMPLE = {example.name!r}",
         f"HARDWARE = {hardware_of(board, example)!r}",
+        f"VERSION = {version}",
         f"PINS = {dict(board.pins)!r}",
         f"SETTINGS = {dict(example.settings)!r}",
         f"MEMORY = {board.memory.model_dump()!r}",
+        f"PARTITIONS = {tuple((p.name, p.subtype, p.bytes // SECTOR_BYTES) for p in board.flash.partitions if p.type == 'data')!r}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from broker.errors import BadInputError, ConfigError
+from device_profiles.catalogue import catalogue
+from device_profiles.packs import micropython_source
+from device_profiles.profile import Profile
 from paceline.device.board import KIT, Board, Example, board_module, check_pair
 from paceline.device.romfs import romfs
+from paceline.device.rules import rules_module
 
 STARTERS: Final = ("boot.py", "main.py")
 _ENGINE: Final = Path(__file__).resolve().parents[2] / "device_profiles" / "engine.py"
-_GENERATED: Final = ("board", "profile_pack", "update_keys")
+_GENERATED: Final = ("board", "profile_pack", "sensor_rules", "update_keys")
 _HOST_ONLY: Final = ("fakes",)
 
 
@@ -31,6 +35,7 @@ class Image:
     board: Board
     example: Example
     modules: Mapping[str, bytes]
+    starters: Mapping[str, bytes]
 
     @property
     def romfs(self) -> bytes:
@@ -57,16 +62,24 @@ def sources_of(example: Example, main: Path | None = None) -> dict[str, bytes]:
     return dict(sorted(found.items()))
 
 
-def build(board: Board, example: Example, keys: tuple[bytes, ...] = (), main: Path | None = None) -> Image:
-    """Compile everything. ConfigError when the pair does not fit, BadInputError when a module does not compile or a slot is too small."""
+def all_sources(board: Board, example: Example, keys: tuple[bytes, ...], main: Path | None, version: int) -> dict[str, bytes]:
+    """The sources of an image by path, the generated modules with them. ConfigError when example and board do not fit."""
     check_pair(example, board)
     sources = sources_of(example, main)
-    sources["board.py"] = board_module(board, example).encode()
+    sources["board.py"] = board_module(board, example, version).encode()
     sources["update_keys.py"] = f"KEYS = {keys!r}\n".encode()
     if example.profiles:
-        sources["profile_pack.py"] = _pack(example).encode()
+        profiles = _profiles(example)
+        sources["profile_pack.py"] = micropython_source(profiles).encode()
+        sources["sensor_rules.py"] = rules_module(profiles).encode()
+    return sources
+
+
+def build(board: Board, example: Example, keys: tuple[bytes, ...] = (), main: Path | None = None, version: int = 0) -> Image:
+    """Compile everything. ConfigError when the pair does not fit, BadInputError when a module does not compile or a slot is too small."""
+    sources = all_sources(board, example, keys, main, version)
     modules = {path.removesuffix(".py") + ".mpy": _compiled(path, source, board.mpy_arch) for path, source in sources.items()}
-    image = Image(board, example, modules)
+    image = Image(board, example, modules, {name: (KIT / name).read_bytes() for name in STARTERS})
     room = board.flash.part("app_a").bytes
     if len(image.romfs) > room:
         raise BadInputError(
@@ -77,20 +90,17 @@ def build(board: Board, example: Example, keys: tuple[bytes, ...] = (), main: Pa
 
 def package_json(image: Image, version: str) -> str:
     """The `package.json` that `mip` installs from: files relative to it."""
-    return json.dumps({"urls": [[path, f"modules/{path}"] for path in image.modules], "deps": [], "version": version}, indent=1) + "\n"
+    return json.dumps({"urls": [[path, path] for path in image.modules], "deps": [], "version": version}, indent=1) + "\n"
 
 
-def _pack(example: Example) -> str:
-    from device_profiles.catalogue import catalogue
-    from device_profiles.packs import micropython_source
-
+def _profiles(example: Example) -> list[Profile]:
     profiles = [profile for name in example.profiles if (profile := catalogue().named(name)) is not None]
     if len(profiles) != len(example.profiles):
         missing = set(example.profiles) - {profile.name for profile in profiles}
         raise ConfigError(
             f"{example.name}: no profile is named {', '.join(sorted(missing))}", cure="`paceline profiles list` names them all"
         )
-    return micropython_source(profiles)
+    return profiles
 
 
 def _compiled(path: str, source: bytes, arch: str) -> bytes:

@@ -1,13 +1,12 @@
 """Packets of straps, meters and machines as frames of this node: a session for each sensor, its id made of this node's and the sensor's address.
 
-    bridge = Bridge(node.append, clock, "bridge-1", random_64, Pack(PACK), RULES)
+    bridge = Bridge(clock, "bridge-1", device.session, device.forget, Pack(PACK), RULES, LAYOUTS)
     central = Central(bluetooth.BLE(), SERVICES, bridge.take, uuid_number, on_lost=bridge.lost)
 
-The bridge numbers what sensors say, so two bridges that hear one strap are two origins. An id is `NODE.XXXXXXXXXXXX`; `bind` says whose it is.
+The bridge numbers what sensors say, so two bridges that hear one strap are two origins. An id is `NODE.XXXXXXXXXXXX`.
 """
 
 from ble.reading import Reading
-from kit.session import Session
 from kit.ticks import ticks_diff, ticks_ms
 
 MAX_SENSORS = 8
@@ -15,21 +14,18 @@ _MAX_ID = 32
 
 
 class Bridge:
-    """`layouts` maps names as in the rules (`beats_1`) to modules of `kit.layouts`; `subject` is for sensors nobody bound (one athlete's own bridge)."""
+    """`layouts` maps names as in the rules (`beats_1`) to modules of `kit.layouts`; `session_of(id)` and `forget(session)` as in `kit.device`."""
 
-    def __init__(self, append, clock, node, random_boot, pack, rules, layouts, subject="", settings=None, frame_ms=1000):
+    def __init__(self, clock, node, session_of, forget, pack, rules, layouts, settings=None):
         self.samples = 0
-        self.bindings = {}  # id -> subject
-        self._append = append
         self._clock = clock
         self._node = node[: _MAX_ID - 13]
-        self._random_boot = random_boot
+        self._session_of = session_of
+        self._forget = forget
         self._pack = pack
         self._rules = rules
         self._layouts = layouts
-        self._subject = subject
         self._settings = settings
-        self._frame_ms = frame_ms
         self._sensors = {}  # address -> (session, {profile: reading})
         self._heard = {}
 
@@ -50,22 +46,10 @@ class Bridge:
         reading.feed(payload, at_us // 1000, put)
         self._heard[address] = at_us
 
-    def poll(self):
-        """Close what is old."""
-        now_us = self._clock.monotonic_us()
-        for session, _ in self._sensors.values():
-            session.poll(now_us)
-
     def lost(self, address):
         """The link went: what was said so far is closed. The numbering stays for when it comes back."""
         if address in self._sensors:
             self._sensors[address][0].close()
-
-    def bind(self, bindings):
-        """Whose each sensor is from now on: {id: subject}."""
-        self.bindings = bindings
-        for session, _ in self._sensors.values():
-            session.bind(bindings.get(session.device, self._subject))
 
     def id_of(self, address):
         """The id of a sensor on the wire."""
@@ -76,11 +60,8 @@ class Bridge:
         if found is None:
             if len(self._sensors) >= MAX_SENSORS:  # the one heard longest ago ends its numbering
                 oldest = min([(at, one) for one, at in self._heard.items()])[1]
-                self._sensors.pop(oldest)[0].close()
+                self._forget(self._sensors.pop(oldest)[0])
                 del self._heard[oldest]
-            device = self.id_of(address)
-            subject = self.bindings.get(device, self._subject)
-            session = Session(self._append, self._clock, device, self._random_boot(), subject, self._frame_ms)
-            found = self._sensors[address] = (session, {})
+            found = self._sensors[address] = (self._session_of(self.id_of(address)), {})
             self._heard[address] = 0
         return found

@@ -1,0 +1,97 @@
+"""A whole board of fakes that runs an example: `simulator.py FOLDER SECONDS`, on the unix port or CPython.
+
+FOLDER holds the modules of an image as sources (`application.py`, `board.py` ...), `config.a` as the set-up would leave it, and gets `flash.nor`: what a
+device remembers. After SECONDS (0: never) it ends in good order; what is owed stays in the ring for the next start, as on a board without power.
+"""
+
+import asyncio
+import json
+import sys
+
+from fakes import bluetooth, machine
+from fakes.esp32 import Chip, Esp32
+from fakes.flash import Nor
+from fakes.network import Air, Network
+from fakes.scenarios import SCENARIOS
+
+
+class _Bluetooth:
+    """The module `bluetooth` of one room."""
+
+    UUID = bluetooth.UUID
+    number_of = staticmethod(bluetooth.number_of)
+
+    def __init__(self, room):
+        self.room = room
+
+    def BLE(self):
+        return bluetooth.BLE(self.room)
+
+
+RESET = 75  # exit code: start it again
+
+
+def _reset():
+    raise SystemExit(RESET)
+
+
+async def _no_line():
+    while True:
+        await asyncio.sleep(3600)
+
+
+def port_of(folder, partitions, document):
+    """(Port of a simulated board, room of its radio)."""
+    from kit.device import Port
+
+    first = 0
+    table = []
+    for name, subtype, sectors in partitions:
+        table.append((1, subtype, first, sectors, name))
+        first += sectors
+    esp32 = Esp32(Chip(Nor(first, 4096, folder + "/flash.nor"), table))
+    room = bluetooth.Room()
+    machine.reset = _reset  # the chip's, not that of the fake
+    air = Air({document.get("wifi_ssid", "sim"): document.get("wifi_password", "")})
+    return Port(machine, Network(air), esp32, _Bluetooth(room), folder, _no_line, time_hosts=()), room
+
+
+def main(folder, seconds):
+    import application
+    import board
+    from kit.config import Kept
+
+    document = Kept(folder + "/config").load()
+    port, room = port_of(folder, board.PARTITIONS, document)
+    scenario = SCENARIOS.get(board.EXAMPLE)
+    happen = scenario(machine, room, board) if scenario is not None else None
+    device = application.make(port)
+    if happen is not None:
+        device.add("world", happen)
+
+    async def run():
+        ending = asyncio.create_task(_end(device, seconds)) if seconds else None
+        await device.main()
+        if ending is not None:
+            await ending
+
+    asyncio.run(run())
+    node = device.node
+    if node is not None:
+        outbox = node.outbox
+        print(json.dumps({"taken": outbox.taken, "stored": outbox.stored, "refused": outbox.refused, "lost": outbox.lost, "owed": node.ring.owed}))
+
+
+async def _end(device, seconds):
+    """Stop measuring after a while, wait a little for what is owed, and stop."""
+    await asyncio.sleep(seconds)
+    device.close()
+    for _ in range(100):
+        if device.node is None or not device.node.ring.owed:
+            break
+        await asyncio.sleep(0.1)
+    device.app.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
