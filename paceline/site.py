@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -117,8 +118,10 @@ def open_site(settings: Settings) -> Site:
 
 
 def add_nodes(site: Site, broker: str, users: Sequence[str]) -> dict[str, str]:
-    """Give each user a secret on a broker (kept ones stay) and return them."""
-    _draw(site, broker, users)
+    """Give each user a secret on a broker (kept ones stay) and return them. Commands that do so at once wait for each other."""
+    with os.fdopen(os.open(site.secrets / ".lock", os.O_WRONLY | os.O_CREAT, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _draw(site, broker, users)
     return {user: site.secret(broker, user) for user in users}
 
 

@@ -45,16 +45,13 @@ def new(*, as_json: bool, example: str, board: str, out: Path | None) -> None:
         click.echo(f"  TLS and radio {budget['radio_bytes']:,} of {budget['radio_of_board_bytes']:,} bytes outside that heap")
     click.echo(f"  {budget['wire_bytes_per_s']} bytes/s on the wire; without a link the flash holds {budget['offline_hours']} hours")
     if budget["active_ma"]:
-        click.echo(
-            f"  about {budget['active_ma']:g} mA while it sends: {budget['hours_of_1000_mah']} hours of 1,000 mAh (data sheets, not measured)"
-        )
+        click.echo(f"  about {budget['active_ma']:g} mA while it sends: {budget['hours_of_1000_mah']} hours of 1,000 mAh (by data sheets)")
     if lines:
         click.echo("\nonce, to put MicroPython onto the board:")
         for line in lines:
             click.echo(f"  {line}")
-    click.echo(
-        f"\nthen:\n  paceline firmware build {folder}\n  paceline firmware flash {folder} --port /dev/ttyUSB0\n  paceline firmware provision NAME --port /dev/ttyUSB0"
-    )
+    click.echo(f"\nthen:\n  paceline firmware build {folder}\n  paceline firmware flash {folder} --port /dev/ttyUSB0")
+    click.echo("  paceline firmware provision NAME --port /dev/ttyUSB0 --ssid WIFI --wifi-password SECRET")
 
 
 @click.command()

@@ -125,7 +125,7 @@ def run(
     interpreter: Interpreter,
     quiet: bool,
 ) -> None:
-    """Run an example, or a folder of your own, on a simulated board near a running site: a tile of the page moves. Exit 1 if frames were lost.
+    """Run an example or a folder of your own on a simulated board: a tile of the running site moves. Exit 1 if frames are lost.
 
     \b
     Example:

@@ -1,10 +1,10 @@
-"""The serial console of a device: a line of JSON to it, the answer from among what else it prints. Through mpremote's own serial library."""
+"""The serial console of a device: a line of JSON to it, the answer from among what else it prints. By the serial library of mpremote."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from broker.errors import ConfigError, LinkError
 
@@ -39,9 +39,10 @@ def ask(line: Line, question: dict[str, Any], patience_s: float = PATIENCE_S) ->
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         said = line.readline().strip()
-        if said.startswith(b'{"ok"'):
-            try:
-                return json.loads(said)
-            except ValueError:
-                continue
+        try:
+            answer = json.loads(said)
+        except ValueError:
+            continue
+        if isinstance(answer, dict) and "ok" in answer:  # in no order: dictionaries of a device have none
+            return cast("dict[str, Any]", answer)
     raise LinkError("the device does not answer", cure="press its reset button; does it run the kit? See `paceline firmware flash`")

@@ -1,4 +1,4 @@
-"""A project of one's own: an example copied with its board, and what a person needs to know of it (wiring, budget, what to flash). Text only."""
+"""A project of one's own: an example copied with its board, and what its maker needs to know: wiring, budget, what to flash."""
 
 from __future__ import annotations
 

@@ -69,7 +69,9 @@ def run_board(project: Project, folder: Path, seconds: int, interpreter: Interpr
     last: list[str] = []
     while True:
         command = command_of(folder, seconds, interpreter, project.board.flash.bytes)
-        with subprocess.Popen(command, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:  # noqa: S603
+        with subprocess.Popen(  # noqa: S603
+            command, env=environment(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
             assert process.stdout is not None
             try:
                 for line in process.stdout:

@@ -43,7 +43,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.info = self.warn = self.lines.append
+        self.info = self.warning = self.lines.append
 
 
 class Device:

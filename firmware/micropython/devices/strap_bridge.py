@@ -21,7 +21,7 @@ def make(port):
         radio_bytes, block_bytes = free_radio(port.esp32)
         tls = bool(device.document.get("tls"))
         for wrong in check(board.MEMORY, WANTS_HEAP_BYTES, tls, True, free_heap(), radio_bytes, block_bytes):
-            device.log.warn(wrong)
+            device.log.warning(wrong)
         settings = {"wheel_m": board.SETTINGS["wheel_mm"] / 1000}
         bridge = Bridge(device.clock, device.name, device.session, device.forget, Pack(PACK), RULES, LAYOUTS, settings)
         number = getattr(port.bluetooth, "number_of", uuid_number)

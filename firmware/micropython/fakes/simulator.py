@@ -1,7 +1,7 @@
-"""A whole board of fakes that runs an example: `simulator.py FOLDER SECONDS`, on the unix port or CPython.
+"""A whole board of fakes that runs an example: `simulator.py FOLDER SECONDS [PORT of the set-up page]`, on the unix port or CPython.
 
 FOLDER holds the modules of an image as sources (`application.py`, `board.py` ...), `config.a` as the set-up would leave it, and gets `flash.nor`: what a
-device remembers. After SECONDS (0: never) it ends in good order; what is owed stays in the ring for the next start, as on a board without power.
+device remembers. Standard input is its console; a reset ends it with exit code 75. After SECONDS (0: never) it ends in good order; what is owed stays in the ring for the next start, as on a board without power.
 """
 
 import asyncio
@@ -35,34 +35,55 @@ def _reset():
     raise SystemExit(RESET)
 
 
-async def _no_line():
-    while True:
-        await asyncio.sleep(3600)
+async def _line():
+    """The next line of standard input on CPython; "" at its end."""
+    return await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
-def port_of(folder, partitions, document):
-    """(Port of a simulated board, room of its radio)."""
-    from kit.device import Port
-
+def chip_of(folder, partitions):
+    """The module `esp32` of a chip with these partitions, whose flash is a file."""
     first = 0
     table = []
     for name, subtype, sectors in partitions:
         table.append((1, subtype, first, sectors, name))
         first += sectors
-    esp32 = Esp32(Chip(Nor(first, 4096, folder + "/flash.nor"), table))
+    return Esp32(Chip(Nor(first, 4096, folder + "/flash.nor"), table))
+
+
+def boot(esp32):
+    """What `boot.py` does, where images can be mounted: not on CPython, which starts what lies in the folder."""
+    try:
+        import vfs
+    except ImportError:
+        return
+    from kit.start import start
+
+    start(esp32.Partition("boot"), {0: esp32.Partition("app_a"), 1: esp32.Partition("app_b")}, vfs.mount)
+
+
+def port_of(folder, esp32, document, page_port):
+    """(Port of a simulated board, room of its radio)."""
+    from kit.device import Port, console_line
+
+    if sys.implementation.name != "micropython":
+        console_line = _line
     room = bluetooth.Room()
     machine.reset = _reset  # the chip's, not that of the fake
     air = Air({document.get("wifi_ssid", "sim"): document.get("wifi_password", "")})
-    return Port(machine, Network(air), esp32, _Bluetooth(room), folder, _no_line, time_hosts=()), room
+    return Port(machine, Network(air), esp32, _Bluetooth(room), folder, console_line, time_hosts=(), page_port=page_port), room
 
 
-def main(folder, seconds):
+def main(folder, seconds, page_port=0):
+    import board
+
+    esp32 = chip_of(folder, board.PARTITIONS)
+    boot(esp32)
     import application
     import board
     from kit.config import Kept
 
     document = Kept(folder + "/config").load()
-    port, room = port_of(folder, board.PARTITIONS, document)
+    port, room = port_of(folder, esp32, document, page_port)
     scenario = SCENARIOS.get(board.EXAMPLE)
     happen = scenario(machine, room, board) if scenario is not None else None
     device = application.make(port)
@@ -94,4 +115,4 @@ async def _end(device, seconds):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 8080)

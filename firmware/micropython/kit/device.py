@@ -182,14 +182,14 @@ class Device:
 
     def _on_refused(self, first, last, reason):
         self.refused = reason
-        self.log.warn("rows %d-%d refused: %s" % (first, last, reason))
+        self.log.warning("rows %d-%d refused: %s" % (first, last, reason))
 
     def _on_config(self, document):
         desired = Desired(self.document["tenant"], self.name)
         error = desired.take(document)
         self.node.state["cfg_error"] = error
         if error:
-            self.log.warn("cfg: %s" % error)
+            self.log.warning("cfg: %s" % error)
             return
         if self._cfg is None or document["version"] > self._cfg["version"]:
             self._cfg = document
@@ -199,7 +199,7 @@ class Device:
             self._frame_ms = desired.frame_ms
 
     def _trouble(self, why):
-        self.log.warn(why)
+        self.log.warning(why)
 
     async def _poll(self):
         """Close frames that are old, and rebind what is somebody else's now."""

@@ -5,6 +5,7 @@
 Small, and never updated over the air: whatever an image does to itself, this is what comes after the next reset.
 """
 
+import os
 import sys
 
 from kit.romfs import RomFs
@@ -26,6 +27,7 @@ def start(flash, slots_by_number, mount, root=ROOT):
         except OSError:
             return slots, None
         sys.path.insert(0, root)
-        for name in [name for name in sys.modules if name.split(".")[0] in ("kit", "ble", "drivers", "dsp")]:
+        own = [name.split(".")[0] for name in os.listdir(root)]
+        for name in [name for name in sys.modules if name.split(".")[0] in own]:
             del sys.modules[name]  # the image has its own
     return slots, chosen

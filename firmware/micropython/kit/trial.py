@@ -11,7 +11,7 @@ _REFUSED = {
     2: "the broker does not take this name as client id",
     3: "the broker is not available now",
     4: "the broker does not know this name and password",
-    5: "the broker does not let this name in",
+    5: "the broker does not let this name in with this password",
 }
 
 
@@ -25,7 +25,9 @@ async def try_document(document, wifi, ca_of=None, timeout_s=TRY_S):
         return await asyncio.wait_for(_try_broker(document, ca_of), timeout_s)
     except asyncio.TimeoutError:
         return "no answer from %s within %d s" % (where, timeout_s)
-    except (OSError, ValueError, EOFError, ProtocolError) as error:
+    except EOFError:
+        return "%s closed the connection without an answer: are name, password and TLS right?" % where
+    except (OSError, ValueError, ProtocolError) as error:
         return "%s cannot be reached: %s" % (where, error)
 
 

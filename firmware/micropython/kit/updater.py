@@ -51,7 +51,7 @@ class Updater:
             await asyncio.sleep(TRIAL_S)
             for record in self._slots.values():
                 if record.trial != NONE:
-                    self._log.warn("version %d: nothing acknowledged in %d s, back to what ran before" % (record.trial_version, TRIAL_S))
+                    self._log.warning("version %d: nothing acknowledged in %d s, back to what ran before" % (record.trial_version, TRIAL_S))
                     record.give_up()
                     self._reset()
                     return
