@@ -54,6 +54,8 @@ def test_constants_are_those_of_their_formulas() -> None:
     assert ed25519.D * 121666 % p == -121665 % p
     assert ed25519._ROOT**2 % p == p - 1
     assert ed25519._BASE_Y * 5 % p == 4
+    assert ed25519._point(ed25519._BASE_Y)[0] == ed25519._BASE_X
+    assert ed25519._power(7) == pow(7, 2**252 - 3, p)
 
 
 @given(st.binary(max_size=700))

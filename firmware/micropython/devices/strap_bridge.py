@@ -28,5 +28,4 @@ def make(port):
         links, allow = board.SETTINGS["max_links"], tuple(board.SETTINGS["allow"])
         central = Central(port.bluetooth.BLE(), SERVICES, bridge.take, number, links, allow, bridge.lost)
         device.add("central", central.run)
-        device.node.state["near"] = central.states
     return device

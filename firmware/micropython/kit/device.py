@@ -21,15 +21,12 @@ from kit.config import Kept
 from kit.desired import Desired
 from kit.log import Log, blinks
 from kit.node import Node, settings_of
-from kit.provision import Setup, setup_code
 from kit.ring import Ring
 from kit.session import Session
 from kit.slots import Slots
 from kit.sntp import run as keep_time
 from kit.stream import tls_context
 from kit.ticks import sleep_ms, ticks_ms
-from kit.trial import try_document
-from kit.updater import Updater
 from kit.wifi import Wifi
 
 SLOT_NAMES = ("app_a", "app_b")
@@ -168,6 +165,8 @@ class Device:
         ring = Ring(self.port.partition("ring"), random_64, drop_oldest=False)
         self.node = Node(ring, settings, self._on_refused, self._on_stored, self._on_config)
         if document.get("update_url") and self._keys:
+            from kit.updater import Updater
+
             partition = self.port.partition
             targets = {1: lambda number: partition(SLOT_NAMES[number])}
             slots = {1: Slots(partition("boot"))}
@@ -255,13 +254,19 @@ class Device:
         return "paceline-" + bytes(unique)[-2:].hex()
 
     def setup(self):
-        """The desk of the set-up."""
+        """The desk of the set-up. Imported when it is needed: it is 8 KB."""
+        from kit.provision import Setup
+
         return Setup(self.document, self.kept.save, self.show, os.urandom, self._trial)
 
     async def _trial(self, document):
+        from kit.trial import try_document
+
         return await try_document(document, self.wifi.connect)
 
     async def _set_up(self):
+        from kit.provision import setup_code
+
         code = setup_code(os.urandom)
         name = self.set_up_name()
         self.log.info("not set up: join the Wi-Fi %s with the password %s and open http://192.168.4.1/, or type {\"do\": \"show\"} here" % (name, code))
@@ -281,8 +286,11 @@ class Device:
 
     async def _console(self):
         """The console of a device that is set up: what is told anew counts after a restart."""
+        line = await self.port.line()
+        while not line:  # there is no console
+            await sleep_ms(60_000)
         desk = self.setup()
-        listening = asyncio.create_task(self._talk(desk))
+        listening = asyncio.create_task(self._talk(desk, line))
         try:
             await desk.done.wait()
             await sleep_ms(500)
@@ -290,14 +298,15 @@ class Device:
         finally:
             listening.cancel()
 
-    async def _talk(self, desk):
+    async def _talk(self, desk, line=None):
         while True:
-            line = await self.port.line()
+            line = line or await self.port.line()
             if not line:
                 return
             answer = await desk.line(line)
             if answer is not None:
                 print(answer)
+            line = None
 
 
 def _key_of(document):
