@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +104,7 @@ def _profiles(example: Example) -> list[Profile]:
     return profiles
 
 
+@cache
 def _compiled(path: str, source: bytes, arch: str) -> bytes:
     """The bytecode, or native code of `arch` where a module has some."""
     try:

@@ -109,30 +109,28 @@ class Board:
         return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
 
 
-async def test_every_example_runs_on_micropython_and_its_frames_are_stored(stack: Stack) -> None:
-    common = ("--sim", "--data", stack.site.data, "--seconds", 5, "--interpreter", "micropython", "--quiet", "--json")
-    runs = await asyncio.gather(*(paceline("run", name, *common) for name in names_in("devices")))
+async def test_every_example_runs_and_its_frames_are_stored(stack: Stack, tmp_path: Path) -> None:
+    """All five on MicroPython, and a copy of one in a folder of its own on CPython, at the same time."""
+    code, said = await paceline("new", "wristband", "--board", "sim", "--out", tmp_path / "mine")
+    assert code == 0
+    assert "MAX30102 module" in said
+    common = ("--sim", "--data", stack.site.data, "--quiet", "--json")
+    there = ("--seconds", 5, "--interpreter", "micropython")
+    here = ("--seconds", 14, "--interpreter", "cpython", "--name", "my-band")  # a heart rate takes eight seconds of light
+    runs = await asyncio.gather(
+        *(paceline("run", name, *common, *there) for name in names_in("devices")), paceline("run", tmp_path / "mine", *common, *here)
+    )
     for code, said in runs:
         told = json.loads(said)
         assert code == 0, told
         assert told["taken"] == told["stored"] > 0
         assert not told["refused"]
     bike = await tile(stack, "bike-sensor", lambda one: one["speed_mps"] is not None)
-    assert bike["speed_mps"] == pytest.approx(2.105 / 0.27, rel=0.02)
+    assert bike["speed_mps"] == pytest.approx(2.105 / 0.27, rel=0.05)
     runner = await tile(stack, "gps-tracker", lambda one: one["lat"] is not None)
     assert runner["lat"] == pytest.approx(47.3, abs=0.01)
     strap = await tile(stack, "strap-bridge", lambda one: one["hr_bpm"] is not None)
     assert 100 <= strap["hr_bpm"] <= 165
-
-
-async def test_cpython_runs_an_example_in_a_folder_of_its_own(stack: Stack, tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
-    code, said = await paceline("new", "wristband", "--board", "sim", "--out", folder)
-    assert code == 0
-    assert "MAX30102 module" in said
-    options = ("--data", stack.site.data, "--seconds", 14, "--interpreter", "cpython", "--name", "my-band", "--quiet", "--json")
-    code, said = await paceline("run", folder, "--sim", *options)
-    assert code == 0, said
     band = await tile(stack, "my-band", lambda one: one["hr_bpm"] is not None)
     assert abs(band["hr_bpm"] - 72) <= 2
 
