@@ -118,9 +118,9 @@ class Runner:
         except BaseException:
             self._roll_back()
             raise
-        hit("runner.after_commit")
-        self.position = position
+        self.position = position  # what is committed is done: whatever fails from here on, it is not taken twice
         self._states.saved()
+        hit("runner.after_commit")
         if len(self._states) > MAX_LOADED:
             self._states.forget()
         self._measure(steps)
