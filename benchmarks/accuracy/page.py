@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from benchmarks.accuracy.figures import Figures
-from benchmarks.accuracy.lines import Line, lines_of
+from benchmarks.accuracy.devices import STRETCHES, missing
+from benchmarks.accuracy.figures import Elapsed, Figures
+from benchmarks.accuracy.lines import Line, limits_of, lines_of
 from benchmarks.accuracy.tracks import SPORTS, SURROUNDINGS
 
 _HEAD = """# Accuracy
-How near the truth the kernels come, beside others over the same recordings. Written by `python -m benchmarks.accuracy`; the bench of the
-same figures is `paceline bench accuracy`. Seeds 700-709, 45 minutes a track; all was tuned on other seeds (from 9000 on).
+How near the truth the kernels come, beside others over the same recordings. Written by `python -m benchmarks.accuracy`, pictures too; the
+bench of the same figures is `paceline bench accuracy`. Seeds 700-709, 45 minutes a track; all was tuned on other seeds (from 9000 on).
 
 What is compared is synthetic: tracks whose truth is known (`benchmarks/accuracy/tracks.py`), and hearts (`hearts.py`) with artefacts of our
-choice. Peers are written again from their sources or books, not run: rules shaped like Traccar's, the filter of FilterPy's book, the rules
-of GoldenCheetah and Strava in their words. The kernels measured here are not yet behind the live stage, which has simpler ones; climb at
-the end is that of finishing as it stands.
+choice; and real recordings of two devices on one body. FilterPy and SciPy are run as they are; the rules of Traccar, GoldenCheetah and
+Strava are written again from their sources and words. *At the end* is what finishing makes of a recording.
 """
 
 
 def page(found: Figures) -> str:
     """The whole page in Markdown."""
-    parts = [_HEAD, _lines(lines_of(found)), _positions(found), _climbs(found), _hearts(found), _timings(found), _LIMITS]
-    return "\n".join(parts)
+    lines = lines_of(found)
+    parts = [
+        _HEAD,
+        _lines(lines),
+        _open(lines, limits_of(found)),
+        _TIMES,
+        _positions(found),
+        _climbs(found),
+        _hearts(found),
+        _timings(found),
+    ]
+    return "\n".join([*parts, _SIGNALS, _devices(found), _LIMITS])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -36,6 +46,13 @@ def _lines(lines: Sequence[Line]) -> str:
         for line in lines
     ]  # fmt: skip
     return "## Lines\n" + _table(("figure", "ours", "line", "met", "best peer"), rows)
+
+
+def _open(lines: Sequence[Line], limits: Mapping[str, str]) -> str:
+    rows = [
+        f"- **{line.words}**: {line.ours:.3g} for {line.limit:g}. {limits.get(line.key, '')}".rstrip() for line in lines if not line.met
+    ]
+    return "## Lines that are not met, and what is behind them\n" + ("\n".join(rows) or "None.") + "\n"
 
 
 def _positions(found: Figures) -> str:
@@ -61,14 +78,47 @@ def _hearts(found: Figures) -> str:
 
 def _timings(found: Figures) -> str:
     cells = [(sport, where) for sport in SPORTS for where in ("clean", *SURROUNDINGS)]
-    rows = [[name, *(f"{of[cell][0]:.2f} / {of[cell][1]:.2f}" for cell in cells)] for name, of in found.timings.items()]
-    about = "Elapsed time off, s: p50 / p95 over 240 stretches of 0.25-3 km a cell. *Clean* is a perfect receiver.\n\n"
+    rows = [[name, *(_elapsed(of.get(cell)) for cell in cells)] for name, of in found.timings.items()]
+    about = (
+        "Elapsed time off, s: p50 / p95 over 240 stretches of 0.25-3 km a cell, of those that have one (per cent in brackets when it is\n"
+        "not all). *Clean* is a perfect receiver. The last row is the floor: a receiver whose only error is the slow one.\n\n"
+    )
     return "## Elapsed time\n" + about + _table(("method", *(" ".join(cell) for cell in cells)), rows)
 
 
+def _elapsed(of: Elapsed | None) -> str:
+    if of is None:
+        return "-"
+    return f"{of.p50_s:.2f} / {of.p95_s:.2f}" + (f" ({of.share * 100:.0f})" if of.share < 1 else "")
+
+
+def _devices(found: Figures) -> str:
+    about = (
+        f"Stretches of 0.25-3 km ({STRETCHES} drawn over the track) cut from what the first recorded, timed in what the second did: share\n"
+        "that is found, and how far elapsed times are apart. Segment by segment through the whole platform:\n"
+        "[figures/pairs.md](figures/pairs.md).\n"
+    )
+    parts = ["## Two devices on one body", about]
+    rows = [
+        [pair, way, f"{of.recall:.3f}", f"{of.p50_s:.2f} / {of.p95_s:.2f}"]
+        for pair, ways in found.devices.items()
+        for way, of in ways.items()
+    ]
+    parts.append(_table(("recordings", "timed by", "recall", "p50 / p95, s"), rows))
+    if found.laps is not None:
+        parts.append(
+            f"Laps of a 400 m track (pace 2, 1 s): {found.laps[0] * 100:.1f} % of {found.laps[1]} passes of stretches of 300-380 m found.\n"
+        )
+    gone = missing()
+    if gone:
+        parts.append("Not at hand, so not compared: " + ", ".join(f"`{name}`" for name in gone) + ".\n")
+    return "\n".join(parts)
+
+
+_TIMES = "![Elapsed times and speeds beside the peers](pictures/accuracy-times.png)\n"
+_SIGNALS = "![A way in town and a heart, as recorded and as we have them](pictures/accuracy-signals.png)\n"
 _LIMITS = """## Limits
 A slow error of the receiver (over 60-120 s) cannot be filtered, so positions gain 15-25 % and no more; under it a time from gate to gate is
 no better than that error divided by the speed. The generator's stated speed has no bias; real ones may lag or under-read. No recording on
-foot or by bike with a truth of centimetres was found; two devices on one body are compared in [figures/pairs.md](figures/pairs.md).
-Lines that are not met, and why: [next-steps.md](next-steps.md).
+foot or by bike with a truth of centimetres was found; the two devices tell how far receivers disagree, not which is right.
 """

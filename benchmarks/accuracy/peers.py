@@ -1,7 +1,9 @@
-"""What others do, written again from their sources and books, over the same recordings: causal unless it says offline.
+"""What others do over the same recordings, each on its own terms: causal unless it says offline.
 
-None was tuned on our tracks: windows, limits and noise are what their sources and books say. The noise of the constant-velocity filter is
-half the largest acceleration of the sport (`ACCELERATION`).
+FilterPy 2 (Kalman and Bayesian Filters in Python, chapters 8 and 13) and SciPy's Savitzky-Golay are run as they are; rules that are part
+of a program are written again from its source. None was tuned on our tracks: windows and limits are what their sources and books say,
+the noise of the constant-velocity filter half the largest acceleration of the sport (`ACCELERATION`), R the square of the stated
+accuracy.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from filterpy.common import Q_discrete_white_noise
+from filterpy.kalman import KalmanFilter
+from scipy.signal import savgol_filter
 
 from benchmarks.accuracy.ours import Filtered
 from benchmarks.accuracy.tracks import Array, Recording
-from processors.kernels.compiled import compiled
 
-ACCELERATION: Final = {"run": 0.5, "ride": 2.0}  # m/s2 of the constant-velocity filter, as its books set it: half the largest acceleration
+ACCELERATION: Final = {"run": 0.5, "ride": 2.0}  # m/s2
 FASTEST_MPS: Final = {"run": 8.0, "ride": 25.0}
 TRACCAR_ACCURACY_M: Final = 50.0
 
@@ -33,13 +37,9 @@ def moving_average(seen: Recording, sport: str) -> Filtered:
 
 
 def savitzky_golay(seen: Recording, sport: str) -> Filtered:
-    """Offline: a parabola through eleven positions (Savitzky and Golay, Analytical Chemistry 36(8), 1964); the ends as measured."""
+    """Offline: SciPy's parabola through eleven positions (Savitzky and Golay, Analytical Chemistry 36(8), 1964)."""
     del sport
-    weights = np.linalg.pinv(np.vander(np.arange(-5.0, 6.0), 3, increasing=True))[0]
-    east, north = seen.east_m.copy(), seen.north_m.copy()
-    for column, of in ((east, seen.east_m), (north, seen.north_m)):
-        column[5:-5] = np.convolve(of, weights[::-1], "valid")
-    return _differenced(seen.t_s, east, north)
+    return _differenced(seen.t_s, *(savgol_filter(column, 11, 2) for column in (seen.east_m, seen.north_m)))
 
 
 def traccar_rules(seen: Recording, sport: str) -> Filtered:
@@ -57,16 +57,35 @@ def traccar_rules(seen: Recording, sport: str) -> Filtered:
 
 
 def constant_velocity(seen: Recording, sport: str) -> Filtered:
-    """The filter of FilterPy's book: position and velocity, discrete white noise, R from the stated accuracy."""
-    state = _constant_velocity(seen, sport)[0]
-    return _of_state(seen.t_s, state)
+    """FilterPy's Kalman filter of position and velocity with discrete white noise."""
+    return _of_state(seen.t_s, filterpy_states(seen, ACCELERATION[sport])[0])
 
 
 def constant_velocity_smoothed(seen: Recording, sport: str) -> Filtered:
-    """Offline: the same with the smoother of Rauch, Tung and Striebel."""
-    state, smoothed = _constant_velocity(seen, sport)
-    del state
+    """Offline: the same with FilterPy's smoother of Rauch, Tung and Striebel."""
+    states, filtered = filterpy_states(seen, ACCELERATION[sport])
+    smoothed = KalmanFilter(4, 2).rts_smoother(states, *filtered)[0]
     return _of_state(seen.t_s, smoothed)
+
+
+def filterpy_states(seen: Recording, acceleration_mps2: float) -> tuple[Array, tuple[Array, Array, Array]]:
+    """East, its speed, north, its speed after each fix; and the covariances, transitions and noises of all steps."""
+    n = len(seen.t_s)
+    kf = KalmanFilter(4, 2)
+    kf.x = np.array([seen.east_m[0], 0.0, seen.north_m[0], 0.0])
+    kf.P = np.diag([seen.accuracy_m[0] ** 2, 25.0, seen.accuracy_m[0] ** 2, 25.0])
+    kf.H = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0]])
+    states, covariances = np.zeros((n, 4)), np.zeros((n, 4, 4))
+    transitions, noises = np.zeros((n, 4, 4)), np.zeros((n, 4, 4))
+    states[0], covariances[0], transitions[0] = kf.x, kf.P, np.eye(4)
+    for i in range(1, n):
+        dt = seen.t_s[i] - seen.t_s[i - 1]
+        kf.F = np.array([[1, dt, 0, 0], [0, 1, 0, 0], [0, 0, 1, dt], [0, 0, 0, 1.0]])
+        kf.Q = Q_discrete_white_noise(2, dt, acceleration_mps2**2, block_size=2)
+        kf.predict()
+        kf.update(np.array([seen.east_m[i], seen.north_m[i]]), R=np.eye(2) * seen.accuracy_m[i] ** 2)
+        states[i], covariances[i], transitions[i], noises[i] = kf.x, kf.P, kf.F, kf.Q
+    return states, (covariances, transitions, noises)
 
 
 def doppler(seen: Recording, sport: str) -> Filtered:
@@ -79,10 +98,10 @@ def doppler(seen: Recording, sport: str) -> Filtered:
 PEERS: Final[dict[str, Callable[[Recording, str], Filtered]]] = {
     "raw": raw,
     "moving average of 5": moving_average,
-    "Savitzky-Golay 11/2 (offline)": savitzky_golay,
+    "Savitzky-Golay 11/2 (SciPy, offline)": savitzky_golay,
     "rules shaped like Traccar's": traccar_rules,
     "constant velocity (FilterPy)": constant_velocity,
-    "constant velocity + RTS (offline)": constant_velocity_smoothed,
+    "constant velocity + RTS (FilterPy, offline)": constant_velocity_smoothed,
     "stated speed as it is": doppler,
 }
 
@@ -104,50 +123,3 @@ def _of_state(t_s: Array, state: Array) -> Filtered:
     x, v, y, w = state.T.copy()
     speed = np.hypot(v, w)
     return Filtered(x, y, v, w, speed, float(np.trapezoid(speed, t_s)))
-
-
-def _constant_velocity(seen: Recording, sport: str) -> tuple[Array, Array]:
-    n = len(seen.t_s)
-    state, smoothed, covariance = np.zeros((n, 4)), np.zeros((n, 4)), np.zeros((n, 3))
-    q = ACCELERATION[sport] ** 2
-    _run_constant_velocity(seen.t_s, seen.east_m, seen.north_m, seen.accuracy_m, q, state, smoothed, covariance)
-    return state, smoothed
-
-
-@compiled
-def _run_constant_velocity(
-    t: Array, east: Array, north: Array, accuracy: Array, q: float, state: Array, smoothed: Array, covariance: Array
-) -> None:
-    """Both axes share one covariance, for they share their noise."""
-    n = len(t)
-    state[0, 0], state[0, 2] = east[0], north[0]
-    covariance[0, 0], covariance[0, 2] = accuracy[0] * accuracy[0], 25.0
-    for i in range(1, n):
-        dt = t[i] - t[i - 1]
-        p00, p01, p11 = covariance[i - 1, 0], covariance[i - 1, 1], covariance[i - 1, 2]
-        p00 += dt * (2.0 * p01 + dt * p11) + q * dt * dt * dt * dt / 4.0
-        p01 += dt * p11 + q * dt * dt * dt / 2.0
-        p11 += q * dt * dt
-        s = p00 + accuracy[i] * accuracy[i]
-        k0, k1 = p00 / s, p01 / s
-        for axis in range(2):
-            measured = east[i] if axis == 0 else north[i]
-            x = state[i - 1, 2 * axis] + dt * state[i - 1, 2 * axis + 1]
-            state[i, 2 * axis] = x + k0 * (measured - x)
-            state[i, 2 * axis + 1] = state[i - 1, 2 * axis + 1] + k1 * (measured - x)
-        covariance[i, 0], covariance[i, 1], covariance[i, 2] = p00 - k0 * p00, p01 - k0 * p01, p11 - k1 * p01
-    for axis in range(4):
-        smoothed[n - 1, axis] = state[n - 1, axis]
-    for i in range(n - 2, -1, -1):
-        dt = t[i + 1] - t[i]
-        c00, c01, c11 = covariance[i, 0], covariance[i, 1], covariance[i, 2]
-        p00 = c00 + dt * (2.0 * c01 + dt * c11) + q * dt * dt * dt * dt / 4.0
-        p01 = c01 + dt * c11 + q * dt * dt * dt / 2.0
-        p11 = c11 + q * dt * dt
-        det = p00 * p11 - p01 * p01
-        a, b = c00 + dt * c01, c01 + dt * c11
-        for axis in range(2):
-            x, v = state[i, 2 * axis], state[i, 2 * axis + 1]
-            ex, ev = smoothed[i + 1, 2 * axis] - x - dt * v, smoothed[i + 1, 2 * axis + 1] - v
-            smoothed[i, 2 * axis] = x + ((a * p11 - c01 * p01) * ex + (c01 * p00 - a * p01) * ev) / det
-            smoothed[i, 2 * axis + 1] = v + ((b * p11 - c11 * p01) * ex + (c11 * p00 - b * p01) * ev) / det

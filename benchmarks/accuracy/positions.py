@@ -11,6 +11,7 @@ from benchmarks.accuracy.peers import PEERS
 from benchmarks.accuracy.tracks import Array, Recording, Truth
 
 LIVE, NO_SPEED, LAGGED, FINAL = "ours, live", "ours, live, no stated speed", "ours, 5 s later", "ours, at the end"
+FINAL_NO_SPEED = "ours, at the end, no stated speed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,13 @@ def errors_of(seen: Recording, truth: Truth, sport: str) -> dict[str, Errors]:
     """Of each method. Distance is that between the first and the last stamp."""
     stated, unstated = Ours(seen, sport, with_speed=True), Ours(seen, sport, with_speed=False)
     made = {name: peer(seen, sport) for name, peer in PEERS.items()}
-    made |= {LIVE: stated.live(), NO_SPEED: unstated.live(), LAGGED: stated.lagged(), FINAL: stated.final()}
+    made |= {
+        LIVE: stated.live(),
+        NO_SPEED: unstated.live(),
+        LAGGED: stated.lagged(),
+        FINAL: stated.final(),
+        FINAL_NO_SPEED: unstated.final(),
+    }
     way_m = float(np.diff(np.interp(seen.t_s[[0, -1]], truth.t_s, truth.way_m))[0])
     raw_m = _rms(_off(made["raw"], seen))
     return {

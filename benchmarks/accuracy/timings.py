@@ -2,19 +2,30 @@
 
 A stretch of 0.25-3 km of the true way has a gate across it at either end; the same rule times ours and the raw fixes. Crossing: the
 step that changes the side of the gate, within the half-width, along the way, nearest to the time truth was there; linear between its
-ends.
+ends, or a cubic by the velocities there (Hermite). And the whole of finishing: positions as the wire carries them, smoothed, found and
+timed by the matcher itself at gates and half-widths of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from benchmarks.accuracy.tracks import Array, Recording, Truth
+from benchmarks.accuracy.tracks import SURROUNDINGS, Array, Recording, Truth, recording_of, truth_of
+from broker.errors import BadInputError
+from processors.geometry import METRE_PER_UNIT, plane_at
+from processors.matcher import Fixes, match_track
+from processors.segment_rules import segment_ref
+from processors.segments import SegmentIndex
+from processors.smoothing import smooth_positions
 
-HALF_WIDTH_M = 45.0
-STRETCHES = 24
+HALF_WIDTH_M: Final = 45.0
+STRETCHES: Final = 24
+PLANE: Final = plane_at(465_000_000, 75_000_000)
+LINE_STEP_M: Final = 8.0  # between points of a stretch as a segment
+NEAR_US: Final = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +58,8 @@ def _gate(truth: Truth, way_m: float) -> Gate:
     return Gate(east, north, float(eb - ea) / size, float(nb - na) / size, t_s)
 
 
-def crossing_s(t_s: Array, east: Array, north: Array, gate: Gate) -> float:
-    """When fixes cross a gate; NaN when they do not."""
+def crossing_s(t_s: Array, east: Array, north: Array, gate: Gate, velocity: tuple[Array, Array] | None = None) -> float:
+    """When fixes cross a gate; NaN when they do not. With the velocities at the fixes, by the cubic through both."""
     near = np.flatnonzero(np.abs(t_s - gate.t_s) < 60.0)
     if len(near) < 2:
         return float("nan")
@@ -60,6 +71,9 @@ def crossing_s(t_s: Array, east: Array, north: Array, gate: Gate) -> float:
         return float("nan")
     at = steps[int(np.argmin(np.abs(t[steps] - gate.t_s)))]
     share = -ahead[at] / (ahead[at + 1] - ahead[at])
+    if velocity is not None:
+        v, w = (column[near][at : at + 2] for column in velocity)
+        share = _cubic_share(ahead[at : at + 2], (v * gate.along_east + w * gate.along_north) * (t[at + 1] - t[at]))
     return float(t[at] + share * (t[at + 1] - t[at]))
 
 
@@ -69,3 +83,56 @@ def nearest_s(t_s: Array, east: Array, north: Array, gate: Gate) -> float:
     if not len(near):
         return float("nan")
     return float(t_s[near[int(np.argmin(np.hypot(east[near] - gate.east_m, north[near] - gate.north_m)))]])
+
+
+def _cubic_share(ahead: Array, slopes: Array) -> float:
+    """Where the Hermite cubic of two values and slopes passes zero, by halves."""
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        u = (low + high) / 2
+        v = 1 - u
+        here = v * v * (1 + 2 * u) * ahead[0] + u * u * (3 - 2 * u) * ahead[1] + u * v * (v * slopes[0] - u * slopes[1])
+        low, high = (u, high) if here < 0 else (low, u)
+    return (low + high) / 2
+
+
+def matched_s(seen: Recording, truth: Truth, sport: str, gates: list[tuple[Gate, Gate]]) -> list[float]:
+    """Elapsed time of each stretch as finishing times it; NaN for one that is not found."""
+    refs = []
+    for k, (start, finish) in enumerate(gates):
+        first, last = np.searchsorted(truth.t_s, [start.t_s, finish.t_s])
+        way = np.arange(truth.way_m[first], truth.way_m[last], LINE_STEP_M)
+        lat, lon = _placed(*(np.interp(np.append(way, truth.way_m[last]), truth.way_m, of) for of in (truth.east_m, truth.north_m)))
+        try:
+            refs.append(segment_ref("bench", f"s{k}", f"s{k}", "any", list(zip((lat * 1e-7).tolist(), (lon * 1e-7).tolist(), strict=True))))
+        except BadInputError:  # it passes its own start: no segment, as the import says
+            continue
+    index = SegmentIndex.build(refs)
+    efforts = match_track(index, finished_fixes(seen, sport))
+    found: list[float] = []
+    for k, (start, _) in enumerate(gates):
+        near = [e.elapsed_ms / 1000 for e in efforts if e.segment == f"s{k}" and abs(e.start_us - start.t_s * 1e6) < NEAR_US]
+        found.append(near[0] if near else float("nan"))
+    return found
+
+
+def finished_fixes(seen: Recording, sport: str) -> Fixes:
+    """A recording as the wire carries it (1e-7 degrees, accuracy in half metres, speed in cm/s), smoothed as finishing does."""
+    t_us = np.rint(seen.t_s * 1e3).astype(np.int64) * 1000
+    lat, lon = _placed(seen.east_m, seen.north_m)
+    accuracy_cm = np.minimum(np.rint(seen.accuracy_m * 2), 254).astype(np.int64) * 50
+    made = smooth_positions(t_us, lat, lon, accuracy_cm, np.rint(seen.speed_mps * 100).astype(np.int64), sport)
+    return Fixes.of(t_us, made.lat, made.lon, accuracy_cm, made.north_mmps, made.east_mmps)
+
+
+def _placed(east_m: Array, north_m: Array) -> tuple[np.ndarray, np.ndarray]:
+    lat, lon = PLANE.lat + np.rint(north_m / METRE_PER_UNIT), PLANE.lon + np.rint(east_m / PLANE.east_m)
+    return lat.astype(np.int64), lon.astype(np.int64)
+
+
+def slow_error_alone(seed: int, sport: str, where: str, seconds: float) -> Recording:
+    """The truth of a seed as seen by a receiver whose only error is the slow one: what is left when a filter removes all it can."""
+    rng = np.random.default_rng(seed)
+    truth = truth_of(rng, sport, seconds)
+    quiet = replace(SURROUNDINGS[where], fast_m=0.0, white_m=0.0, bursts=0, spikes=0, dropouts=0, frozen=0, jitter_s=0.0)
+    return recording_of(rng, truth, quiet)

@@ -169,9 +169,9 @@ def truth_of(rng: np.random.Generator, sport: str, seconds: float) -> Truth:
     return Truth(t_s, at, east, north, altitude, np.gradient(at, TRUTH_STEP_S))
 
 
-def recording_of(rng: np.random.Generator, truth: Truth, where: str) -> Recording:
+def recording_of(rng: np.random.Generator, truth: Truth, where: str | Surroundings) -> Recording:
     """What a watch makes of it at 1 Hz."""
-    of = SURROUNDINGS[where]
+    of = SURROUNDINGS[where] if isinstance(where, str) else where
     t = np.arange(rng.uniform(0.5, 1.0), truth.t_s[-1] - 1, 1.0)
     n = len(t)
     hours = n / 3600
