@@ -27,7 +27,7 @@ from processors.samples import BEATS
 from processors.segments import SegmentIndex
 from processors.smoothing import smooth_positions
 from processors.stage import Activity
-from processors.summary import DEFAULT_ZONES_BPM, bounds_of, distance_laps, guess_sport, heart_of, laps_at, power_of, summarise
+from processors.summary import bounds_of, distance_laps, guess_sport, heart_of, laps_at, power_of, summarise
 from processors.trace import NO_ALTITUDE, Trace, trace_of
 from processors.tracks import Track, cut
 
@@ -72,7 +72,7 @@ def finish_activity(
     laps = _laps(trace, sport, files, start_us, end_us)
     summary = summarise(
         activity_id(subject, activity.anchor_us), subject, row, trace, sport,
-        athlete.zones_bpm if athlete else DEFAULT_ZONES_BPM, laps, bounds_of(fixes.lat, fixes.lon), strain,
+        laps, bounds_of(fixes.lat, fixes.lon), strain,
     )  # fmt: skip
     return Finished(summary, _efforts(trace, fixes, index.for_sport(sport) if index else None, evidence), final_track(trace, start_us))
 

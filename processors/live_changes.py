@@ -14,8 +14,8 @@ from processors import live_kernel as k
 from processors.live_state import LiveStates
 from processors.live_wakes import again_wake, finish_wake
 from processors.reference_data import UNKNOWN_HR_MAX_BPM, ReferenceData
+from processors.repair import DEFAULT_ZONES_BPM
 from processors.stage import Inputs, Outputs, Wants
-from processors.summary import DEFAULT_ZONES_BPM
 
 
 def wants_of_change(record: LogRecord, reference: ReferenceData) -> Wants:

@@ -15,7 +15,7 @@ from processors.kernels import position
 from processors.kernels.columns import EAST_M, T, V, W
 from processors.kernels.compiled import compiled
 from processors.kernels.plane import east_of, latitude, longitude, north_of, place, usable
-from processors.kernels.position import STARTED, feed
+from processors.kernels.position import FROZEN, REFUSED, STARTED, feed
 from processors.kernels.position import TAKEN as FIXED
 from processors.kernels.travel import filtered_mps
 from processors.live_row import (
@@ -113,16 +113,18 @@ def motion(
     dt = t - st[MV_T] if same else 0
     way = ways[1 if ring[GAIT] > GAIT_MS else 0]
     outcome = filtered(f, way, t_s, lat, lon, acc, speed)
-    if outcome in (FIXED, STARTED):
+    if outcome in (FIXED, STARTED, REFUSED, FROZEN):  # where the last two do not say, the filter has carried the athlete on
         y, x = latitude(f), longitude(f)
         lat, lon = nearest(y), nearest(x)
         st[PLACE] = _pair(lat, lon)
+        out[FIX_LAT], out[FIX_LON] = lat, lon
+        out[FIX_NORTH], out[FIX_EAST] = nearest(f[W] * 1000.0), nearest(f[V] * 1000.0)
+    if outcome in (FIXED, STARTED):
         box = st[SOUTH_WEST]
         st[SOUTH_WEST] = _pair(min(box >> 32, lat), min(_second(box), lon))
         box = st[NORTH_EAST]
         st[NORTH_EAST] = _pair(max(box >> 32, lat), max(_second(box), lon))
-        out[FIX_START], out[FIX_LAT], out[FIX_LON] = 0, lat, lon
-        out[FIX_NORTH], out[FIX_EAST] = nearest(f[W] * 1000.0), nearest(f[V] * 1000.0)
+        out[FIX_START] = 0
     v_mps = -1.0
     if speed < 0 and dist < 0 and f[T] == t_s:
         v_mps = min(filtered_mps(f, way), FASTEST_MPS)

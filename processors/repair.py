@@ -6,6 +6,7 @@ of the step rate, watts without spikes, and with them the training impulse, work
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -26,14 +27,17 @@ from processors.tracks import Track
 
 F64 = npt.NDArray[np.float64]
 
+DEFAULT_ZONES_BPM: Final = (114, 133, 152, 171)  # lower bounds of zones 2-5 for the default maximum of 190
+ZONE_HOLD_US: Final = 10_000_000  # a heart rate counts for zones at most this long
 _NO_RR: Final = layout_named("beats.1").field("rr_ms").absent
 
 
 @dataclass(frozen=True, slots=True)
 class Strain:
-    """What an activity demanded: Banister's training impulse in thousandths, work in joules, normalised power, RMSSD of the beat intervals;
-    None where it was not measured (long enough)."""
+    """What an activity demanded: time in heart-rate zones 1-5; Banister's training impulse in thousandths, work in joules, normalised
+    power, RMSSD of the beat intervals, None where it was not measured (long enough)."""
 
+    zones_ms: tuple[int, int, int, int, int]
     trimp: int | None
     work_j: int | None
     normalised_power_w: int | None
@@ -46,17 +50,29 @@ def repaired(trace: Trace, athlete: AthleteRef | None, beats: Track | None) -> t
     A heart rate that is not believed, with nothing known in its place, does not count any more."""
     row: Any = np.array(fresh_row()) if COMPILED else fresh_row()
     person = _person(athlete)
-    hr = _through(channels.hearts, row, trace, trace.beats, trace.hr_bpm, person)
+    rates = _through(channels.hearts, row, trace, trace.beats, trace.hr_bpm, person)
     watts = _through(channels.powers, row, trace, trace.powers, trace.power_w)
     _intervals(row, beats)
-    made = replace(trace, beats=trace.beats & (hr >= 0), hr_bpm=hr, power_w=watts)
+    known = trace.beats & (rates >= 0)
+    bounds_bpm = athlete.zones_bpm if athlete is not None else DEFAULT_ZONES_BPM
+    zones = zones_ms(trace.t_us[known], np.floor(rates[known]).astype(np.int64), bounds_bpm)  # 113.6 is below 114
+    made = replace(trace, beats=known, hr_bpm=np.rint(rates).astype(np.int64), power_w=np.rint(watts).astype(np.int64))
     powered = bool(trace.powers.any())
     return made, Strain(
+        zones_ms=zones,
         trimp=round(float(row[TRIMP]) * 1000) if made.beats.any() else None,
         work_j=round(float(row[WORK_J])) if powered else None,
         normalised_power_w=_whole(normalised_w(row)),
         rmssd_ms=_whole(rmssd_ms(row)),
     )
+
+
+def zones_ms(t_us: I64, hr_bpm: I64, bounds_bpm: Sequence[int]) -> tuple[int, int, int, int, int]:
+    """Time in heart-rate zones 1-5; a heart rate counts until the next one, at most `ZONE_HOLD_US`."""
+    held = np.minimum(np.diff(t_us), ZONE_HOLD_US)
+    zone = np.searchsorted(np.array(bounds_bpm, np.int64), hr_bpm[:-1], "right")
+    one, two, three, four, five = (int(held[zone == i].sum()) // 1000 for i in range(5))
+    return one, two, three, four, five
 
 
 def warm_up() -> None:
@@ -79,7 +95,7 @@ def _person(athlete: AthleteRef | None) -> tuple[float, ...]:
     return tuple(person)
 
 
-def _through(kernel: Any, row: Any, trace: Trace, counts: npt.NDArray[np.bool_], values: I64, *tunings: tuple[float, ...]) -> I64:
+def _through(kernel: Any, row: Any, trace: Trace, counts: npt.NDArray[np.bool_], values: I64, *tunings: tuple[float, ...]) -> F64:
     """The column with what the kernel believes of its counting samples, -1 for nothing."""
     t_s, given = trace.t_us[counts] * 1e-6, values[counts].astype(np.float64)
     n = len(t_s)
@@ -89,8 +105,8 @@ def _through(kernel: Any, row: Any, trace: Trace, counts: npt.NDArray[np.bool_],
     else:
         believed = [0.0] * n
         kernel(row, *tunings, t_s.tolist(), given.tolist(), n, believed)
-    made = values.copy()
-    made[counts] = np.rint(np.nan_to_num(np.array(believed, np.float64), nan=-1.0)).astype(np.int64)
+    made = values.astype(np.float64)
+    made[counts] = np.nan_to_num(np.array(believed, np.float64), nan=-1.0)
     return made
 
 

@@ -123,7 +123,8 @@ class Counted(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A finished activity. Times are UTC; `zones_ms` is the time in heart-rate zones 1-5; `bounds` is (south, west, north, east) in 1e-7
-    degrees or None without positions; `origins` are those whose samples count, in order; the last four are a `repair.Strain`."""
+    degrees or None without positions; `origins` are those whose samples count, in order; zones and the last four are a
+    `repair.Strain`."""
 
     id: str
     subject: str

@@ -20,8 +20,6 @@ from processors.results import Lap, Summary
 from processors.samples import usable_position
 from processors.trace import NO_ALTITUDE, Trace, counted_of
 
-DEFAULT_ZONES_BPM: Final = (114, 133, 152, 171)  # lower bounds of zones 2-5 for the default maximum of 190
-ZONE_HOLD_US: Final = 10_000_000  # a heart rate counts for zones at most this long
 LAP_CM: Final = {"ride": 500_000}  # else a kilometre
 _LAP_CM: Final = 100_000
 _PACE_US: Final = 30_000_000  # speeds are judged over so long
@@ -87,15 +85,6 @@ def _paces_cmps(moving: Trace) -> I64:
     whole = spans_us >= _PACE_US // 2 if len(places) > 2 else spans_us > 0
     speeds = moved_um[whole] * 100 // spans_us[whole]
     return np.sort(speeds[speeds >= k.STILL_CMPS])
-
-
-def zones_ms(trace: Trace, bounds_bpm: Sequence[int]) -> tuple[int, int, int, int, int]:
-    """Time in heart-rate zones 1-5; a heart rate counts until the next one, at most `ZONE_HOLD_US`."""
-    t_us, hr = trace.t_us[trace.beats], trace.hr_bpm[trace.beats]
-    held = np.minimum(np.diff(t_us), ZONE_HOLD_US)
-    zone = np.searchsorted(np.array(bounds_bpm, np.int64), hr[:-1], "right")
-    one, two, three, four, five = (int(held[zone == i].sum()) // 1000 for i in range(5))
-    return one, two, three, four, five
 
 
 def distance_laps(trace: Trace, sport: str, start_us: int, end_us: int) -> tuple[Lap, ...]:
@@ -165,7 +154,7 @@ def climb_cm(trace: Trace) -> int:
 
 
 def summarise(
-    activity: str, subject: str, row: I64, trace: Trace, sport: str, zones_bpm: Sequence[int], laps: tuple[Lap, ...],
+    activity: str, subject: str, row: I64, trace: Trace, sport: str, laps: tuple[Lap, ...],
     bounds: tuple[int, int, int, int] | None, strain: Strain,
 ) -> Summary:  # fmt: skip
     """The summary of a run of the kernel (`row`, one of `run_tracks`), its repaired trace and the strain."""
@@ -184,7 +173,7 @@ def summarise(
         hr_max_bpm=int(row[k.HR_MAX]) or None,
         power_avg_w=power_of(trace).between(start_us, end_us),
         points=int(row[k.POINTS]) // 60_000,
-        zones_ms=zones_ms(trace, zones_bpm),
+        zones_ms=strain.zones_ms,
         laps=laps,
         bounds=bounds,
         origins=trace.counted_origins,

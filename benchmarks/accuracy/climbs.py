@@ -10,6 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.accuracy.positions import STAGED
+from benchmarks.accuracy.staged import stage
 from benchmarks.accuracy.tracks import Array, Recording
 from processors.altitude import BAROMETER, GNSS, climbed_m, gain_cm
 from processors.kernels.climb import BAROMETER as LIVE_BAROMETER
@@ -88,6 +90,8 @@ def errors_pct(seen: Recording) -> dict[tuple[str, str], float]:
     true = true_m(seen)
     way_m = np.concatenate([[0.0], np.cumsum((seen.speed_mps[1:] + seen.speed_mps[:-1]) / 2 * np.diff(seen.t_s))])
     found: dict[tuple[str, str], float] = {}
+    for kind, altitude, source in (("baro", seen.baro_m, BAROMETER), ("gnss", seen.gnss_m, GNSS)):
+        found[STAGED, kind] = abs(stage(seen, with_speed=True, altitude_m=altitude, source=source).climbed_m / true - 1) * 100
     for name, method in METHODS.items():
         for kind, altitude, source in (("baro", seen.baro_m, BAROMETER), ("gnss", seen.gnss_m, GNSS)):
             found[name, kind] = abs(method(seen.t_s, altitude, source, way_m) / true - 1) * 100

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.accuracy.staged import hearts as staged
 from benchmarks.accuracy.tracks import Array, gauss_markov
 from processors.kernels.columns import fresh_row
 from processors.kernels.compiled import compiled
@@ -99,12 +100,14 @@ def hampel(stated: Array) -> Array:
 
 
 OURS: Final = "ours, streaming"
+STAGED: Final = "live stage, as shown (whole beats)"
 METHODS: Final[dict[str, Callable[[Array], Array]]] = {
     "raw": np.array,
     "GoldenCheetah's rule (offline)": interpolated,
     "median of 5 (offline)": median_of_five,
     "GoldenCheetah's rule + Hampel 11 (offline)": hampel,
     OURS: ours,
+    STAGED: staged,
 }
 CLEAN: Final = "a strap without artefacts, as stated"
 

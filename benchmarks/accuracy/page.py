@@ -15,7 +15,8 @@ bench of the same figures is `paceline bench accuracy`. Seeds 700-709, 45 minute
 
 What is compared is synthetic: tracks whose truth is known (`benchmarks/accuracy/tracks.py`), and hearts (`hearts.py`) with artefacts of our
 choice; and real recordings of two devices on one body. FilterPy and SciPy are run as they are; the rules of Traccar, GoldenCheetah and
-Strava are written again from their sources and words. *At the end* is what finishing makes of a recording.
+Strava are written again from their sources and words. *Live stage* is the product's own: what it shows and sums, through the wire's whole
+numbers; *ours* is the kernel alone; *at the end* what finishing makes of a recording.
 """
 
 
@@ -106,9 +107,8 @@ def _devices(found: Figures) -> str:
     ]
     parts.append(_table(("recordings", "timed by", "recall", "p50 / p95, s"), rows))
     if found.laps is not None:
-        parts.append(
-            f"Laps of a 400 m track (pace 2, 1 s): {found.laps[0] * 100:.1f} % of {found.laps[1]} passes of stretches of 300-380 m found.\n"
-        )
+        recall, _, passes = found.laps
+        parts.append(f"Laps of a 400 m track (pace 2, 1 s): {recall * 100:.1f} % of {passes} passes of stretches of 300-380 m are found.\n")
     gone = missing()
     if gone:
         parts.append("Not at hand, so not compared: " + ", ".join(f"`{name}`" for name in gone) + ".\n")

@@ -8,10 +8,12 @@ import numpy as np
 
 from benchmarks.accuracy.ours import Filtered, Ours
 from benchmarks.accuracy.peers import PEERS
+from benchmarks.accuracy.staged import stage
 from benchmarks.accuracy.tracks import Array, Recording, Truth
 
 LIVE, NO_SPEED, LAGGED, FINAL = "ours, live", "ours, live, no stated speed", "ours, 5 s later", "ours, at the end"
 FINAL_NO_SPEED = "ours, at the end, no stated speed"
+STAGED, STAGED_NO_SPEED = "live stage", "live stage, no stated speed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ def errors_of(seen: Recording, truth: Truth, sport: str) -> dict[str, Errors]:
         FINAL: stated.final(),
         FINAL_NO_SPEED: unstated.final(),
     }
+    made |= {STAGED: stage(seen, with_speed=True).shown, STAGED_NO_SPEED: stage(seen, with_speed=False).shown}
     way_m = float(np.diff(np.interp(seen.t_s[[0, -1]], truth.t_s, truth.way_m))[0])
     raw_m = _rms(_off(made["raw"], seen))
     return {

@@ -13,9 +13,9 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.accuracy.staged import accuracy_cm, placed
 from benchmarks.accuracy.tracks import SURROUNDINGS, Array, Recording, Truth, recording_of, truth_of
 from broker.errors import BadInputError
-from processors.geometry import METRE_PER_UNIT, plane_at
 from processors.matcher import Fixes, match_track
 from processors.segment_rules import segment_ref
 from processors.segments import SegmentIndex
@@ -23,7 +23,6 @@ from processors.smoothing import smooth_positions
 
 HALF_WIDTH_M: Final = 45.0
 STRETCHES: Final = 24
-PLANE: Final = plane_at(465_000_000, 75_000_000)
 LINE_STEP_M: Final = 8.0  # between points of a stretch as a segment
 NEAR_US: Final = 60_000_000
 
@@ -102,7 +101,7 @@ def matched_s(seen: Recording, truth: Truth, sport: str, gates: list[tuple[Gate,
     for k, (start, finish) in enumerate(gates):
         first, last = np.searchsorted(truth.t_s, [start.t_s, finish.t_s])
         way = np.arange(truth.way_m[first], truth.way_m[last], LINE_STEP_M)
-        lat, lon = _placed(*(np.interp(np.append(way, truth.way_m[last]), truth.way_m, of) for of in (truth.east_m, truth.north_m)))
+        lat, lon = placed(*(np.interp(np.append(way, truth.way_m[last]), truth.way_m, of) for of in (truth.east_m, truth.north_m)))
         try:
             refs.append(segment_ref("bench", f"s{k}", f"s{k}", "any", list(zip((lat * 1e-7).tolist(), (lon * 1e-7).tolist(), strict=True))))
         except BadInputError:  # it passes its own start: no segment, as the import says
@@ -119,15 +118,10 @@ def matched_s(seen: Recording, truth: Truth, sport: str, gates: list[tuple[Gate,
 def finished_fixes(seen: Recording, sport: str) -> Fixes:
     """A recording as the wire carries it (1e-7 degrees, accuracy in half metres, speed in cm/s), smoothed as finishing does."""
     t_us = np.rint(seen.t_s * 1e3).astype(np.int64) * 1000
-    lat, lon = _placed(seen.east_m, seen.north_m)
-    accuracy_cm = np.minimum(np.rint(seen.accuracy_m * 2), 254).astype(np.int64) * 50
-    made = smooth_positions(t_us, lat, lon, accuracy_cm, np.rint(seen.speed_mps * 100).astype(np.int64), sport)
-    return Fixes.of(t_us, made.lat, made.lon, accuracy_cm, made.north_mmps, made.east_mmps)
-
-
-def _placed(east_m: Array, north_m: Array) -> tuple[np.ndarray, np.ndarray]:
-    lat, lon = PLANE.lat + np.rint(north_m / METRE_PER_UNIT), PLANE.lon + np.rint(east_m / PLANE.east_m)
-    return lat.astype(np.int64), lon.astype(np.int64)
+    lat, lon = placed(seen.east_m, seen.north_m)
+    accuracy = accuracy_cm(seen)
+    made = smooth_positions(t_us, lat, lon, accuracy, np.rint(seen.speed_mps * 100).astype(np.int64), sport)
+    return Fixes.of(t_us, made.lat, made.lon, accuracy, made.north_mmps, made.east_mmps)
 
 
 def slow_error_alone(seed: int, sport: str, where: str, seconds: float) -> Recording:

@@ -28,7 +28,13 @@ function figures(a) {
     ["bpm avg / max", a.hr_avg_bpm === null ? "–" : `${a.hr_avg_bpm} / ${a.hr_max_bpm}`],
     ["Points", number(a.points, 1)],
   ];
-  if (a.power_avg_w !== null) list.splice(6, 0, ["Power", `${a.power_avg_w} W`]);
+  if (a.trimp !== null) list.push(["TRIMP", number(a.trimp, 0)]);
+  if (a.rmssd_ms !== null) list.push(["RMSSD", `${a.rmssd_ms} ms`]);
+  if (a.power_avg_w !== null) {
+    const normalised = a.normalised_power_w === null ? "" : ` / ${a.normalised_power_w}`;
+    list.splice(6, 0, [normalised ? "W avg / normalised" : "Power", `${a.power_avg_w}${normalised}${normalised ? "" : " W"}`]);
+    if (a.work_j !== null) list.splice(7, 0, ["Work", `${grouped(a.work_j / 1000)} kJ`]);
+  }
   return el("dl", { class: "figures" }, ...list.map(([caption, value]) => figure(caption, value)));
 }
 

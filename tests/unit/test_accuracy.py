@@ -13,6 +13,8 @@ from benchmarks.accuracy.climbs import live_m
 from benchmarks.accuracy.devices import agreements, compared, lap_recall, missing
 from benchmarks.accuracy.figures import CROSSING_LIVE, FLOOR, MATCHED, NEAREST, Figures, measure_all, recorded
 from benchmarks.accuracy.hearts import METHODS as HEARTS
+from benchmarks.accuracy.hearts import OURS
+from benchmarks.accuracy.hearts import STAGED as STAGED_HEART
 from benchmarks.accuracy.lines import Line, limits_of, lines_of
 from benchmarks.accuracy.ours import Ours
 from benchmarks.accuracy.page import page
@@ -74,6 +76,17 @@ def test_the_matcher_finds_what_was_ridden_and_no_filter_beats_the_floor_by_much
         assert of.share > 0.9, cell
     for cell, floor in few().timings[FLOOR].items():
         assert few().timings[MATCHED][cell].p50_s > 0.5 * floor.p50_s, cell
+
+
+def test_the_live_stage_shows_what_its_kernels_see() -> None:
+    positions = few().positions
+    for cell, kernel in positions["ours, live"].items():
+        assert positions["live stage"][cell].position_ratio == pytest.approx(kernel.position_ratio, abs=0.06), cell
+        assert positions["live stage"][cell].distance_pct == pytest.approx(kernel.distance_pct, abs=0.1), cell
+        assert positions["live stage, no stated speed"][cell].distance_pct < 4, cell
+    for cell, live in few().climbs["ours, live"].items():
+        assert cell[1] == "gnss" or few().climbs["live stage"][cell] == pytest.approx(live, abs=2.0), cell
+    assert few().hearts[STAGED_HEART][0] == pytest.approx(few().hearts[OURS][0], abs=0.2)
 
 
 def test_every_open_line_has_the_limit_behind_it_on_the_page() -> None:

@@ -10,8 +10,9 @@ import pytest
 from broker.reference import AthleteRef
 from processors import live_kernel as k
 from processors.altitude import BAROMETER
+from processors.repair import DEFAULT_ZONES_BPM, zones_ms
 from processors.run_kernel import run_tracks
-from processors.summary import DEFAULT_ZONES_BPM, Means, bounds_of, climb_cm, distance_laps, guess_sport, laps_at, zones_ms
+from processors.summary import Means, bounds_of, climb_cm, distance_laps, guess_sport, laps_at
 from processors.trace import Trace, trace_of
 from processors.tracks import Track, tracks_of
 from tests.gps_truth import START_US, frames_of_rows, measured, rows_of, track_of_rows, truth_of
@@ -72,7 +73,7 @@ def test_means_are_rounded_to_the_nearest_and_none_without_samples() -> None:
 def test_time_in_zones_is_the_time_until_the_next_heart_rate_but_ten_seconds() -> None:
     rows: list[Row] = [(0, {"hr_bpm": 100}), (2, {"hr_bpm": 114}), (5, {"hr_bpm": 160}), (60, {"hr_bpm": 171}), (61, {"hr_bpm": 90})]
     trace = traced(track_of_rows(rows))
-    assert zones_ms(trace, DEFAULT_ZONES_BPM) == (2000, 3000, 0, 10_000, 1000)
+    assert zones_ms(trace.t_us[trace.beats], trace.hr_bpm[trace.beats], DEFAULT_ZONES_BPM) == (2000, 3000, 0, 10_000, 1000)
 
 
 @pytest.mark.parametrize(
