@@ -48,9 +48,13 @@ def find_or_build_firmware(tools: Path = TOOLS) -> Path:
 
 
 def kit_files() -> dict[str, bytes]:
-    """All the kit by path, with what this port lacks for it: MicroPython's own asyncio, and a clock."""
-    files = {str(path.relative_to(KIT)): path.read_bytes() for folder in PACKAGES for path in (KIT / folder).rglob("*.py")}
-    files |= {path.name: path.read_bytes() for path in STAND_INS.glob("*.py")}
+    """All the kit by path, with what this port lacks for it."""
+    return {str(path.relative_to(KIT)): path.read_bytes() for folder in PACKAGES for path in (KIT / folder).rglob("*.py")} | port_files()
+
+
+def port_files() -> dict[str, bytes]:
+    """What this port lacks: MicroPython's own asyncio, a clock, and names of networks."""
+    files = {path.name: path.read_bytes() for path in STAND_INS.glob("*.py")}
     return files | {f"asyncio/{path.name}": path.read_bytes() for path in find_or_build_firmware().with_name("asyncio").glob("*.py")}
 
 

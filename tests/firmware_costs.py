@@ -13,7 +13,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.emulated_board import PACKAGES, EmulatedBoard, kit_files
+from paceline.device.board import load_board, load_example, names_in
+from paceline.device.image import build
+from tests.emulated_board import PACKAGES, EmulatedBoard, kit_files, port_files
 from tests.motion_made import pulse, walk
 from tests.receiver_bytes import Instant, nav_pvt, nmea
 
@@ -74,7 +76,18 @@ def measure() -> Costs:
             board.run("".join(f"import {name}\n" for name in together) + "gc.collect()\nprint(gc.mem_alloc() - before)")
         )
         heap["free for the device then"] = int(board.run("print(gc.mem_free())"))
+    for name in names_in("devices"):
+        heap[f"device {name}, all its modules"] = device_heap(name)
     return {"instructions": instructions, "object_bytes": objects, "heap_bytes": heap}
+
+
+def device_heap(name: str) -> int:
+    """What the modules of an example hold, built as for a board, once its application is imported."""
+    example = load_example(name)
+    board = load_board(example.boards[0]).model_copy(update={"mpy_arch": "armv7m"})
+    with EmulatedBoard({**port_files(), **build(board, example).modules}) as emulated:
+        emulated.run(_WITH_ASYNCIO + "gc.collect()\nbefore = gc.mem_alloc()")
+        return int(emulated.run("import application\ngc.collect()\nprint(gc.mem_alloc() - before)"))
 
 
 def grown(table: Costs, measured: Costs) -> list[str]:
