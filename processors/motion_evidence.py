@@ -88,7 +88,8 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """An activity. `declared` is what its file said: "run", "ride", "e_bike", "vehicle", "other" or nothing. `vehicle`, `motor` and
-    `wrong_sport`: the weights of what its whole course says of them."""
+    `wrong_sport`: the weights of what its whole course says of them. `altitude_sums`: of the altitudes before each, `wild`: how many
+    positions before each jump about."""
 
     sport: str
     declared: str
@@ -100,7 +101,9 @@ class Evidence:
     power: Column
     stated: Column
     altitude: Column
+    altitude_sums: I64
     altitude_error_m: float
+    wild: I64
     vehicle: float
     motor: float
     wrong_sport: float
@@ -133,17 +136,15 @@ class Evidence:
         """(two rows) how many positions there are before each of the times, and how many of them change their speed as only a receiver
         that wanders does."""
         at = np.searchsorted(self.accuracy.t_us, t_us)
-        wild = np.append(0, np.cumsum(_wild(self.accuracy.t_us, *_metres(self.lat, self.lon))))
-        return np.stack([at, wild[at]])
+        return np.stack([at, self.wild[at]])
 
     def altitudes_m(self, t_us: I64) -> F64 | None:
         """The altitude at each time, as the mean of ten seconds; None when it is not known throughout."""
-        at, values = self.altitude.t_us, self.altitude.values
+        at, sums = self.altitude.t_us, self.altitude_sums
         lo = np.searchsorted(at, t_us - _ALTITUDE_HALF_US, "left")
         hi = np.searchsorted(at, t_us + _ALTITUDE_HALF_US, "right")
         if not len(at) or (lo >= hi).any():
             return None
-        sums = np.concatenate([[0], np.cumsum(values)])
         return (sums[hi] - sums[lo]) / (hi - lo) * 0.1
 
     def _stated_m(self, from_us: int, to_us: int) -> float | None:
@@ -175,9 +176,10 @@ def evidence_of(trace: Trace, tracks: Mapping[int, Track], sport: str, declared:
     speeds = Column(trace.t_us[stated], trace.stated_speed_cmps[stated])
     hr = Column(trace.t_us[trace.beats], trace.hr_bpm[trace.beats])
     power = Column(trace.t_us[trace.powers], trace.power_w[trace.powers])
+    lat, lon = trace.lat[placed], trace.lon[placed]
     return Evidence(
-        sport, declared, hr_max_bpm, trace.lat[placed], trace.lon[placed], Column(trace.t_us[placed], trace.accuracy_cm[placed]),
-        hr, power, speeds, altitude, error_m,
+        sport, declared, hr_max_bpm, lat, lon, Column(trace.t_us[placed], trace.accuracy_cm[placed]),
+        hr, power, speeds, altitude, _sums(altitude.values), error_m, _sums(_wild(trace.t_us[placed], *_metres(lat, lon))),
         vehicle=_vehicle(trace, altitude, speeds, declared),
         motor=_motor(trace, altitude, error_m, hr, power, hr_max_bpm) if sport == "ride" else 0.0,
         wrong_sport=_not_run(trace, cadence_of(tracks), speeds) if sport == "run" else 0.0,
@@ -217,6 +219,11 @@ def _jump_m(t_us: I64, east: F64, north: F64, top_mps: float) -> float:
     around_s = step_s[1:-3] + step_s[3:-1]
     excess = apart - 1.5 * pace * around_s - top_mps * step_s[2:-2] - JUMP_SLACK_M
     return max(float(excess.max()), 0.0)
+
+
+def _sums(values: I64 | Mask) -> I64:
+    """The sum of the values before each, and of all."""
+    return np.append(0, np.cumsum(values, dtype=np.int64))
 
 
 def _wild(t_us: I64, east: F64, north: F64) -> Mask:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from processors.live_kernel import I64
 from processors.motion_evidence import DEAD_METER_W, Evidence, Span
-from processors.records import BODY_KG, F64, RIDE_MPS, RIDE_WPKG, RUN_MPS, TOTAL_OF_BODY, least_wpkg, record, slope_share
+from processors.records import BODY_KG, F64, RIDE_MPS, RIDE_WPKG, RUN_MPS, TOTAL_OF_BODY, Curve, least_wpkg, record, record_of, slope_share
 from processors.results import BELIEVED, CURVE_POINTS, Timed, Verdict
 
 KEEP_PCT: Final = 50
@@ -57,6 +58,8 @@ class Parts:
 
 def judge_live(timed: Timed, length_m: float, sport: str) -> Verdict:
     """How far an effort is believed while the activity goes on. `sport` is that of the segment ("any": the fastest)."""
+    if _surely_slow(timed, length_m, RUN_MPS if sport == "run" else RIDE_MPS):
+        return BELIEVED
     parts = _parts(timed, length_m)
     if parts is None:
         return BELIEVED
@@ -101,6 +104,14 @@ def _body(parts: Parts, timed: Timed, evidence: Evidence, span: Span, elapsed_s:
     return {"power": power, "heart": _heart(span, evidence, share, elapsed_s)}
 
 
+def _surely_slow(timed: Timed, length_m: float, curve: Curve) -> bool:
+    """Whether no 64th was as fast as the record for the whole: then no part can be doubted. Cheap, and true of nearly all."""
+    if len(timed.curve_ms) != CURVE_POINTS:
+        return True
+    shortest_ms = min(after - before for before, after in pairwise((0, *timed.curve_ms)))
+    return length_m * 1000.0 < CURVE_POINTS * shortest_ms * record_of(curve, timed.elapsed_ms * 1e-3)
+
+
 def _verdict(weights: dict[str, float]) -> Verdict:
     """Doubts of at least a twentieth, and the score all of them leave."""
     named = {word: round(weights.get(word, 0.0), 2) for word in DOUBTS}
@@ -114,7 +125,8 @@ def _ramp(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-_FIRST, _LAST = np.triu_indices(CURVE_POINTS + 1, 1)
+_EVERY: Final = 2  # parts begin and end at every second 64th
+_FIRST, _LAST = (_EVERY * ends for ends in np.triu_indices(CURVE_POINTS // _EVERY + 1, 1))
 
 
 def _parts(timed: Timed, length_m: float) -> Parts | None:

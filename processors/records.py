@@ -51,6 +51,11 @@ def record(curve: Curve, seconds: F64) -> F64:
     return np.exp(np.interp(where, at, value) + beyond)
 
 
+def record_of(curve: Curve, seconds: float) -> float:
+    """The best value of the next longer time of the curve, which is no more than `record`; 0 beyond it."""
+    return next((value for at_s, value in curve if at_s >= seconds), 0.0)
+
+
 def least_wpkg(speed_mps: F64, gradient: F64) -> F64:
     """The least power a rider can hold a mean speed with on a mean slope, W per kg of body; negative where the slope drives."""
     slope = np.arctan(gradient)

@@ -12,7 +12,7 @@ from benchmarks.plausibility.judged import made_up
 from benchmarks.plausibility.page import PAGE, SEEDS, held, measure_made_up, measure_real, table_of_kinds, table_of_real, table_of_words
 from processors.motion_evidence import Evidence, evidence_of
 from processors.plausibility import DOUBTS, KEEP_PCT, WORDS, judge, judge_live
-from processors.records import RIDE_WPKG, RUN_MPS, least_wpkg, record, slope_share
+from processors.records import RIDE_WPKG, RUN_MPS, least_wpkg, record, record_of, slope_share
 from processors.results import BELIEVED, CURVE_POINTS, Phase, Timed
 from processors.trace import trace_of
 from processors.tracks import Track
@@ -54,6 +54,7 @@ def test_the_curves_hold_the_published_records() -> None:
     every = np.geomspace(1.0, 200_000.0, 300)
     for curve in (RUN_MPS, RIDE_WPKG):
         assert (np.diff(record(curve, every)) <= 0).all()
+        assert all(record_of(curve, s) <= best * (1 + 1e-12) for s, best in zip(every.tolist(), record(curve, every).tolist(), strict=True))
 
 
 def test_the_least_power_of_a_ride_is_that_of_its_forces() -> None:

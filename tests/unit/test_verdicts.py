@@ -12,6 +12,7 @@ from processors.results import BELIEVED, Effort, Phase, Verdict
 from processors.results_db import effort, put_effort
 from processors.segment_board import SegmentBoard
 from processors.state_db import StateDb
+from tests.unit.test_results import SEGMENTS, Platform, run_frames_of
 
 NOW_US = 1_790_000_000_000_000
 EFFORT = Effort("e1", "gym", "hill", "gym/ann", "a1", 0, NOW_US, 60_000, Phase.FINAL, 400, None, None, (1, 2, 60_000), 5)
@@ -58,3 +59,26 @@ def test_two_states_of_one_version_that_differ_in_their_doubts_end_the_same_in_e
             board.apply(one)
         ends.add(board.best("gym/ann"))
     assert len(ends) == 1
+
+
+def test_a_car_leads_no_board_live_or_at_the_end_and_the_athlete_is_told_why(tmp_path: Path) -> None:
+    platform = Platform(tmp_path / "a")
+    platform.refer(*SEGMENTS)
+    platform.take(run_frames_of("gym/bob", 4.0, device="band", seconds=300))
+    platform.take(run_frames_of("gym/anna", 30.0, seconds=240))
+    (live,) = (e for e in platform.efforts("long") if e.subject == "gym/anna")
+    assert (live.phase, live.kept_off, live.doubts) == (Phase.SETTLED, True, ("speed",))
+    platform.settle(700)
+    (final,) = (e for e in platform.efforts("long") if e.subject == "gym/anna")
+    assert (final.phase, final.kept_off) == (Phase.FINAL, True)
+    assert {"vehicle", "speed"} <= set(final.doubts)
+    (honest,) = (e for e in platform.efforts("long") if e.subject == "gym/bob")
+    assert (honest.phase, honest.kept_off, honest.plausibility_pct) == (Phase.FINAL, False, 100)
+    said = [(e.type.split(".")[2:4], e.data.model_dump()) for e in platform.events()]
+    on = [(kind, d) for kind, d in said if d.get("segment") == "long"]
+    assert {d["leader"]["subject"] for kind, d in on if kind == ["board", "lead_taken"]} == {"gym/bob"}
+    assert {d["subject"] for kind, d in on if kind == ["record", "set"]} == {"gym/bob"}
+    told = [d for kind, d in on if kind[0] == "effort" and d["subject"] == "gym/anna"]
+    assert all(d["kept_off"] for d in told)
+    assert told[-1]["doubts"] == final.doubts
+    platform.close()
