@@ -55,6 +55,7 @@ class Told:
     heap: list[int] = field(default_factory=list[int])
     refused: list[str] = field(default_factory=list[str])
     starts: int = 0
+    cuts: int = 0  # links that its own network broke, since its last start
     killed: int = 0
     done: bool = False
 
@@ -192,6 +193,8 @@ class Site:
                         told.frames[int(words[1]), int(words[2])] = int(words[3])
                     elif words[0] == "M":
                         told.heap.append(int(words[1]))
+                    elif words[0] == "C":
+                        told.cuts = max(told.cuts, int(words[1]))
                     elif words[0] == "R":
                         told.refused.append(line.decode())
                     elif words[0] == "D":

@@ -1,7 +1,7 @@
 """A simulated device on MicroPython or CPython: device.py CONFIG.json, with the kit's ring on a NOR image in a file, its outbox and its MQTT client over TLS.
 
 It makes `frames` frames, one every `period_ms`, and says `A boot seq crc` once each is durable, `R first last reason` when rows are refused, `U resumed` when the link is up,
-`M bytes` (heap in use after a collection) every `report_ms`. With `cut_at` the process is killed within that flash operation. At the end, when
+`M bytes` (heap in use after a collection) every `report_ms`. With `cut_bytes` its own network cuts every link after up to so many bytes (`C cuts`). With `cut_at` the process is killed within that flash operation. At the end, when
 nothing is owed any more, `D taken stored owed`.
 """
 
@@ -13,6 +13,7 @@ import sys
 from binascii import crc32
 
 from fakes.flash import Nor
+from fakes.link import Network
 from kit.frame import FrameWriter
 from kit.layouts import beats_1, machine_1
 from kit.node import Node, settings_of
@@ -95,7 +96,18 @@ async def report(every_ms):
         say("M", gc.mem_alloc() if MICROPYTHON else 0)
 
 
+async def cut(network, most_bytes):
+    """Cut the link after up to so many bytes, again and again."""
+    while True:
+        network.cut_in_bytes = 1 + random64() % most_bytes
+        cuts = network.cuts
+        while network.cuts == cuts:
+            await sleep_ms(5)
+        say("C", network.cuts)
+
+
 async def main(config):
+    network = Network()
     nor = Nor(config["sectors"], config.get("sector_bytes", 4096), config["image"], config.get("seed", 1))
     ring = Ring(nor, random64)
     nor.cut_at = config.get("cut_at", 0)
@@ -109,10 +121,13 @@ async def main(config):
         context=context_of(config),
         server_name="localhost",
         backoff_ms=config.get("backoff_ms", 1000),
+        max_backoff_ms=config.get("max_backoff_ms", 30000),
+        connect=network.open,
         clean=config.get("clean", True),
     )
     node = Node(ring, settings, on_refused=lambda first, last, reason: say("R", first, last, reason), retry_ms=config.get("retry_ms", 2000))
     serving = asyncio.create_task(node.run())
+    cutting = asyncio.create_task(cut(network, config["cut_bytes"])) if config.get("cut_bytes") else None
     reporting = asyncio.create_task(report(config["report_ms"])) if config.get("report_ms") else None
     await measure(config, node)
     links = 0
@@ -124,8 +139,9 @@ async def main(config):
     say("D", node.outbox.taken, node.outbox.stored, ring.owed)
     node.stop()
     await serving
-    if reporting is not None:
-        reporting.cancel()
+    for task in (reporting, cutting):
+        if task is not None:
+            task.cancel()
 
 
 with open(sys.argv[1]) as file:

@@ -211,7 +211,27 @@ def test_what_was_under_way_goes_again_on_the_next_link() -> None:
     world.link(up=False)
     assert world.step(60_000) == []
     world.link(up=True)
-    assert world.step() == [[0, 1, 2, 3], [4, 5]]
+    assert world.step() == [[0, 1, 2, 3]]  # half of the window: that link broke before an answer
+    world.ack(0, 1, 2, 3)
+    assert world.step() == [[4, 5]]
+
+
+def test_links_that_break_before_an_answer_are_sent_less_until_one_comes() -> None:
+    world = up(40)
+    firsts = []
+    for _ in range(5):
+        firsts.append(world.step())
+        world.link(up=False)
+        world.link(up=True)
+    assert firsts == [[[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 1, 2, 3]], [[0, 1]], [[0]], [[0]]]
+    assert world.step() == [[0]]
+    world.ack(0)
+    assert world.step() == [[1, 2]]
+    world.ack(1, 2)
+    assert world.step() == [[3, 4, 5, 6]]
+    world.link(up=False)
+    world.link(up=True)
+    assert world.step() == [[3, 4, 5, 6]]  # that link had answered
 
 
 def test_a_link_without_room_costs_nothing() -> None:

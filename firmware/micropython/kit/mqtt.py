@@ -33,7 +33,8 @@ class Settings:
     """
 
     def __init__(self, host, port, client_id, user=None, password=None, context=None, server_name=None, will=None, clean=True,
-                 keepalive_s=30, topics=(), window=16, out_bytes=4096, in_bytes=2048, backoff_ms=1000, max_backoff_ms=30000):
+                 keepalive_s=30, topics=(), window=16, out_bytes=4096, in_bytes=2048, backoff_ms=1000, max_backoff_ms=30000,
+                 connect=open_stream):
         self.host, self.port, self.client_id = host, port, client_id
         self.user, self.password = user, password
         self.context, self.server_name = context, server_name
@@ -41,6 +42,7 @@ class Settings:
         self.topics = topics
         self.window, self.out_bytes, self.in_bytes = window, out_bytes, in_bytes
         self.backoff_ms, self.max_backoff_ms = backoff_ms, max_backoff_ms
+        self.connect = connect  # a network of the simulated board stands here
         if not 4 <= keepalive_s <= 60:
             raise ValueError("keepalive_s %d: give 4 to 60, so that a half-open link is noticed" % keepalive_s)
         if not 1 <= window <= 1000 or out_bytes < 256 or in_bytes < 256:
@@ -153,7 +155,7 @@ class Client:
 
     async def _link(self):
         at = self.settings
-        stream = await asyncio.wait_for(open_stream(at.host, at.port, at.context, at.server_name), _CONNECT_MS // 1000)
+        stream = await asyncio.wait_for(at.connect(at.host, at.port, at.context, at.server_name), _CONNECT_MS // 1000)
         parts = []
         try:
             self._in.reset()

@@ -4,9 +4,10 @@
     outbox.append(frame)                     # durable when it returns
     outbox.step(now_ms)                      # after an append, an ack, a change of the link, or when the time it returned has come
 
-Rows that came since the link is up go before older ones. At most `window` rows are unacknowledged. A row without an answer is sent again
-after `retry_ms`; when nothing at all is heard, one bundle per back-off is sent, beginning with the oldest row owed. Acks free rows: stored,
-or refused for good, which `on_refused(first, last, reason)` shows to whoever looks at the device.
+Rows that came since the link is up go before older ones. At most `window` rows are unacknowledged, half as many after each link that broke
+before an answer. A row without an answer is sent again after `retry_ms`; when nothing at all is heard, one bundle per back-off is sent,
+beginning with the oldest row owed. Acks free rows: stored, or refused for good, which `on_refused(first, last, reason)` shows to whoever
+looks at the device.
 """
 
 from binascii import crc32
@@ -40,8 +41,10 @@ class Outbox:
         self._send, self._random, self._on_refused = send, random, on_refused
         self._window, self._bundle_rows, self._retry_ms, self._max_retry_ms = window, bundle_rows, retry_ms, max_retry_ms
         self._buf = memoryview(bytearray(bundle_bytes))
+        self._limit = window  # less after links that broke before any answer came: what one of them takes is not known
         self._flight = {}  # n -> when it was sent; rows sent on this link and not answered
         self._live, self._old, self._trial = Cursor(), Cursor(), Cursor()
+        self._answered = False  # whether anything was heard on this link
         self._silent_ms = None  # when the first message without any answer since was sent
         self._backoff_ms = retry_ms
         self._probe_ms = None
@@ -59,6 +62,9 @@ class Outbox:
     def link(self, up, now_ms):
         """The link came (and acks are subscribed) or went: what was under way counts as unsent."""
         self.linked = up
+        if self._flight and self._silent_ms is not None and not self._answered:
+            self._limit = max(1, self._limit // 2)
+        self._answered = False
         self.resent_rows += len(self._flight)
         self._flight.clear()
         self.ring.newest(self._live)
@@ -92,6 +98,8 @@ class Outbox:
         freed = self.ring.free(epoch, first, last)
         if freed or epoch == self.ring.epoch:
             self._hear()
+            self._answered = True
+            self._limit = min(self._window, 2 * self._limit)
             for n in [n for n in self._flight if first <= n <= last]:
                 del self._flight[n]
         return freed
@@ -109,7 +117,7 @@ class Outbox:
         if self._silent_ms is not None and ticks_diff(now_ms, self._silent_ms) >= self._retry_ms:
             return self._probe(now_ms)
         self._give_up_waiting(now_ms)
-        while len(self._flight) < self._window:
+        while len(self._flight) < self._limit:
             if not self._bundle(self._live, now_ms) and not self._bundle(self._old, now_ms):
                 break
         return self._wait_ms(now_ms)
@@ -149,7 +157,7 @@ class Outbox:
         """Send one bundle of consecutive rows from the cursor on; how many, 0 when there are none or the link takes none."""
         ring, buf, trial = self.ring, self._buf, self._trial
         trial.goto(cursor)
-        limit = min(self._bundle_rows, self._window - len(self._flight))
+        limit = min(self._bundle_rows, self._limit - len(self._flight))
         old = cursor is self._old
         rows, at, first, epoch = 0, HEADER_BYTES, 0, 0
         while rows < limit:
