@@ -82,4 +82,4 @@ def _samples(t_s: Array) -> Samples:
 def _run(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     """The row at the end and what became of each sample."""
     rows = fresh_row().reshape(1, -1).copy()
-    return rows[0], run_frames(rows, [0], samples).out
+    return rows[0], run_frames(rows, [0], samples, {}).out

@@ -92,7 +92,7 @@ def assert_row_sound(row: k.I64) -> None:
 @given(frames(), st.sampled_from([None, "running", "cycling", "e_biking", "driving", "swimming"]))
 def test_any_samples_come_to_a_sound_state_and_a_sound_activity(taken: list[TakenFrame], says: str | None) -> None:
     rows = fresh_row().reshape(1, -1)
-    ran = run_frames(rows, [0] * len(taken), samples_of(taken))
+    ran = run_frames(rows, [0] * len(taken), samples_of(taken), {})
     for row in (*(ended.row for ended in ran.closed), rows[0]):
         if row[k.START] != k.NEVER:
             assert_row_sound(row)
