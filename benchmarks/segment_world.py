@@ -27,7 +27,7 @@ STEP_M: Final = 5.0  # between the points a segment is given by, before an impor
 T0_US: Final = 1_760_000_000_000_000
 _HOME: Final = plane_at(460_000_000, 70_000_000)
 _ROWS: Final = 170  # of places, half a degree apart, from 42.5 degrees south
-_COLUMNS: Final = 72
+_COLUMNS: Final = 98
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,9 @@ def _as_imported(east: Array, north: Array) -> tuple[Array, Array] | None:
 def origin(place: int) -> tuple[int, int]:
     """Latitude and longitude of a place: no two nearer than 50 km."""
     row, column = divmod(place, _COLUMNS)
-    return -425_000_000 + row % _ROWS * 5_000_000, -1_780_000_000 + column * 49_000_000
+    if row >= _ROWS:
+        raise ValueError(f"place {place}: there are {_ROWS * _COLUMNS}")
+    return -425_000_000 + row * 5_000_000, -1_780_000_000 + column * 36_000_000
 
 
 def positions(place: int, east_m: Array, north_m: Array) -> tuple[I64, I64]:

@@ -10,7 +10,7 @@ from processors.board_cache import BoardCache
 from processors.directory import Known
 from processors.live_kernel import APPENDED, NEVER
 from processors.live_state import Matching
-from processors.matcher import UnderWay, gap_ms, under_way
+from processors.matcher import Arena, UnderWay, gap_ms, projected_ms, under_way
 from processors.results import Effort
 from processors.results_db import attempts_of_tenant
 from processors.segment_board import OVERALL
@@ -34,6 +34,7 @@ class Racing:
     gap_next_ms: int | None
     next_faster: Effort | None
     next_rank: int | None
+    projected_ms: int | None  # elapsed at the finish, by the subject's own best, else the leader's, else an even pace
 
 
 def racing(store: ReadStore, known: Known, boards: BoardCache, now_us: int, segment: str | None = None) -> list[Racing]:
@@ -45,9 +46,10 @@ def racing(store: ReadStore, known: Known, boards: BoardCache, now_us: int, segm
 
 def _under_way(store: ReadStore, known: Known, now_us: int, segment: str | None) -> Iterator[tuple[str, UnderWay]]:
     heard = {subject: int(row[APPENDED]) for subject, row in store.rows(known.tenant)}
+    arena = Arena()
     for subject, raw in attempts_of_tenant(store.db, known.tenant):
         if now_us - heard.get(subject, NEVER) < STALE_US:
-            for under in under_way(Matching.decode(raw).attempts, known.index):
+            for under in under_way(Matching.decode(raw, arena).attempts, known.index):
                 if segment is None or under.segment == segment:
                     yield subject, under
 
@@ -61,7 +63,8 @@ def _joined(known: Known, boards: BoardCache, subject: str, under: UnderWay) -> 
         curve = boards.curve(known.tenant, to) if to is not None else ()
         return gap_ms(under, curve) if curve else None
 
+    model = found.own_best if found.own_best is not None else found.leader
     return Racing(
         subject, known.index.segments[under.segment], under, gap(found.leader), gap(found.own_best), gap(found.next_faster),
-        found.next_faster, rank,
+        found.next_faster, rank, projected_ms(under, boards.curve(known.tenant, model) if model is not None else ()),
     )  # fmt: skip

@@ -22,8 +22,8 @@ from processors.segment_table import I32, as_kernel
 from processors.segments import SegmentIndex
 
 __all__ = [
-    "NO_SPEED", "Arena", "Attempts", "Fixes", "UnderWay", "advance", "advance_all", "advance_rows", "gap_ms", "match_track", "settle",
-    "under_way", "warm_up",
+    "NO_SPEED", "Arena", "Attempts", "Fixes", "UnderWay", "advance", "advance_all", "advance_rows", "gap_ms", "match_track", "projected_ms",
+    "settle", "under_way", "warm_up",
 ]  # fmt: skip
 
 I64 = npt.NDArray[np.int64]
@@ -162,6 +162,19 @@ def gap_ms(under: UnderWay, curve_ms: Sequence[int]) -> int:
     low = curve_ms[at - 1] if at else 0
     high = curve_ms[min(at, CURVE_POINTS - 1)]
     return under.elapsed_ms - low - (high - low) * part // 1_000_000
+
+
+def projected_ms(under: UnderWay, curve_ms: Sequence[int]) -> int | None:
+    """The elapsed time at the finish, when the rest goes against this curve as the way so far went: as much slower or faster.
+
+    An empty curve is an even pace. None on the first sixteenth of the way, where a second more or less would decide.
+    """
+    if under.share_ppm < 1_000_000 // 16:
+        return None
+    if not curve_ms:
+        return under.elapsed_ms * 1_000_000 // under.share_ppm
+    so_far_ms = under.elapsed_ms - gap_ms(under, curve_ms)
+    return under.elapsed_ms * curve_ms[-1] // max(so_far_ms, 1)
 
 
 def match_track(index: SegmentIndex, fixes: Fixes) -> list[Timed]:

@@ -229,6 +229,7 @@ def attempt_json(known: Known, r: Racing) -> dict[str, Any]:
         "next_subject": None if r.next_faster is None else r.next_faster.subject,
         "next_name": None if r.next_faster is None else staff_name(known, r.next_faster.subject),
         "next_rank": r.next_rank,
+        "projected_ms": r.projected_ms,
     }
 
 

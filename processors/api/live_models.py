@@ -44,7 +44,8 @@ class LiveAthlete(Out):
 class LiveAttempt(Out):
     """Somebody on a segment now, at metre `metre_m` after `elapsed_ms`. A gap compares with the other's time at the same metre: positive
     is behind; null when there is nobody to compare with. `next_*`: who stands right above
-    the athlete on the board of all time (for who is not on it: its last row)."""
+    the athlete on the board of all time (for who is not on it: its last row). `projected_ms`: the time at the finish, when the rest goes as
+    the way so far against the athlete's own best (else the leader's, else an even pace); null on the first sixteenth of the way."""
 
     segment: str
     segment_name: str
@@ -61,6 +62,7 @@ class LiveAttempt(Out):
     next_subject: str | None
     next_name: str | None
     next_rank: int | None
+    projected_ms: int | None
 
 
 class BoardMove(Out):

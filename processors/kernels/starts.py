@@ -49,6 +49,7 @@ from processors.kernels.match_columns import (
 
 NO_ROOM: Final = -1
 JITTER_M: Final = 3.0  # the direction of a shorter step says nothing
+UNSURE_M: Final = 15.0  # up to here the step before is asked too
 MAX_STEP_M: Final = 6_000.0  # a longer step starts nothing
 PIECE: Final = 5_000  # a long step is looked at in pieces of about a cell
 MAX_PIECES: Final = 1_000
@@ -130,6 +131,23 @@ def starts(index: Index, sports: int, heads: Grid, slot: int, fixes: Fixes, i: i
 
 
 @compiled_inside
+def _along(gates: Grid, g: int, east: float, north: float, heads: Grid, slot: int, fixes: Fixes, i: int) -> bool:
+    """Whether the step to fix `i` goes along that direction, within 60 degrees: it alone, or with the one before it, as a short step is
+    turned by the noise of both its ends. A step too short to say is taken, one too long not."""
+    bx, by = east_m(gates, g, fixes.lon[i]), north_m(gates, g, fixes.lat[i])
+    dx, dy = bx - east_m(gates, g, heads[slot, LONGITUDE]), by - north_m(gates, g, heads[slot, LATITUDE])
+    step_m = math.sqrt(dx * dx + dy * dy)
+    if step_m > MAX_STEP_M:
+        return False
+    if step_m <= JITTER_M or 2.0 * (dx * east + dy * north) >= step_m:
+        return True
+    if heads[slot, FIXES] < 2 or step_m > UNSURE_M:
+        return False
+    dx, dy = bx - east_m(gates, g, heads[slot, BEFORE_LON]), by - north_m(gates, g, heads[slot, BEFORE_LAT])
+    return 2.0 * (dx * east + dy * north) >= math.sqrt(dx * dx + dy * dy)
+
+
+@compiled_inside
 def _in_cell(
     tables: Tables, base: int, index: Index, cell: int, sports: int, heads: Grid, slot: int, fixes: Fixes, i: int, begun: Grid, found: int,
 ) -> int:  # fmt: skip
@@ -147,11 +165,7 @@ def _in_cell(
         east, north = tables.gates[g, START_EAST] * 1e-9, tables.gates[g, START_NORTH] * 1e-9
         if not crossing(tables.gates, g, 0.0, 0.0, east, north, heads, slot, fixes, i, begun, found, B_CROSSING):
             continue
-        ax, ay = east_m(tables.gates, g, heads[slot, LONGITUDE]), north_m(tables.gates, g, heads[slot, LATITUDE])
-        bx, by = east_m(tables.gates, g, fixes.lon[i]), north_m(tables.gates, g, fixes.lat[i])
-        step_m = math.sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay))
-        way_m = (begun[found, B_CROSSING + C_RIGHT] - begun[found, B_CROSSING + C_LEFT]) * 1e-3
-        if step_m > MAX_STEP_M or (2.0 * way_m < step_m and step_m > JITTER_M):
+        if not _along(tables.gates, g, east, north, heads, slot, fixes, i):
             continue
         again = False
         for k in range(found):

@@ -1,4 +1,5 @@
-"""Telling: an effort as it is told, provisional at even speed between the fixes, settled with the speed around them."""
+"""Telling: an effort as it is told. Provisional at even speed between the fixes, unless the filter knows the speed at them; settled with
+the speed around them."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from processors.kernels.legs import east_m, north_m
 from processors.kernels.match_columns import (
     C_AFTER,
     C_AFTER_T,
+    C_LEFT_V,
     C_RIGHT_T,
+    C_RIGHT_V,
     CURVE,
     E_ACCURACY_MS,
     E_ELAPSED_MS,
@@ -29,6 +32,7 @@ from processors.kernels.match_columns import (
     MARKS,
     NEVER,
     NEXT,
+    NO_SPEED,
     NUMBER,
     ORDINAL,
     PROVISIONAL,
@@ -50,12 +54,19 @@ SETTLE_US: Final = 5_000_000  # from the finish to the settled time
 
 
 @compiled_inside
+def speeds_known(records: Grid, r: int) -> bool:
+    """Whether the filter knew the speed at all four fixes around the two gates: then nothing need be waited for."""
+    start = records[r, START + C_LEFT_V] != NO_SPEED and records[r, START + C_RIGHT_V] != NO_SPEED
+    return start and records[r, FINISH + C_LEFT_V] != NO_SPEED and records[r, FINISH + C_RIGHT_V] != NO_SPEED
+
+
+@compiled_inside
 def told_of(book: Book, r: int, phase: int, events: Grid, curves: Grid, piece: int, n: int) -> int:
     """Write the effort in record `r` to row `n` as this phase knows it; the number of the next row."""
     records = book.records
     counted_from_us = records[r, START_US]
     start_us, finish_us = counted_from_us, straight_us(records, r, FINISH)
-    if phase != PROVISIONAL:
+    if phase != PROVISIONAL or speeds_known(records, r):
         start_us, finish_us = smooth_us(records, r, START), smooth_us(records, r, FINISH)
     elapsed_ms = max((finish_us - start_us + 500) // 1000, 1)
     earlier_ms = (counted_from_us - start_us) // 1000

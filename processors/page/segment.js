@@ -54,10 +54,10 @@ function fillRow(part, line) {
 }
 
 function makeAttempt() {
-  const t = { name: text(), time: text(), leader: text(), own: text(), next: text() };
+  const t = { name: text(), time: text(), leader: text(), own: text(), next: text(), end: text() };
   const bar = el("progress", { max: 1, value: 0, "aria-label": "How far on the segment" });
   const leader = el("b", {}, t.leader);
-  const node = el("li", {}, el("span", { class: "called" }, t.name), el("span", { class: "clock" }, t.time), bar, el("span", { class: "gaps" }, el("span", {}, "to the leader ", leader), el("span", {}, t.own), el("span", {}, t.next)));
+  const node = el("li", {}, el("span", { class: "called" }, t.name), el("span", { class: "clock" }, t.time), bar, el("span", { class: "gaps" }, el("span", {}, "to the leader ", leader), el("span", {}, t.own), el("span", {}, t.next), el("span", {}, t.end)));
   return { node, t, bar, leader };
 }
 
@@ -69,6 +69,7 @@ function fillAttempt({ t, bar, leader }, a) {
   mark(leader, "class", a.gap_leader_ms === null ? null : a.gap_leader_ms <= 0 ? "ahead" : "behind");
   put(t.own, a.gap_own_ms === null ? "" : `own best ${gap(a.gap_own_ms)}`);
   put(t.next, a.gap_next_ms === null || !a.next_rank ? "" : `${ordinal(a.next_rank)} ${a.next_name || ""} ${gap(a.gap_next_ms)}`);
+  put(t.end, a.projected_ms === null ? "" : `finish in about ${duration(a.projected_ms)}`);
 }
 
 function choice(id, caption, options, value, changed) {

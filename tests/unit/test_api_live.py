@@ -193,6 +193,9 @@ def test_snapshot_is_what_the_models_say_for_both_roles(tmp_path: Path) -> None:
         assert mine.gap_own_ms is not None
         assert mine.gap_leader_ms is not None
         assert mine.gap_own_ms < mine.gap_leader_ms  # her own best is slower than the leader's
+        best_ms = 200_000
+        so_far_ms = mine.elapsed_ms - mine.gap_own_ms  # of her best, at this metre
+        assert mine.projected_ms == mine.elapsed_ms * best_ms // so_far_ms
         shown = for_screens(state, got.services.reads.directory.of("gym"))
         screen = LiveState.model_validate(shown)
         alias = alias_of("gym/hidden.person")

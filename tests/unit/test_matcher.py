@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from processors.geometry import units
 from processors.kernels.match_columns import INLINE
-from processors.matcher import Attempts, Fixes, UnderWay, advance, gap_ms, match_track, settle, under_way
+from processors.matcher import Attempts, Fixes, UnderWay, advance, gap_ms, match_track, projected_ms, settle, under_way
 from processors.results import CURVE_POINTS, Phase, Timed
 from processors.segment_rules import segment_ref
 from processors.segments import SegmentIndex
@@ -339,6 +339,16 @@ def test_an_attempt_under_way_says_how_far_it_is_and_its_gap():
     assert abs(gap_ms(now, steady) - 20_000) < 60
     assert gap_ms(UnderWay("s", 0, 5, 0, 0), steady) == 5
     assert gap_ms(UnderWay("s", 0, 200_000, 0, 1_000_000), steady) == 0
+
+
+def test_a_finish_is_projected_by_how_the_way_so_far_compares():
+    """A fifth slower than the curve so far is a fifth slower at the end; without a curve the pace stays; at the start nothing is said."""
+    hill = tuple(k * 1_000 if k <= 32 else 32_000 + (k - 32) * 3_000 for k in range(1, CURVE_POINTS + 1))  # the second half is steep
+    half = UnderWay("s", 0, 38_400, 50_000, 500_000)
+    assert projected_ms(half, hill) == 38_400 * hill[-1] // 32_000 == 153_600
+    assert projected_ms(half, ()) == 76_800
+    assert projected_ms(UnderWay("s", 0, 2_000, 6_000, 60_000), hill) is None
+    assert projected_ms(UnderWay("s", 0, 130_000, 100_000, 1_000_000), hill) == 130_000
 
 
 def test_a_segment_changed_or_removed_on_the_way_ends_the_attempt():
