@@ -183,7 +183,7 @@ def _unpack_source(making: Path) -> Path:
             raise ServerUnavailableError(f"apt-get {words[0]} failed ({done.stderr.strip().splitlines()[-1:]}): {cure('micropython')}")
     archive = next(making.glob("micropython_*.orig.tar.*"))
     with tarfile.open(archive) as tar:
-        tar.extractall(making / "source", filter="data")
+        tar.extractall(making / "source", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (source,) = (making / "source").iterdir()
     (source / "lib" / "micropython-lib").mkdir(exist_ok=True)
     (source / "lib" / "micropython-lib" / "README.md").touch()

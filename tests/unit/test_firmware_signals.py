@@ -234,6 +234,19 @@ def test_picking_the_device_up_is_no_repetition() -> None:
     assert repeated([stillness(60, 50)], 50).count == 0
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), *[st.integers(-40_000, 40_000)] * 3), max_size=120))
+def test_no_motion_raises_and_repetitions_only_grow(holds: list[tuple[int, int, int, int]]) -> None:
+    reps = Reps(10)
+    before = 0
+    for length, x_mg, y_mg, z_mg in holds:
+        for _ in range(length):
+            made = reps.add(x_mg, y_mg, z_mg)
+            assert made >= 0
+            assert reps.count == before + made
+            before = reps.count
+    assert reps.sets <= reps.count // 4
+
+
 # Heart rate
 
 
@@ -345,6 +358,17 @@ def test_speed_is_circumference_by_time(period_us: int, circumference_mm: int, m
     wanted = circumference_mm * 1_000_000 / magnets / period_us
     assert abs(rpm.speed_mmps(period_us, circumference_mm) - wanted) <= 1 + wanted * 0.001
     assert abs(rpm.drpm(period_us) - 600_000_000 / magnets / period_us) <= 1
+
+
+@given(st.lists(st.integers(0, 1 << 31), max_size=200))
+def test_every_pulse_is_one_or_a_bounce(gaps_us: list[int]) -> None:
+    rpm = Rpm()
+    now_us = 0
+    for gap_us in gaps_us:
+        now_us += gap_us
+        rpm.pulse(now_us)
+        assert 0 <= rpm.drpm(now_us + 1) <= 600_000_000 // 15_000
+    assert rpm.pulses + rpm.bounces == len(gaps_us)
 
 
 def test_settings_of_a_contact_are_checked() -> None:
