@@ -179,6 +179,19 @@ def test_rot_of_any_byte_shows_no_record_that_was_not_there() -> None:
         assert contents(ring_on(nor))[-1][2] == b"after"
 
 
+def test_records_before_a_sector_that_cannot_be_read_are_freed_all_the_same() -> None:
+    for broken in range(8):
+        nor = Nor(10, 256)
+        made = contents(filled(nor, 90))
+        nor.image[broken * 256 + 5] ^= 1
+        ring = ring_on(nor)
+        left = contents(ring)
+        assert 0 < len(made) - len(left) <= 12
+        for epoch, n, _ in left:
+            assert ring.free(epoch, n, n) == 1
+        assert contents(ring) == []
+
+
 def test_what_is_owed_of_a_long_ring_is_found_at_once() -> None:
     nor = Nor(40, 256)
     ring = filled(nor, 300)

@@ -214,7 +214,7 @@ class Ring:
     def free(self, epoch, first, last):
         """Free the records `first..last` of `epoch`; how many of them were still owed."""
         low, high = max(1, self._last - self.sectors + 1), self._last
-        while low < high:  # numbers only grow from sector to sector: the first one that may hold `first`
+        while self._gapless and low < high:  # numbers only grow from sector to sector: the first one that may hold `first`
             middle = (low + high) // 2
             k = self._sector(middle)
             if self._seq[k] == middle and self._first[k] + self._count[k] > first:
@@ -266,6 +266,10 @@ class Ring:
                 self._scan(k)
             else:
                 self._seq[k] = 0
+        seqs = [self._seq[self._sector(seq)] for seq in range(max(1, self._last - self.sectors + 1), self._last + 1)]
+        while seqs and not seqs[0]:  # the oldest one may be torn
+            seqs.pop(0)
+        self._gapless = all(seqs)
         after = (self._k + 1) % self.sectors
         if self._last and (self._seq[after] or self._blank_slot(after) >= 0):
             self._epoch = self._epochs[self._k]
