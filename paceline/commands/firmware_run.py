@@ -56,9 +56,10 @@ def provision(
     from paceline.site import running_site
 
     if port is not None and wants_request:
-        answer = ask(open_line(port), {"do": "request"})
+        code = enrolment_code(running_site(read_settings(config_file, data).settings), broker, name, host)
+        answer = ask(open_line(port), {"do": "request", "code": code})
         if not answer.get("ok"):
-            raise LinkError(f"the device refuses: {answer.get('wrong')}", cure="enrol it first, without --request")
+            raise LinkError(f"the device refuses: {answer.get('wrong')}", cure="is NAME the one it was set up with?")
         click.echo(answer["pem"], nl=False)
         return
     site = running_site(read_settings(config_file, data).settings)

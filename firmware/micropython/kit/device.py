@@ -36,9 +36,12 @@ _HEALTH_MS = 60_000
 
 
 class Port:
-    """The modules of the port, or what stands for them. `folder` is where files are kept; `line()` is awaited for lines of the console, "" at its end."""
+    """The modules of the port, or what stands for them. `folder` is where files are kept; `line()` is awaited for lines of the console, "" at its end.
 
-    def __init__(self, machine, network, esp32, bluetooth=None, folder="", line=None, time_hosts=TIME_HOSTS, page_port=80):
+    `feed()` feeds the watchdog that runs already, if there is one.
+    """
+
+    def __init__(self, machine, network, esp32, bluetooth=None, folder="", line=None, time_hosts=TIME_HOSTS, page_port=80, feed=None):
         self.machine = machine
         self.network = network
         self.esp32 = esp32
@@ -47,6 +50,7 @@ class Port:
         self.line = line
         self.time_hosts = time_hosts
         self.page_port = page_port
+        self.feed = feed
 
     def partition(self, name):
         """The raw partition of that name. OSError when the board was not flashed with its table."""
@@ -77,7 +81,7 @@ class Device:
         self.boots = Boots(Kept(port.folder + "/boots"))
         self.boots.begin(metrics.reset_cause(port.machine))
         self.wifi = Wifi(port.network)
-        self.app = Supervisor(self.log, safe=self.boots.safe, on_fault=lambda name, error: self.boots.fault(self.log.last_exception))
+        self.app = Supervisor(self.log, feed=port.feed, safe=self.boots.safe, on_fault=lambda name, error: self.boots.fault(self.log.last_exception))
         self.refused = ""
         self.battery_pct = None
         self._cfg = None
@@ -158,8 +162,11 @@ class Device:
         document = self.document
         context = None
         if document.get("tls"):
-            cert = document.get("certificate_pem")
-            own = (cert.encode(), _key_of(document)) if cert else ()
+            own = ()
+            if document.get("certificate_pem"):
+                from kit.trial import own_certificate
+
+                own = own_certificate(document)
             context = tls_context(document["ca_pem"].encode(), *own)
         settings = settings_of(document["host"], document["port"], document["tenant"], document["node"], document["password"], context=context)
         ring = Ring(self.port.partition("ring"), random_64, drop_oldest=False)
@@ -275,7 +282,10 @@ class Device:
         server = await asyncio.start_server(desk.serve, "0.0.0.0", self.port.page_port)
         listening = asyncio.create_task(self._talk(desk)) if self.port.line is not None else None
         try:
-            await desk.done.wait()
+            while not desk.done.is_set():
+                if self.port.feed is not None:
+                    self.port.feed()
+                await sleep_ms(500)
             await sleep_ms(1000)  # the page is still being sent
         finally:
             server.close()
@@ -307,12 +317,6 @@ class Device:
             if answer is not None:
                 print(answer)
             line = None
-
-
-def _key_of(document):
-    from kit.certificate import private_key
-
-    return private_key(int(document["key"], 16))
 
 
 async def console_line():

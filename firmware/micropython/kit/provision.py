@@ -5,7 +5,7 @@ http://192.168.4.1/ and listens to its serial console: a line of JSON each.
 
     {"do": "show"}                       who it is, what it runs, what was refused last
     {"do": "set", "code": "mqtts://...", "wifi_ssid": "Hall", "wifi_password": "..."}
-    {"do": "request"}                    a certificate request for its name; its key is made here and never leaves
+    {"do": "request"}                    a certificate request for its name (or "code": that of an enrolment code); its key is made here and stays
     {"do": "certificate", "pem": "..."}  the certificate for it
     {"do": "restart"}
 
@@ -60,7 +60,9 @@ class Setup:
             return wrong
         self._busy = True
         try:
-            why = await self._trial(document)
+            known = {key: self.kept[key] for key in ("key", "certificate_pem") if key in self.kept}
+            known.update(document)
+            why = await self._trial(known)
         finally:
             self._busy = False
         if why:
@@ -72,15 +74,16 @@ class Setup:
         self.done.set()
         return {}
 
-    def request(self):
-        """A certificate request, PEM. The key is made once and kept; it never leaves."""
-        if not (self.kept.get("tenant") and self.kept.get("node")):
-            raise ValueError("set it up first: the request is for tenant/node")
+    def request(self, code=""):
+        """A certificate request, PEM, for who it is or, before the set-up, for whom an enrolment code names. The key is made once; it never leaves."""
+        who = enrol.read_code(code) if code else self.kept
+        if not (enrol.is_id(who.get("tenant")) and enrol.is_id(who.get("node"))):
+            raise ValueError("give the enrolment code, or set it up first: the request is for tenant/node")
         if "key" not in self.kept:
             self.kept["key"] = "%064x" % p256.new_secret(self._random)
             self._save(self.kept)
         secret = int(self.kept["key"], 16)
-        return certificate.pem("CERTIFICATE REQUEST", certificate.request(secret, self.kept["tenant"] + "/" + self.kept["node"]))
+        return certificate.pem("CERTIFICATE REQUEST", certificate.request(secret, who["tenant"] + "/" + who["node"]))
 
     def certificate(self, text):
         """Keep the certificate that was made for the request. ValueError if it is none, or of another key."""
@@ -111,7 +114,7 @@ class Setup:
                 wrong = await self.set(asked)
                 return json.dumps({"ok": not wrong, "wrong": wrong})
             if do == "request":
-                return json.dumps({"ok": True, "pem": self.request()})
+                return json.dumps({"ok": True, "pem": self.request(str(asked.get("code", "")))})
             if do == "certificate":
                 self.certificate(str(asked.get("pem", "")))
                 return json.dumps({"ok": True})

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from kit.certificate import private_key
 from kit.mqtt_codec import ProtocolError, Receiver, connect_packet
 from kit.stream import open_stream, tls_context
 
@@ -13,6 +14,13 @@ _REFUSED = {
     4: "the broker does not know this name and password",
     5: "the broker does not let this name in with this password",
 }
+
+
+def own_certificate(document):
+    """(certificate, key) as `tls_context` takes them, if the device has one; its own key, made here."""
+    if not document.get("certificate_pem"):
+        return ()
+    return document["certificate_pem"].encode(), private_key(int(document["key"], 16))
 
 
 async def try_document(document, wifi, ca_of=None, timeout_s=TRY_S):
@@ -35,7 +43,7 @@ async def _try_broker(document, ca_of):
     context = None
     if document["tls"]:
         pem = document["ca_pem"].encode()
-        context = tls_context(ca_of(pem) if ca_of is not None else pem)
+        context = tls_context(ca_of(pem) if ca_of is not None else pem, *own_certificate(document))
     user = "%s/%s" % (document["tenant"], document["node"])
     stream = await open_stream(document["host"], document["port"], context)
     try:

@@ -1,0 +1,92 @@
+"""A device whose certificate is its identity: the key is made on it, an authority signs its request, and mosquitto knows it by that alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+from pathlib import Path
+
+from broker.bundles import Bundle, decode_bundle
+from broker.frames import Frame, decode_frame
+from broker.mosquitto import MosquittoSettings, TlsSettings, password_path, write_config
+from paceline.device.project import open_project
+from paceline.device.simulated import RESET, lay_out
+from tests.debian_packages import library_environment
+from tests.mqtt_client import PahoClient
+from tests.servers import ServedBroker, find_or_install_mosquitto, free_port, make_certificates
+from tests.system.test_firmware_device import Board
+
+
+def signed(folder: Path, request: str) -> str:
+    """The certificate that the authority in `folder` makes for a request, as an operator does it."""
+    (folder / "device.csr").write_text(request)
+    command = ["openssl", "x509", "-req", "-in", "device.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+async def test_a_broker_knows_a_device_by_the_certificate_for_its_own_key(tmp_path: Path) -> None:
+    server = make_certificates(tmp_path / "tls")
+    ingest = make_certificates(tmp_path / "tls", name="platform/ingest")
+    tls = TlsSettings(
+        certfile=server.certfile,
+        keyfile=server.keyfile,
+        cafile=server.cafile,
+        require_client_certificate=True,
+        certificate_is_identity=True,
+    )
+    run_as = "root" if os.geteuid() == 0 else ""
+    settings = MosquittoSettings(directory=tmp_path / "home", port=free_port(), tls=tls, platform_users=("platform/ingest",), run_as=run_as)
+    binary, config = find_or_install_mosquitto(), write_config(settings)
+    broker = ServedBroker(
+        kind="mosquitto-tls",
+        command=lambda _: [str(binary), "-c", str(config)],
+        environment=library_environment(binary),
+        password_file=password_path(settings),
+        log_path=tmp_path / "log",
+        port=settings.port,
+        cafile=server.cafile,
+    )
+    await broker.start()
+    project = open_project("bike_sensor", "sim")
+    lay_out(project, tmp_path / "board", {})
+    board = Board(project, tmp_path / "board", "micropython")
+    told = {
+        "code": f"mqtts://localhost:{settings.port}/gym/keyed#no-password-is-asked",
+        "wifi_ssid": "sim",
+        "ca_pem": server.cafile.read_text(),
+    }
+
+    async def ask(**asked: object) -> dict[str, object]:
+        board.said.clear()
+        assert board.process.stdin is not None
+        board.process.stdin.write(json.dumps(asked).encode() + b"\n")
+        return json.loads(await board.says('"ok": '))
+
+    try:
+        async with board.running():
+            await board.says("join the Wi-Fi")
+            refused = await ask(do="set", **told)
+            assert not refused["ok"]
+            request = await ask(do="request", code=told["code"])
+            certificate = signed(tmp_path / "tls", str(request["pem"]))
+            assert (await ask(do="certificate", pem=certificate))["ok"]
+            assert await ask(do="set", **told) == {"ok": True, "wrong": {}}
+            assert await board.ends() == RESET
+        context = ssl.create_default_context(cafile=str(server.cafile))
+        context.load_cert_chain(ingest.certfile, ingest.keyfile)
+        with PahoClient(broker, None, client_id="any", context=context) as platform:
+            platform.subscribe("pl/1/gym/keyed/up")
+            async with board.running():
+                received = await asyncio.to_thread(platform.wait_messages, 1)
+            bundle = decode_bundle(received[0].payload)
+        assert isinstance(bundle, Bundle)
+        frame = decode_frame(bundle.rows[0])
+        assert isinstance(frame, Frame)
+        assert frame.device == "keyed"
+        assert "as gym/keyed" in broker.log()
+    finally:
+        await broker.stop()
