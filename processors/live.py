@@ -38,12 +38,13 @@ from processors.live_wakes import (
     ask,
     awake,
     finish_wake,
+    is_asked,
     is_late,
     late,
     late_came,
     rebuild_due,
 )
-from processors.reference_data import ReferenceData
+from processors.reference_data import UNKNOWN_HR_MAX_BPM, ReferenceData
 from processors.results import UPLOAD_NODE, activity_id
 from processors.run_kernel import run_frames, run_tracks_whole
 from processors.samples import Samples, TakenFrame, samples_of
@@ -51,6 +52,12 @@ from processors.stage import Activity, Batch, Begun, Inputs, Mutation, Numbered,
 
 FOLD_FRAMES: Final = 500  # a rebuild that read this many frames folds them into blobs, so that the next one reads fast
 FILE_ENDS_US: Final = 30_000_000  # an uploaded file that reaches this near to the end of an activity says that it is over
+
+
+# columns of a row that `_after` reads: what it waits for, then those of an `Activity`
+_PUBLISHED: Final = [
+    k.APPENDED, k.WAKES, k.LATE_TO, k.START, k.ANCHOR, k.LAST_T, k.DIST_UM, k.POINTS, k.MOVING_US, k.SAMPLES, k.HR_SUM, k.HR_N, k.HR_MAX,
+]  # fmt: skip
 
 
 @lru_cache(maxsize=65536)
@@ -130,7 +137,11 @@ class LiveStage:
             if not numbering.take(frame, record.node):
                 outputs.repeats += 1
                 continue
-            slot, taken, whole = self._attribute(states, of, numbering, frame, record, position, touched)
+            if numbering.is_dated(frame) and record.node != UPLOAD_NODE and not self._reference.is_bound(of.origin):
+                taken, whole = TakenFrame(of.origin, record.node, frame, record.body, frame.utc_offset_us or 0), True
+                slot = _touch(states, of.key, position, record.appended_us, touched)
+            else:
+                slot, taken, whole = self._attribute(states, of, numbering, frame, record, position, touched)
             (outputs.taken if frame.utc_offset_us is not None else outputs.undated).append((record.key, taken))
             if frame.layout not in all_layouts():
                 outputs.unknown_layouts += 1
@@ -140,14 +151,14 @@ class LiveStage:
                 kernel_frames.append(taken)
         if kernel_frames:
             self._run(states, kernel_slots, kernel_frames, at, touched, outputs)
-        for key, seen in touched.items():
-            self._after(states, key, seen, outputs)
+        self._after(states, touched, outputs)
 
     def _attribute(
         self, states: LiveStates, of: Numbered, numbering: Numbering, frame: Frame, record: LogRecord, position: int,
         touched: dict[str, _Touched],
     ) -> tuple[int, TakenFrame, bool]:  # fmt: skip
-        """The slot of whom a frame counts for, the frame with its date, and whether the kernel may take it as it comes.
+        """The slot of whom a frame counts for, the frame with its date, and whether the kernel may take it as it comes (most frames need
+        none of this).
 
         It may not when it is from an uploaded file, or when a binding changes inside it: then it is late for everyone concerned.
         """
@@ -156,17 +167,16 @@ class LiveStage:
         taken = TakenFrame(of.origin, record.node, frame, record.body, offset_us)
         bound = self._reference.is_bound(of.origin)
         if not bound and not spans and record.node != UPLOAD_NODE:
-            self._touch(states, of.key, position, record.appended_us, touched)
-            return states.slot(of.key), taken, True
+            return _touch(states, of.key, position, record.appended_us, touched), taken, True
         from_us, to_us = frame.t0_us + offset_us, taken.end_us
         subjects = [of.key]
         if bound and numbering.date_seq is not None:
             subjects = self._reference.counting_for(of.key, of.origin, from_us, to_us)
         for subject in subjects:
-            self._touch(states, subject, position, record.appended_us, touched)
+            _touch(states, subject, position, record.appended_us, touched)
         held = {unbound_of(of.origin), *(b.subject for b in self._reference.bindings(of.origin))} if bound else set[str]()
         for subject in dict.fromkeys([*subjects, of.key, *sorted(held)]) if spans else ():
-            self._touch(states, subject, position, record.appended_us, touched)
+            _touch(states, subject, position, record.appended_us, touched)
             for lo, hi in spans:
                 late(states.rows[states.slot(subject)], lo, hi)
         whole = len(subjects) == 1 and record.node != UPLOAD_NODE
@@ -175,20 +185,12 @@ class LiveStage:
                 late(states.rows[states.slot(subject)], from_us, to_us)
         return states.slot(subjects[0]), taken, whole
 
-    def _touch(self, states: LiveStates, key: str, position: int, appended_us: int, touched: dict[str, _Touched]) -> None:
-        seen = touched.get(key)
-        if seen is None:
-            slot = states.slot(key)
-            self._know(states.rows[slot], key)
-            touched[key] = _Touched(slot, position, appended_us, int(states.rows[slot, k.START]))
-        else:
-            seen.position, seen.appended_us = position, appended_us
-
-    def _know(self, row: I64, key: str) -> None:
-        """What a person's zones, points and load depend on."""
-        row[k.HR_REF] = self._reference.hr_max_bpm(key)
+    def _person(self, key: str) -> tuple[int, int]:
+        """What a person's points, zones and load depend on: HR_REF and PERSON."""
         athlete = self._reference.athlete(key)
-        row[k.PERSON] = person_of(athlete.zones_bpm, woman=athlete.sex == "f") if athlete else DEFAULT_PERSON
+        if athlete is None:
+            return UNKNOWN_HR_MAX_BPM, DEFAULT_PERSON
+        return athlete.hr_max_bpm, person_of(athlete.zones_bpm, woman=athlete.sex == "f")
 
     def _run(
         self, states: LiveStates, slots: list[int], frames: list[TakenFrame], at: list[tuple[int, int]], touched: dict[str, _Touched],
@@ -196,49 +198,51 @@ class LiveStage:
     ) -> None:  # fmt: skip
         """The kernel and the matcher over frames in order; publishes what ended on the way."""
         samples = samples_of(frames)
-        for slot in set(slots):
-            states.rows[slot, k.APPENDED] = touched[states.key_of(slot)].appended_us
+        self._meet(states, touched)
         ran = run_frames(states.rows, slots, samples, states.sides)
         for ended in ran.closed:
             row, key = ended.row, states.key_of(ended.slot)
             seen = touched[key]
             position, appended_us = at[ended.frame]
-            self._begins(states, samples, slots, {seen.slot: row}, at, touched, outputs)
+            _begins(states, samples, slots, {seen.slot: row}, at, outputs)
             seen.start_us = int(row[k.START])
-            self._publish(key, row, position, appended_us, outputs, closed=True)
-        self._begins(states, samples, slots, {slot: states.rows[slot] for slot in set(slots)}, at, touched, outputs)
+            self._publish(activity_of(key, row, position, closed=True), appended_us, outputs)
+        at_slots = [seen.slot for seen in touched.values()]
+        starts: list[int] = states.rows[at_slots, k.START].tolist()
+        begun = [s.slot for s, start_us in zip(touched.values(), starts, strict=True) if start_us not in (k.NEVER, s.start_us)]
+        _begins(states, samples, slots, {slot: states.rows[slot] for slot in begun}, at, outputs)
         match_live(self._reference, states, slots, samples, ran, at, outputs)
 
-    def _begins(
-        self, states: LiveStates, samples: Samples, slots: list[int], rows: dict[int, I64], at: list[tuple[int, int]],
-        touched: dict[str, _Touched], outputs: Outputs,
-    ) -> None:  # fmt: skip
-        """Tell of activities that were not there before, at the records that began them."""
-        begun = {
-            slot: int(row[k.START]) for slot, row in rows.items() if row[k.START] not in (k.NEVER, touched[states.key_of(slot)].start_us)
-        }
-        for slot, frame in first_frames(samples, slots, begun).items():
-            outputs.begun.append(_begun(states.key_of(slot), rows[slot], *at[frame]))
+    def _meet(self, states: LiveStates, touched: dict[str, _Touched]) -> None:
+        """Before a batch: note what of each subject it will change, and what a person's points and load depend on."""
+        slots = [seen.slot for seen in touched.values()]
+        for seen, start_us in zip(touched.values(), states.rows[slots, k.START].tolist(), strict=True):
+            seen.start_us = start_us
+        states.rows[slots, k.APPENDED] = [seen.appended_us for seen in touched.values()]
+        known = [self._person(key) for key in touched]
+        states.rows[slots, k.HR_REF] = [hr_max_bpm for hr_max_bpm, _ in known]
+        states.rows[slots, k.PERSON] = [person for _, person in known]
 
-    def _after(self, states: LiveStates, key: str, seen: _Touched, outputs: Outputs) -> None:
-        """Publish what a batch made of a subject, and ask for the wakes it needs."""
-        row = states.rows[seen.slot]
-        if row[k.START] != k.NEVER and row[k.APPENDED] == seen.appended_us:
-            self._publish(key, row, seen.position, seen.appended_us, outputs, closed=False)
-            ask(row, key, CLOSE, seen.appended_us + CLOSE_AFTER_US, outputs)
-            matching = states.matchings.get(key)
-            if matching is not None and matching.attempts.waiting:
-                ask(row, key, SETTLE, seen.appended_us + SETTLE_AFTER_US, outputs)
-        if is_late(row):
-            late_came(row, key, seen.appended_us, outputs)
-        states.mark(key)
+    def _after(self, states: LiveStates, touched: dict[str, _Touched], outputs: Outputs) -> None:
+        """Publish what a batch made of its subjects, and ask for the wakes they need."""
+        facts: list[list[int]] = states.rows[[seen.slot for seen in touched.values()]][:, _PUBLISHED].tolist()
+        for (key, seen), (appended_us, wakes, late_to, *fact) in zip(touched.items(), facts, strict=True):
+            if fact[0] != k.NEVER and appended_us == seen.appended_us:
+                self._publish(_activity(key, fact, seen.position, closed=False), appended_us, outputs)
+                if not is_asked(wakes, CLOSE):
+                    ask(states.rows[seen.slot], key, CLOSE, appended_us + CLOSE_AFTER_US, outputs)
+                matching = states.matchings.get(key)
+                if matching is not None and matching.attempts.waiting:
+                    ask(states.rows[seen.slot], key, SETTLE, appended_us + SETTLE_AFTER_US, outputs)
+            if late_to != k.NEVER:
+                late_came(states.rows[seen.slot], key, seen.appended_us, outputs)
+            states.mark(key)
 
-    def _publish(self, key: str, row: I64, version: int, appended_us: int, outputs: Outputs, *, closed: bool) -> None:
-        activity = activity_of(key, row, version, closed=closed)
+    def _publish(self, activity: Activity, appended_us: int, outputs: Outputs) -> None:
         outputs.activities.append(activity)
         outputs.mutations.append(_mutation(activity))
-        if closed:
-            outputs.wakes.append(finish_wake(key, activity.start_us, appended_us))
+        if activity.closed:
+            outputs.wakes.append(finish_wake(activity.subject, activity.start_us, appended_us))
 
     # wakes
 
@@ -265,7 +269,7 @@ class LiveStage:
             if record.appended_us < due:
                 ask(row, record.key, CLOSE, due, outputs)
             else:
-                self._publish(record.key, row, batch.first, record.appended_us, outputs, closed=True)
+                self._publish(activity_of(record.key, row, batch.first, closed=True), record.appended_us, outputs)
                 outputs.compact.append(record.key)
         elif name == SETTLE and settle_waiting(self._reference, states, batch.first, record, row, outputs):
             ask(row, record.key, SETTLE, record.appended_us + SETTLE_AFTER_US, outputs)
@@ -274,7 +278,7 @@ class LiveStage:
     def _rebuild(self, states: LiveStates, row: I64, batch: Batch, inputs: Inputs, outputs: Outputs) -> None:
         """Run the touched activities again from their whole tracks; the current one continues from the result."""
         key, appended_us, version = batch.records[0].key, batch.records[0].appended_us, batch.first
-        self._know(row, key)
+        row[k.HR_REF], row[k.PERSON] = self._person(key)
         if inputs.raw_frames >= FOLD_FRAMES:
             outputs.compact.append(key)
         again = run_tracks_whole(inputs.tracks, int(row[k.HR_REF]), int(row[k.PERSON]))
@@ -287,7 +291,7 @@ class LiveStage:
         is_open = False
         if covers_current:
             if was_current not in (k.NEVER, *old):  # a later one takes its place
-                self._publish(key, row, version, appended_us, outputs, closed=True)
+                self._publish(activity_of(key, row, version, closed=True), appended_us, outputs)
             if not runs and inputs.before is not None:
                 outputs.wakes.append(again_wake(key, inputs.before.start_us, inputs.before.end_us, appended_us))
             now = runs[-1] if runs else k.fresh_row()
@@ -298,7 +302,7 @@ class LiveStage:
             is_open = bool(runs) and not over and appended_us < row[k.APPENDED] + CLOSE_AFTER_US
         for run in runs:
             current = covers_current and run is runs[-1]
-            self._publish(key, run, version, appended_us, outputs, closed=not (current and is_open))
+            self._publish(activity_of(key, run, version, closed=not (current and is_open)), appended_us, outputs)
             if current and is_open:
                 ask(row, key, CLOSE, int(row[k.APPENDED]) + CLOSE_AFTER_US, outputs)
                 if int(run[k.ANCHOR]) not in {a.anchor_us for a in old.values()}:
@@ -327,6 +331,25 @@ class LiveStage:
                 outputs.begun.append(Begun(key, gone_id, gone.anchor_us, version, appended_us, over=True, merged_into=heir))
 
 
+def _touch(states: LiveStates, key: str, position: int, appended_us: int, touched: dict[str, _Touched]) -> int:
+    """Note that a batch touches a subject; its slot."""
+    seen = touched.get(key)
+    if seen is None:
+        seen = touched[key] = _Touched(states.slot(key), position, appended_us, k.NEVER)
+    else:
+        seen.position, seen.appended_us = position, appended_us
+    return seen.slot
+
+
+def _begins(
+    states: LiveStates, samples: Samples, slots: list[int], begun: dict[int, I64], at: list[tuple[int, int]], outputs: Outputs
+) -> None:  # fmt: skip
+    """Tell of activities (rows by slot) that were not there before, at the records that began them."""
+    starts = {slot: int(row[k.START]) for slot, row in begun.items()}
+    for slot, frame in first_frames(samples, slots, starts).items():
+        outputs.begun.append(_begun(states.key_of(slot), begun[slot], *at[frame]))
+
+
 def _newly_dated(numbering: Numbering, frame: Frame) -> list[tuple[int, int]]:
     """Note the frame's date, or that it has none. A new date of the boot makes its earlier undated frames late: where they are and were."""
     if frame.utc_offset_us is None:
@@ -347,9 +370,13 @@ def _begun(key: str, row: I64, version: int, appended_us: int) -> Begun:
 def activity_of(key: str, row: I64 | Iterable[int], version: int, *, closed: bool) -> Activity:
     """The activity a state row is in."""
     r = np.asarray(row).tolist()
+    return _activity(key, [r[column] for column in _PUBLISHED[3:]], version, closed=closed)
+
+
+def _activity(key: str, fact: Sequence[int], version: int, *, closed: bool) -> Activity:
+    start_us, anchor_us, end_us, distance_um, points, moving_us, samples, hr_sum, hr_n, hr_max = fact
     return Activity(
-        key, r[k.START], r[k.ANCHOR], r[k.LAST_T], r[k.DIST_UM], r[k.POINTS], r[k.MOVING_US], r[k.SAMPLES],
-        r[k.HR_SUM], r[k.HR_N], r[k.HR_MAX], closed, version,
+        key, start_us, anchor_us, end_us, distance_um, points, moving_us, samples, hr_sum, hr_n, hr_max, closed, version
     )  # fmt: skip
 
 

@@ -33,8 +33,14 @@ def match_live(
 
     So an effort belongs to the record that brought it, whatever else is in the batch, and boards take efforts in the order of the log.
     """
-    indexes = {slot: _index_of(reference, states.key_of(slot)) for slot in set(slots)}
-    if not any(indexes.values()):
+    tenants: dict[str, SegmentIndex | None] = {}
+    indexes: dict[int, SegmentIndex | None] = {}
+    for slot in set(slots):
+        tenant, _, athlete = states.key_of(slot).partition("/")
+        if tenant not in tenants:
+            tenants[tenant] = reference.index(tenant)
+        indexes[slot] = None if athlete.startswith("@") else tenants[tenant]
+    if not any(tenants.values()):
         return
     found = np.flatnonzero(ran.fixes != k.NEVER)
     if not len(found):
@@ -44,9 +50,10 @@ def match_live(
     cuts = np.flatnonzero(np.concatenate([[True], (frame_of[1:] != frame_of[:-1]) | (starts[1:] != starts[:-1])]))
     fixes = _fixes(samples, ran, found)
     bounds: list[int] = [*cuts.tolist(), len(found)]
+    frames: list[int] = frame_of[cuts].tolist()
+    begun: list[int] = starts[cuts].tolist()
     groups: dict[int, list[_Piece]] = {}  # by index: all subjects of a tenant at once
-    for lo, hi in pairwise(bounds):
-        frame, start_us = int(frame_of[lo]), int(starts[lo])
+    for (lo, hi), frame, start_us in zip(pairwise(bounds), frames, begun, strict=True):
         index = indexes[slots[frame]]
         if index is not None:
             attempts = states.matching(states.key_of(slots[frame]), start_us).attempts

@@ -40,6 +40,10 @@ class Numbering:
         self.node, self.device = node, frame.device
         return True
 
+    def is_dated(self, frame: Frame) -> bool:
+        """Whether the frame has a date and dates nothing: the boot has one already."""
+        return frame.utc_offset_us is not None and self.date_seq is not None and frame.seq >= self.date_seq
+
     def note_undated(self, frame: Frame) -> None:
         """Remember from when to when undated frames reach, on the origin's own clock."""
         if self.undated_from_us is None or frame.t0_us < self.undated_from_us:

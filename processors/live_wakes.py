@@ -27,6 +27,11 @@ def ask(row: I64, key: str, name: str, at_us: int, outputs: Outputs) -> None:
         outputs.wakes.append(Wake(key, name, at_us))
 
 
+def is_asked(wakes: int, name: str) -> bool:
+    """Whether a subject whose row has these WAKES waits for a wake of that name."""
+    return bool(wakes & _BITS[name])
+
+
 def awake(row: I64, name: str) -> None:
     """The wake of that name has come."""
     row[k.WAKES] &= ~_BITS.get(name, 0)

@@ -95,6 +95,10 @@ class ReferenceData:
         found = self.athlete(subject)
         return found.hr_max_bpm if found else UNKNOWN_HR_MAX_BPM
 
+    def use_index(self, tenant: str, index: SegmentIndex) -> None:
+        """Take segments that were indexed elsewhere for those of a tenant; later changes lie above them."""
+        self._indexes[tenant] = index
+
     def index(self, tenant: str) -> SegmentIndex | None:
         """The segments of a tenant, None when it has none."""
         found, changed = self._indexes.get(tenant), self._changed.pop(tenant, None)

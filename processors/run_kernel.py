@@ -45,8 +45,9 @@ class Ran:
         return self.out[:, k.FIX_START]
 
 
-def run_frames(rows: I64, slots: Sequence[int], samples: Samples, sides: Sides) -> Ran:
+def run_frames(rows: I64, slots: Sequence[int], samples: Samples, sides: Sides | None = None) -> Ran:
     """Advance the state rows of `slots` (one per frame), and what is beside them, by the samples."""
+    sides = {} if sides is None else sides
     slot_of, places = np.unique(np.asarray(slots, np.int64), return_inverse=True)
     numbers: list[int] = slot_of.tolist()
     side, filters = np.zeros((len(numbers), SIDE), np.int64), np.zeros((len(numbers), ENTRIES, FILTER))
@@ -60,11 +61,22 @@ def run_frames(rows: I64, slots: Sequence[int], samples: Samples, sides: Sides) 
         for place, slot in enumerate(numbers):
             sides.pop(slot, None)
             if kept[place]:
-                for entry in range(ENTRIES):
-                    if since_of(side[place], MOTION, entry) in (0, NEVER):
-                        filters[place, entry] = 0.0  # of a source that does not prove itself any more
+                _in_order(side[place], filters[place])
                 sides[slot] = np.concatenate([side[place], filters[place].ravel().view(np.int64)])
     return ran
+
+
+def _in_order(side: I64, filters: F64) -> None:
+    """Equal states as equal bytes: entries by their source, nothing left in the filter of one that does not prove itself."""
+    for entry in range(ENTRIES):
+        if since_of(side, MOTION, entry) in (0, NEVER):
+            filters[entry] = 0.0
+    entries = side.reshape(4, ENTRIES, -1)
+    for number in range(4):
+        order = sorted(range(ENTRIES), key=lambda e: (not entries[number, e].any(), int(entries[number, e, 0])))
+        entries[number] = entries[number, order]
+        if number == MOTION:
+            filters[:] = filters[order]
 
 
 def warm_up() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from broker.frames import Clock
 from broker.logrecord import Kind, LogRecord
 from broker.reference import decode_reference
 from processors.boards import Board, Standing
+from processors.collector import waiting_collector
 from processors.effort_book import EffortBook
 from processors.finish import FinishStage, is_finish
 from processors.live import LiveStage
@@ -105,6 +106,11 @@ class Runner:
         first, records = self._log.read(self.position, self._max_records)
         if not records:
             return 0
+        with waiting_collector():
+            self._advance(first, records)
+        return len(records)
+
+    def _advance(self, first: int, records: Sequence[LogRecord]) -> None:
         db = self._store.db
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -124,7 +130,6 @@ class Runner:
         if len(self._states) > MAX_LOADED:
             self._states.forget()
         self._measure(steps)
-        return len(records)
 
     def _roll_back(self) -> None:
         if self._store.db.in_transaction:

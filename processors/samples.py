@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,7 @@ BEATS: Final = layout_named("beats.1").id
 MACHINE: Final = layout_named("machine.1").id
 
 
-@dataclass(frozen=True, slots=True)
-class TakenFrame:
+class TakenFrame(NamedTuple):
     """A frame that counts once. `offset_us` dates it: its own, or that of a dated frame of the same boot."""
 
     origin: str
@@ -127,28 +126,25 @@ def own_of(origin: str) -> int:
 
 def samples_of(frames: Sequence[TakenFrame]) -> Samples:
     """The samples of `frames`, in their order."""
-    counts = np.fromiter((_count(f.frame) for f in frames), np.int64, len(frames))
+    sizes = {layout: dtype_of(layout).itemsize for layout in CARRIES}
+    layouts = [f.frame.layout for f in frames]
+    counts = np.array([len(f.frame.records) // sizes[f.frame.layout] if f.frame.layout in sizes else 0 for f in frames], np.int64)
     ends = np.cumsum(counts)
     first = ends - counts
     total = int(ends[-1]) if len(frames) else 0
     made = Samples.empty(total, len(frames))
     made.first[:], made.ends[:] = first, ends
-    made.org[:] = np.fromiter((hash64(f.origin) for f in frames), np.int64, len(frames))
-    made.own[:] = np.fromiter((own_of(f.origin) for f in frames), np.int64, len(frames))
-    made.boot[:] = np.fromiter((signed64(f.frame.boot) for f in frames), np.int64, len(frames))
-    made.t_us[:] = np.repeat(np.fromiter((f.frame.t0_us + f.offset_us for f in frames), np.int64, len(frames)), counts)
+    made.org[:], made.own[:] = [hash64(f.origin) for f in frames], [own_of(f.origin) for f in frames]
+    made.boot[:] = np.array([f.frame.boot for f in frames], np.uint64).view(np.int64)
+    made.t_us[:] = np.repeat(np.array([f.frame.t0_us + f.offset_us for f in frames], np.int64), counts)
     for layout in (MOTION, BEATS, MACHINE):
-        chosen = [i for i, f in enumerate(frames) if f.frame.layout == layout]
+        chosen = [i for i, of in enumerate(layouts) if of == layout]
         if chosen:
             records = join_records(layout, [frames[i].frame.records for i in chosen])
             at = slice(0, total) if len(chosen) == len(frames) else _spread(first, counts, chosen)
             fill_samples(made, layout, records, at)
             made.t_us[at] += records["tick_ms"].astype(np.int64) * 1000
     return made
-
-
-def _count(frame: Frame) -> int:
-    return len(frame.records) // dtype_of(frame.layout).itemsize if frame.layout in CARRIES else 0
 
 
 CARRIES: Final = frozenset({MOTION, BEATS, MACHINE})

@@ -91,8 +91,7 @@ class Wants:
     segment: tuple[str, str] | None = None  # (tenant, segment) that changed: whose activities does it touch?
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(NamedTuple):
     """One workout of a subject; its id is (subject, start_us). `version` is the log position it was last computed at."""
 
     subject: str
@@ -142,8 +141,7 @@ class Wake:
     at_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mutation:
+class Mutation(NamedTuple):
     """A versioned change of a board: set the entry of (subject, activity) or take it away. Older versions never win."""
 
     board: str

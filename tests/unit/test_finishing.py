@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -180,7 +179,7 @@ def test_of_several_runs_the_one_that_shares_most_time_is_the_activity() -> None
     """A live stream joined two rides in one; the file that wins says otherwise where it covers."""
     early, late = [(float(i), {"speed_mps": 5.0}) for i in range(300)], [(float(i), {"speed_mps": 6.0}) for i in range(1200, 2400)]
     tracks = tracks_of(frames_of_rows([*early, *late], origin=FILE))
-    whole = replace(activity_in(tracks), start_us=START_US, end_us=START_US + 2_400_000_000)
+    whole = activity_in(tracks)._replace(start_us=START_US, end_us=START_US + 2_400_000_000)
     made = finish_activity(ANNA, tracks, whole, None, None).summary
     assert (made.start_us, made.end_us) == (START_US + 1_200_000_000, START_US + 2_399_000_000)
 
@@ -283,7 +282,7 @@ def test_the_date_line_makes_no_way_around_the_world() -> None:
 
 def test_nothing_that_counts_is_an_empty_activity() -> None:
     tracks = tracks_of(frames_of_rows([(0.0, {"hr_bpm": 120}), (1.0, {"hr_bpm": 121})]))
-    elsewhere = replace(activity_in(tracks), start_us=START_US + 10**9, end_us=START_US + 2 * 10**9)
+    elsewhere = activity_in(tracks)._replace(start_us=START_US + 10**9, end_us=START_US + 2 * 10**9)
     made = finish_activity(ANNA, tracks, elsewhere, None, None)
     assert (made.summary.samples, made.summary.distance_cm, made.efforts, made.track.t_ms) == (0, 0, (), ())
 
