@@ -40,22 +40,23 @@ class Awards:
     """The awards on one board. `take` and `drop` follow the efforts that count; `changed` says what came of it since it was last asked."""
 
     def __init__(self, efforts: Iterable[tuple[Key, str]] = ()) -> None:
-        self._order = BySecond(())
-        self._finishes: list[Finish] = []
-        self._efforts: dict[str, tuple[Key, str]] = {}
+        self._efforts = {key[2]: (key, subject) for key, subject in efforts}
+        self._order = BySecond(key for key, _ in self._efforts.values())
+        self._finishes = sorted(_finish(key) for key, _ in self._efforts.values())
         self._of: dict[str, set[str]] = {}
+        for effort, (_, subject) in self._efforts.items():
+            self._of.setdefault(subject, set()).add(effort)
         self._bits: dict[tuple[str, str], int] = {}  # by subject and effort
+        self._top: set[str] = set()  # efforts with an award among the first ten
         self._dropped: set[tuple[str, str]] = set()
         self._taken: set[str] = set()
         self._since: Finish | None = None  # from where the first ten have to be looked at again
-        for key, subject in efforts:
-            self._seat(key, subject)
         for subject in self._of:
             self._bits.update({(subject, effort): bits for effort, bits in self._own_bits(subject).items() if bits})
-        for effort, bits in self._board_bits((-(1 << 63), "")):
-            if bits:
-                place = self._efforts[effort][1], effort
-                self._bits[place] = self._bits.get(place, 0) | bits
+        for effort, bits in self._board_bits((-(1 << 63), "")).items():
+            place = self._efforts[effort][1], effort
+            self._bits[place] = self._bits.get(place, 0) | bits
+            self._top.add(effort)
 
     def take(self, key: Key, subject: str) -> None:
         """An effort counts now."""
@@ -99,9 +100,11 @@ class Awards:
             else:
                 self._set((subject, effort), self._bits.get((subject, effort), 0) & ~_BOARD, before)
         if self._since is not None:
-            for effort, bits in self._board_bits(self._since):
+            found_bits = self._board_bits(self._since)
+            late = [e for e in self._top if e not in found_bits and e in self._efforts and _finish(self._efforts[e][0]) >= self._since]
+            for effort in [*late, *found_bits]:
                 place = self._efforts[effort][1], effort
-                self._set(place, self._bits.get(place, 0) & ~_BOARD | bits, before)
+                self._set(place, self._bits.get(place, 0) & ~_BOARD | found_bits.get(effort, 0), before)
         self._taken.clear()
         self._dropped.clear()
         self._since = None
@@ -121,6 +124,10 @@ class Awards:
         if bits == held:
             return
         before.setdefault(place, held)
+        if bits & _BOARD:
+            self._top.add(place[1])
+        elif held & _BOARD:
+            self._top.discard(place[1])
         if bits:
             self._bits[place] = bits
         else:
@@ -161,13 +168,14 @@ class Awards:
         key, subject = self._efforts[effort]
         return bool(_placed(self._first_ten(_finish(key)), key, subject))
 
-    def _board_bits(self, since: Finish) -> list[tuple[str, int]]:
-        """The awards among the first ten of all efforts from a finish on."""
+    def _board_bits(self, since: Finish) -> dict[str, int]:
+        """The awards among the first ten of all efforts from a finish on, of those that have one."""
         top = self._first_ten(since)
-        found: list[tuple[str, int]] = []
-        for finish in self._finishes[bisect_left(self._finishes, since) :]:
-            key, subject = self._efforts[finish[1]]
-            found.append((key[2], _placed(top, key, subject)))
+        found: dict[str, int] = {}
+        for _, effort in self._finishes[bisect_left(self._finishes, since) :]:
+            key, subject = self._efforts[effort]
+            if (len(top) < PLACES or key < top[-1][0]) and (bits := _placed(top, key, subject)):
+                found[effort] = bits
         return found
 
 
