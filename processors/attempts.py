@@ -31,6 +31,7 @@ from processors.kernels.match_columns import (
     FREE_COUNT_N,
     FREE_N,
     HEAD_COLUMNS,
+    LEG,
     MARKS,
     NEXT,
     NUMBER,
@@ -342,6 +343,8 @@ class Attempts:
         at += 8 * n_under * under_columns
         rows[n_under:, NEXT + 1 :] = np.frombuffer(raw, np.int64, n_waiting * columns, at).reshape(n_waiting, columns)
         marks = rows[:, MARKS]
+        if bool(((marks < 0) | (marks > CURVE) | (rows[:, LEG] < 0) | (rows[:, PROGRESS] < 0)).any()):
+            raise ValueError(f"these {len(raw)} bytes of attempts are damaged")
         if len(raw) != fixed + 4 * int(marks.sum()) + n_counts * _SHAPE_BYTES:
             raise ValueError(f"these {len(raw)} bytes of attempts are cut off or have more than they say")
         bounds = np.cumsum([0, *marks.tolist()])
@@ -358,7 +361,7 @@ class Attempts:
         self._nameless = []
         for k, (row, curve, name) in enumerate(zip(rows, curves, names, strict=True)):
             number = index.number_of(name[0])
-            if number < 0 or index.shape_of(number) != name[1]:
+            if number < 0 or index.shape_of(number) != name[1] or row[LEG] >= index.legs_of(number):
                 if k < n_under:
                     continue
                 number = self._nameless_number(name)

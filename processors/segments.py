@@ -18,7 +18,7 @@ import numpy as np
 from broker.reference import SegmentRef
 from processors.geometry import Plane, cumulative_m, plane_at
 from processors.kernels.crossings import MAX_HALF_WIDTH_M
-from processors.kernels.match_columns import ANY_SPORT, LENGTH, RIDE_SPORT, RUN_SPORT, SHAPE, Index
+from processors.kernels.match_columns import ANY_SPORT, LEGS, LENGTH, RIDE_SPORT, RUN_SPORT, SHAPE, Index
 from processors.kernels.match_columns import SPORTS as SPORTS_COLUMN
 from processors.kernels.packing import TANGENT_M
 from processors.segment_table import I8, SPORTS, WIDTHS, Lines, SegmentTable, above, as_kernel, lines_of, merged, table_of
@@ -205,6 +205,11 @@ class SegmentIndex:
         """The checksum of its line."""
         table, at = self._row(number)
         return int(table.gates[at, SHAPE])
+
+    def legs_of(self, number: int) -> int:
+        """How many legs its line is packed into."""
+        table, at = self._row(number)
+        return int(table.gates[at, LEGS])
 
     def length_mm(self, number: int) -> int:
         """How long it is."""

@@ -36,6 +36,7 @@ from processors.kernels.match_columns import (
 )
 from processors.kernels.plane import METRE, cosine
 
+PACKING: Final = 1  # goes up when the same line is packed otherwise: attempts remember on which leg they are
 TOLERANCE_M: Final = 3.0
 END_TOLERANCE_M: Final = 1.0  # of the last END_M, where it is decided who finishes
 END_M: Final = 60.0
@@ -58,7 +59,7 @@ def pack(
     It needs two distinct positions. `legs` must have room for all its points and its length over LONGEST_LEG.
     """
     south, north = lat[first], lat[first]
-    shape = 2_166_136_261
+    shape = (2_166_136_261 ^ PACKING) & 0xFFFFFFFF
     n = 0
     for k in range(first, end):
         if k == first or lat[k] != lat[k - 1] or lon[k] != lon[k - 1]:

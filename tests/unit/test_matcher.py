@@ -407,3 +407,29 @@ def test_bytes_of_another_version_are_refused():
     raw[0] = 99
     with pytest.raises(ValueError, match="version 99"):
         Attempts.decode(bytes(raw))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_damaged_bytes_are_refused_or_matched_on_but_never_break_anything(at: int, value: int):
+    index, fixes = index_of(LOOP, MANY), simulated(3, Sport.RUN, noisy=True, minutes=25).fixes
+    whole = Attempts()
+    advance(whole, index, fixes.part(0, 400))
+    raw = bytearray(whole.encode())
+    raw[at % len(raw)] = value
+    try:
+        attempts = Attempts.decode(bytes(raw))
+        under_way(attempts, index)
+        advance(attempts, index, fixes.part(400, 800))
+    except (ValueError, OverflowError):
+        return
+
+
+@given(st.integers(0, 100_000))
+def test_bytes_that_are_cut_off_are_refused(at: int):
+    index, fixes = index_of(LOOP, MANY), simulated(3, Sport.RUN, noisy=True, minutes=25).fixes
+    attempts = Attempts()
+    advance(attempts, index, fixes.part(0, 400))
+    raw = attempts.encode()
+    with pytest.raises(ValueError, match="attempts"):
+        Attempts.decode(raw[: at % len(raw)])
