@@ -59,6 +59,9 @@ def locate(
         ex, ey, run = legs[first + leg, 0], legs[first + leg, 1], legs[first + leg, 2]
         start_m = leg_at * UNIT_M
         next_m = (leg_at + run) * UNIT_M
+        beyond = max(start_m - expected_m, 0.0)
+        if STRAY_WEIGHT * beyond * beyond >= best_cost:  # as all legs behind it
+            return best_m, best_off2, best_leg, best_x, best_y, best_at
         if next_m > from_m or leg == last:
             run_m = run * UNIT_M
             bx, by = ex * UNIT_M, ey * UNIT_M
