@@ -55,12 +55,11 @@ def run(quick: bool) -> dict[str, object]:
         figures |= _speeds(index, around, segments // SEGMENTS)
         plain = subprocess.run([sys.executable, "-c", _PLAIN, str(path), str(seeds[0])], capture_output=True, text=True, check=True)
         baseline: dict[str, float] = {"plain_python_samples_per_s": round(float(plain.stdout))}
-        found = [match_track(index, fixes_at(place, of)) for place, of in enumerate(around)]
-        told = [[(e.segment, (e.start_us - T0_US) * 1e-6, e.elapsed_ms * 1e-3) for e in efforts] for efforts in found]
-        figures |= _judged(around, told, "")
+        told = told_by(index, around)
+        figures |= judged(around, told, "")
         figures["elapsed_p95_s"] = _p95(around, told)
         nearest = [_nearest(place, of) for place, of in enumerate(around)]
-        baseline |= _judged(around, nearest, "nearest_")
+        baseline |= judged(around, nearest, "nearest_")
         baseline["nearest_elapsed_p95_s"] = _p95(around, nearest)
     return {"name": "matcher", "figures": figures, "baseline": baseline, "machine": machine()}
 
@@ -145,7 +144,14 @@ def _right(of: Neighbourhood, place: int, told: Told) -> dict[str, tuple[Stretch
     return found
 
 
-def _judged(around: Sequence[Neighbourhood], told: Sequence[Told], prefix: str) -> dict[str, float]:
+def told_by(index: SegmentIndex, around: Sequence[Neighbourhood]) -> list[Told]:
+    """What the matcher tells of each track at its own place."""
+    found = [match_track(index, fixes_at(place, of)) for place, of in enumerate(around)]
+    return [[(e.segment, (e.start_us - T0_US) * 1e-6, e.elapsed_ms * 1e-3) for e in efforts] for efforts in found]
+
+
+def judged(around: Sequence[Neighbourhood], told: Sequence[Told], prefix: str) -> dict[str, float]:
+    """Recall and precision by surroundings."""
     made: dict[str, float] = {}
     for where in WHERES:
         those = [(place, of, told[place]) for place, of in enumerate(around) if of.where == where]
