@@ -66,7 +66,7 @@ def finish_activity(
     said = {upload.origin: upload for upload in uploads if not upload.removed}
     files = [said[origin] for origin in trace.counted_origins if origin in said]
     sport = said_sport or _sport(trace, files)
-    evidence = evidence_of(trace, counted, sport, _declared(files), hr_max)
+    evidence = evidence_of(trace, counted, sport, _declared(files), hr_max, athlete.weight_kg if athlete else None)
     trace, strain = repaired(trace, athlete, _intervals(counted, start_us, end_us))
     trace, fixes = _smoothed(trace, sport)
     laps = _laps(trace, sport, files, start_us, end_us)

@@ -94,6 +94,7 @@ class Evidence:
     sport: str
     declared: str
     hr_max_bpm: int
+    body_kg: float | None
     lat: I64
     lon: I64
     accuracy: Column
@@ -163,7 +164,9 @@ class Evidence:
         return self.hr.mean(from_us, to_us)
 
 
-def evidence_of(trace: Trace, tracks: Mapping[int, Track], sport: str, declared: str, hr_max_bpm: int) -> Evidence:
+def evidence_of(
+    trace: Trace, tracks: Mapping[int, Track], sport: str, declared: str, hr_max_bpm: int, body_kg: float | None = None
+) -> Evidence:
     """The evidence of a finished activity: `trace` with the positions as they were stated, `tracks` for the cadence."""
     placed = trace.moves & (trace.lat != NO_POS) & (trace.lon != NO_POS)
     high = trace.moves & (trace.altitude_dm != NO_ALTITUDE)
@@ -178,10 +181,10 @@ def evidence_of(trace: Trace, tracks: Mapping[int, Track], sport: str, declared:
     power = Column(trace.t_us[trace.powers], trace.power_w[trace.powers])
     lat, lon = trace.lat[placed], trace.lon[placed]
     return Evidence(
-        sport, declared, hr_max_bpm, lat, lon, Column(trace.t_us[placed], trace.accuracy_cm[placed]),
+        sport, declared, hr_max_bpm, body_kg, lat, lon, Column(trace.t_us[placed], trace.accuracy_cm[placed]),
         hr, power, speeds, altitude, _sums(altitude.values), error_m, _sums(_wild(trace.t_us[placed], *_metres(lat, lon))),
         vehicle=_vehicle(trace, altitude, speeds, declared),
-        motor=_motor(trace, altitude, error_m, hr, power, hr_max_bpm) if sport == "ride" else 0.0,
+        motor=_motor(trace, altitude, error_m, hr, power, hr_max_bpm, body_kg) if sport == "ride" else 0.0,
         wrong_sport=_not_run(trace, cadence_of(tracks), speeds) if sport == "run" else 0.0,
     )  # fmt: skip
 
@@ -265,7 +268,7 @@ def _vehicle(trace: Trace, altitude: Column, speeds: Column, declared: str) -> f
     return weight
 
 
-def _motor(trace: Trace, altitude: Column, error_m: float, hr: Column, power: Column, hr_max_bpm: int) -> float:
+def _motor(trace: Trace, altitude: Column, error_m: float, hr: Column, power: Column, hr_max_bpm: int, body_kg: float | None) -> float:
     """A motor that helps uphill: for minutes of climbing the heart hardly works for the least power, or the meter knows of a part of it."""
     grid = _grid(trace)
     count = int(_CLIMB_S / _GRID_S)
@@ -285,9 +288,17 @@ def _motor(trace: Trace, altitude: Column, error_m: float, hr: Column, power: Co
         weights = np.clip(ease, 0.0, 1.0) * np.clip((share - 0.36) / 0.07, 0.0, 1.0)
     if _measured(power, at_us):
         mean_w = _means(power, at_us, count)
-        known = np.clip((mean_w / np.maximum(least * BODY_KG, 1.0) - 0.35) / 0.25, 0.0, 1.0)
+        known = 1.0 - unmeasured(mean_w, least, body_kg)
         weights = np.maximum(weights, np.where(mean_w > DEAD_METER_W, (1.0 - known) * np.clip((least - 2.5) / 0.5, 0.0, 1.0), 0.0))
     return 0.7 * _beyond(weights, count, 0.0, 1.0)
+
+
+def unmeasured(power_w: F64, least_wpkg: F64, body_kg: float | None) -> F64:
+    """0 to 1: a meter measured so much less than the least power that a motor did the rest. Of a rider of unknown mass it must be less than
+    three fifths of what `BODY_KG` takes: he or she may be light."""
+    low, high = (0.35, 0.6) if body_kg is None else (0.5, 0.75)
+    share = power_w / np.maximum(least_wpkg * (BODY_KG if body_kg is None else body_kg), 1.0)
+    return 1.0 - np.clip((share - low) / (high - low), 0.0, 1.0)
 
 
 def _measured(column: Column, at_us: F64) -> bool:

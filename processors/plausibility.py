@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 
 from processors.live_kernel import I64
-from processors.motion_evidence import DEAD_METER_W, Evidence, Span
-from processors.records import BODY_KG, F64, RIDE_MPS, RIDE_WPKG, RUN_MPS, TOTAL_OF_BODY, Curve, least_wpkg, record, record_of, slope_share
+from processors.motion_evidence import DEAD_METER_W, Evidence, Span, unmeasured
+from processors.records import F64, RIDE_MPS, RIDE_WPKG, RUN_MPS, TOTAL_OF_BODY, Curve, least_wpkg, record, record_of, slope_share
 from processors.results import BELIEVED, CURVE_POINTS, Timed, Verdict
 
 KEEP_PCT: Final = 50
@@ -75,7 +75,7 @@ def judge(timed: Timed, length_m: float, evidence: Evidence) -> Verdict:
         "vehicle": evidence.vehicle,
         "e_bike": 1.0 if evidence.declared == "e_bike" else evidence.motor,
         "wrong_sport": evidence.wrong_sport,
-        "teleport": 0.9 * _ramp(span.jump_m, 0.0, 50.0 + 0.05 * length_m),
+        "teleport": 0.9 * _ramp(span.jump_m, 0.0, 30.0 + 0.03 * length_m),
         "splice": _splice(span, length_m),
         "gap": _gap(span.gate_gap_s, elapsed_s),
         "coarse": max(0.4 * _ramp(span.step_s, 8.0, 15.0), 0.15 * _ramp(span.missing_share, 0.3, 0.6)),
@@ -100,7 +100,7 @@ def _body(parts: Parts, timed: Timed, evidence: Evidence, span: Span, elapsed_s:
         speed = _ramp(share, 1.01, 1.10) if evidence.sport == "run" else _ramp(share, 1.0, 1.25)
         return {"speed": speed, "heart": _heart(span, evidence, share if evidence.sport == "run" else 0.0, elapsed_s)}
     needed_wpkg, share = _power(parts, altitude, evidence.altitude_error_m)
-    power = max(_ramp(share, 0.95, 1.15), _unmeasured(span, needed_wpkg))
+    power = max(_ramp(share, 0.95, 1.15), _unmeasured(span, needed_wpkg, evidence.body_kg))
     return {"power": power, "heart": _heart(span, evidence, share, elapsed_s)}
 
 
@@ -185,11 +185,11 @@ def _paces(parts: Parts) -> F64:
     return paces
 
 
-def _unmeasured(span: Span, needed_wpkg: float) -> float:
+def _unmeasured(span: Span, needed_wpkg: float, body_kg: float | None) -> float:
     """A meter that measured far less than the slope took of the lightest rider; one that measured next to nothing is broken."""
     if span.power_w is None or span.power_w < DEAD_METER_W or needed_wpkg < 2.5:
         return 0.0
-    return 0.7 * (1.0 - _ramp(span.power_w / (needed_wpkg * BODY_KG), 0.35, 0.6))
+    return 0.7 * float(unmeasured(np.array([span.power_w]), np.array([needed_wpkg]), body_kg)[0])
 
 
 def _heart(span: Span, evidence: Evidence, share: float, elapsed_s: float) -> float:

