@@ -22,7 +22,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 HONEST = [name for name, (cheat, _) in kinds().items() if not cheat]
 CHEATS = {  # of the efforts of four seeds, kept off at least; the page has the figures of 24
     "car in town, 50 km/h": 0.95, "car on a road, 80 km/h": 0.8, "car as a run, 40 km/h": 0.8, "ride as a run": 0.7,
-    "motor to 45 km/h (600 W)": 0.3, "said to be an e-bike": 1.0, "ride with 200 m cut out": 0.8, "run with 100 m cut out": 0.4,
+    "motor to 45 km/h (600 W)": 0.3, "said to be an e-bike": 1.0, "ride with 200 m cut out": 0.8, "run with 100 m cut out": 0.7,
     "a position each 30 s": 1.0,
 }  # fmt: skip
 Row = tuple[float, dict[str, float | None]]
