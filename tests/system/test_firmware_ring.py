@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[1] / "lanes" / "ring_cuts.py"
 NORMAL = ("2 256 60 2 1 0", "3 512 120 2 1 0", "4 512 100 2 1 1", "4 4096 300 1 1 0", "5 4096 400 1 2 1")
 FULL = tuple(
     f"{sectors} {size} {records} 6 1 {drop}"
-    for sectors, size, records in ((2, 256, 200), (3, 256, 300), (7, 512, 600), (2, 4096, 400), (5, 1024, 600), (8, 4096, 1500))
+    for sectors, size, records in ((2, 256, 200), (3, 256, 300), (7, 512, 600), (2, 4096, 400), (5, 1024, 600), (8, 4096, 700))
     for drop in (0, 1)
 )
 
