@@ -163,34 +163,46 @@ def _spread(first: I64, counts: I64, chosen: list[int]) -> I64:
     return np.repeat(first[picked], lengths) + offsets
 
 
-def _column(layout: int, records: Records, name: str, factor: int = 1) -> I64:
-    raw = records[name].astype(np.int64)
-    absent = all_layouts()[layout].field(name).absent
-    return np.where(raw == absent, ABSENT, raw * factor)
+def _fill(
+    column: I64, at: I64 | slice, layout: int, records: Records, name: str, factor: int = 1, offset: int = 0
+) -> None:  # fmt: skip
+    """What was measured of a field, in the units of the column; where nothing was, the column stays as it is."""
+    raw = records[name]
+    known = raw != all_layouts()[layout].field(name).absent
+    if not known.any():
+        return
+    values = raw.astype(np.int64)
+    if factor != 1:
+        values *= factor
+    if offset:
+        values += offset
+    column[at] = values if known.all() else np.where(known, values, column[at])
 
 
 def fill_samples(made: Samples, layout: int, records: Records, at: I64 | slice) -> None:
-    """Write what the records measured (not their times) to the places `at`."""
+    """Write what the records measured (not their times) to the places `at` of empty columns."""
     made.kind[at] = layout
-    hr = _column(layout, records, "hr_bpm")
-    made.hr_bpm[at] = np.where(hr > 0, hr, ABSENT)
+    _fill(made.hr_bpm, at, layout, records, "hr_bpm")
+    if (records["hr_bpm"] == 0).any():
+        made.hr_bpm[at] = np.where(made.hr_bpm[at] > 0, made.hr_bpm[at], ABSENT)
     if layout == BEATS:
-        made.rr_ms[at] = _column(layout, records, "rr_ms")
+        _fill(made.rr_ms, at, layout, records, "rr_ms")
         return
-    made.power_w[at] = np.maximum(_column(layout, records, "power_w"), ABSENT)
-    cadence = _column(layout, records, "cadence_rpm")
-    made.cadence_rpm[at] = cadence // 2 if layout == MACHINE else cadence  # from 0.5/min
-    made.speed_cmps[at] = _column(layout, records, "speed_mps")
-    made.distance_cm[at] = _column(layout, records, "distance_m", 100 if layout == MACHINE else 1)
-    if layout == MOTION:
+    _fill(made.power_w, at, layout, records, "power_w")
+    _fill(made.cadence_rpm, at, layout, records, "cadence_rpm")
+    _fill(made.speed_cmps, at, layout, records, "speed_mps")
+    _fill(made.distance_cm, at, layout, records, "distance_m", 100 if layout == MACHINE else 1)
+    if layout == MACHINE:
+        made.power_w[at] = np.maximum(made.power_w[at], ABSENT)
+        cadence = made.cadence_rpm[at]
+        made.cadence_rpm[at] = np.where(cadence >= 0, cadence // 2, ABSENT)  # from 0.5/min
+    else:
         lat, lon = records["lat"].astype(np.int64), records["lon"].astype(np.int64)
         sane = usable_position(lat, lon)
-        made.lat[at] = np.where(sane, lat, NO_POS)
-        made.lon[at] = np.where(sane, lon, NO_POS)
-        made.accuracy_cm[at] = _column(layout, records, "accuracy_m", 50)  # from 0.5 m
-        altitude = _column(layout, records, "altitude_m")
-        made.altitude_dm[at] = np.where(altitude == ABSENT, NO_ALTITUDE, altitude * 2 - 5000)  # from 0.2 m, 0 is -500 m
-        made.altitude_source[at] = _column(layout, records, "altitude_source")
+        made.lat[at], made.lon[at] = (lat, lon) if sane.all() else (np.where(sane, lat, NO_POS), np.where(sane, lon, NO_POS))
+        _fill(made.accuracy_cm, at, layout, records, "accuracy_m", 50)  # from 0.5 m
+        _fill(made.altitude_dm, at, layout, records, "altitude_m", 2, -5000)  # from 0.2 m, 0 is -500 m
+        _fill(made.altitude_source, at, layout, records, "altitude_source")
 
 
 def usable_position(lat: I64, lon: I64) -> npt.NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from broker.errors import Rejected
@@ -66,8 +67,13 @@ def _believed(frame: Frame | Rejected) -> Frame | Rejected:
 
 
 def _numbered(record: LogRecord, frame: Frame) -> Numbered:
-    origin = origin_of(record.tenant, record.node, frame.device, self_numbered=frame.self_numbered)
+    origin = _origin(record.tenant, "" if frame.self_numbered else record.node, frame.device, frame.self_numbered)
     return Numbered(record.key, origin, frame.boot)
+
+
+@lru_cache(maxsize=65536)
+def _origin(tenant: str, node: str, device: str, self_numbered: bool) -> str:
+    return origin_of(tenant, node, device, self_numbered=self_numbered)
 
 
 @dataclass(frozen=True, slots=True)

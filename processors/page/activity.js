@@ -58,6 +58,23 @@ function table(caption, heads, rows) {
   return el("section", { class: "panel table" }, el("h2", {}, caption), el("table", {}, el("caption", { class: "quietly" }, caption), el("thead", {}, head), el("tbody", {}, ...rows)));
 }
 
+const CHANNELS = { heart_rate: "Heart rate", motion: "Motion", power: "Power", cadence: "Cadence" };
+
+function counted(a) {
+  if (!a.counted.length) return null;
+  const rows = a.counted.map((c) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, CHANNELS[c.channel]),
+      el("td", {}, c.source),
+      el("td", { class: "n" }, duration((c.from_us - a.start_us) / 1000)),
+      el("td", { class: "n" }, duration((c.to_us - a.start_us) / 1000)),
+    ),
+  );
+  return table("Whose samples counted", [["Channel", ""], ["Source", ""], ["From", "n"], ["To", "n"]], rows);
+}
+
 function laps(a) {
   if (!a.laps.length) return null;
   const mps = (lap) => (lap.elapsed_ms ? lap.distance_m / (lap.elapsed_ms / 1000) : null);
@@ -184,7 +201,7 @@ export function open(main, { id }) {
     const drawn = graphs(track);
     const lined = drawn?.line || (track.lat.some((lat) => lat !== null) ? new Line(track) : null);
     const left = [lined && el("section", { class: "panel line", "aria-label": "Track" }, lined.node), zones(a)];
-    const right = [drawn?.box, efforts(a), laps(a)];
+    const right = [drawn?.box, efforts(a), laps(a), counted(a)];
     const parts = [left, right].map((column) => column.filter(Boolean)).filter((column) => column.length);
     const head = el("div", { class: "top" }, el("div", {}, el("h1", {}, label(a)), el("p", { class: "soft about" }, `${SPORTS[a.sport]} · ${when(a.start_us)}`)), el("a", { class: "button", href: link("activities", "", { athlete: a.athlete }) }, "All activities"));
     main.replaceChildren(head, el("div", { class: "panel" }, figures(a)), el("div", { class: "activity" }, ...parts.map((column) => el("div", { class: "column" }, ...column))), el("p", { class: "soft sources" }, `${grouped(a.samples)} samples from ${a.sources.join(", ") || "–"}`));

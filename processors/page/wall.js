@@ -57,7 +57,7 @@ function fillTile(part, a) {
   mark(part.button, "data-zone", zone);
   mark(part.button, "data-quiet", quiet);
   if (part.unknown) return;
-  put(part.t.first, a.speed_mps === null ? "" : `${kmh(a.speed_mps)} km/h`);
+  put(part.t.first, a.speed_mps === null ? (a.power_w === null ? "" : `${a.power_w} W`) : `${kmh(a.speed_mps)} km/h`);
   put(part.t.second, distance(a.distance_m));
 }
 
