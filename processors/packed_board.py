@@ -51,7 +51,10 @@ class Place(NamedTuple):
 
 
 def packed(athletes: Sequence[int], efforts: Sequence[Effort]) -> Changes:
-    """Efforts as changes of their athletes. ValueError for an id that is not one of `results.effort_id`, or a version beyond 48 bits."""
+    """Efforts as changes of their athletes; one that is another athlete's now needs its removal there as well.
+
+    ValueError for an id that is not one of `results.effort_id`.
+    """
     if any(len(e.id) != 26 for e in efforts):
         raise ValueError("a packed board takes ids of 26 hex digits")
     rows = [

@@ -21,10 +21,11 @@ from broker.errors import StoreError
 from processors import packed_kernel
 from processors.board_journal import BoardJournal, efforts_in_groups
 from processors.packed_board import CHANGE, PackedBoard, packed
-from processors.results import Effort, Phase, effort_id
+from processors.results import Effort, Phase, Ruling, effort_id
 from processors.segment_board import OVERALL, SegmentBoard
 
 PEOPLE = 6
+RULINGS: tuple[Ruling, ...] = ("", "", "", "flagged", "cleared", "hidden")
 
 
 def effort(
@@ -38,24 +39,23 @@ def effort(
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Effort]:
-    """Efforts with few distinct times (ties), re-timed, removed and set again: no two states of one effort have one version."""
+    """Efforts with few distinct times (ties), re-timed, removed, set again, doubted and ruled on: each state has a version of its own."""
     made: list[Effort] = []
     version = 0
     for number in range(draw(st.integers(1, 12))):
         athlete = draw(st.integers(0, PEOPLE - 1))
         for _ in range(draw(st.integers(1, 4))):
             version += 1
-            made.append(
-                effort(
-                    athlete,
-                    number,
-                    draw(st.integers(59_997, 60_002)),
-                    version,
-                    start_us=draw(st.integers(0, 3)),
-                    phase=draw(st.sampled_from(Phase)),
-                    removed=draw(st.integers(0, 3)) == 0,
-                )
+            e = effort(
+                athlete,
+                number,
+                draw(st.integers(59_997, 60_002)),
+                version,
+                start_us=draw(st.integers(0, 3)),
+                phase=draw(st.sampled_from(Phase)),
+                removed=draw(st.integers(0, 3)) == 0,
             )
+            made.append(replace(e, kept_off=draw(st.integers(0, 3)) == 0, ruling=draw(st.sampled_from(RULINGS))))
     return made
 
 
