@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=true, reportArgumentType=true
 """Runs first after each reset of a board: puts the chosen image in front of what lies on the file system."""
 
 import esp32

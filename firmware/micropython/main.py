@@ -1,5 +1,8 @@
-"""Runs after `boot.py`: the device, until it resets itself. The watchdog runs before anything of an image is imported: one that hangs, or ends
-with an exception, is reset by it and has one try less."""
+# pyright: reportAttributeAccessIssue=true, reportArgumentType=true
+"""Runs after `boot.py`: the device, until it resets itself.
+
+The watchdog runs before anything of an image is imported: one that hangs, or ends with an exception, is reset by it and has one try less.
+"""
 
 import bluetooth
 import esp32

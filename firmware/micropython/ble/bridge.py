@@ -1,4 +1,5 @@
-"""Packets of straps, meters and machines as frames of this node: a session for each sensor, its id made of this node's and the sensor's address.
+"""Packets of straps, meters and machines as frames of this node: a session for each sensor, its id made of this node's and the sensor's
+address.
 
     bridge = Bridge(clock, "bridge-1", device.session, device.forget, Pack(PACK), RULES, LAYOUTS)
     central = Central(bluetooth.BLE(), SERVICES, bridge.take, uuid_number, on_lost=bridge.lost)
@@ -14,7 +15,9 @@ _MAX_ID = 32
 
 
 class Bridge:
-    """`layouts` maps names as in the rules (`beats_1`) to modules of `kit.layouts`; `session_of(id)` and `forget(session)` as in `kit.device`."""
+    """`layouts` maps names as in the rules (`beats_1`) to modules of `kit.layouts`; `session_of(id)` and `forget(session)` as in
+    `kit.device`.
+    """
 
     def __init__(self, clock, node, session_of, forget, pack, rules, layouts, settings=None):
         self.samples = 0

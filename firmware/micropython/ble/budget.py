@@ -1,4 +1,5 @@
-"""Whether radio, TLS and heap fit, asked before anything is started: what does not fit is said with figures, instead of failing in the field.
+"""Whether radio, TLS and heap fit, asked before anything is started: what does not fit is said with figures, instead of failing in the
+field.
 
 On an ESP32 MicroPython's heap and that of the radio are different ones; TLS needs a block in one piece. Order: TLS first, then Bluetooth.
 """
@@ -20,7 +21,9 @@ def check(memory, wants_heap_bytes, tls, ble, free_heap_bytes=None, free_radio_b
         wrong.append("radio memory: TLS and Bluetooth want %d bytes, %d are free: switch one of them off" % (needs, radio))
     block = largest_block_bytes if largest_block_bytes is not None else memory["largest_block_bytes"]
     if tls and block and block < TLS_BLOCK_BYTES:
-        wrong.append("radio memory: TLS wants %d bytes in one piece, the largest is %d: start it before Bluetooth" % (TLS_BLOCK_BYTES, block))
+        wrong.append(
+            "radio memory: TLS wants %d bytes in one piece, the largest is %d: start it before Bluetooth" % (TLS_BLOCK_BYTES, block)
+        )
     return wrong
 
 

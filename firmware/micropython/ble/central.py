@@ -3,9 +3,10 @@
     central = Central(bluetooth.BLE(), SERVICES, on_packet, number=uuid_number)
     asyncio.create_task(central.run())
 
-`on_packet(address, profile, payload, at_ms)` is called outside the interrupt, in the order of arrival. One connect at a time, scanning in between; a
-procedure that does not end, and a link that goes silent, are broken off; an address that failed waits, longer each time. `states` says what is
-near and why it is not connected. Bounded: `MAX_NEAR` addresses, `MAX_EVENTS` waiting packets (older ones are dropped and counted).
+`on_packet(address, profile, payload, at_ms)` is called outside the interrupt, in the order of arrival. One connect at a time, scanning in
+between; a procedure that does not end, and a link that goes silent, are broken off; an address that failed waits, longer each time.
+`states` says what is near and why it is not connected. Bounded: `MAX_NEAR` addresses, `MAX_EVENTS` waiting packets (older ones are dropped
+and counted).
 """
 
 import asyncio
@@ -55,7 +56,9 @@ class Link:
 
 
 class Central:
-    """`wanted` maps services to characteristics (`sensor_rules.SERVICES`); `allow` holds addresses as hex, empty for all; `number(uuid)` gives the 16 bits of a UUID."""
+    """`wanted` maps services to characteristics (`sensor_rules.SERVICES`); `allow` holds addresses as hex, empty for all; `number(uuid)`
+    gives the 16 bits of a UUID.
+    """
 
     def __init__(self, ble, wanted, on_packet, number, max_links=3, allow=(), on_lost=None):
         self.ble = ble
@@ -201,7 +204,9 @@ class Central:
             else:
                 link.near.wait_ms, link.near.reason = 0, ""
             return
-        if not self._call("gattc_write" if call[0] == "write" else "gattc_discover_" + call[0], handle, *call[1:], *((1,) if call[0] == "write" else ())):
+        if not self._call(
+            "gattc_write" if call[0] == "write" else "gattc_discover_" + call[0], handle, *call[1:], *((1,) if call[0] == "write" else ())
+        ):
             self._break(handle, link, now_ms, "the radio takes no more calls")
 
     def _break(self, handle, link, now_ms, why):
@@ -229,7 +234,9 @@ class Central:
         ready = [
             (near.rssi_dbm, key)
             for key, near in self.near.items()
-            if key not in bound and ticks_diff(now_ms, near.heard_ms) < CONNECT_MS and (not near.wait_ms or ticks_diff(now_ms, near.failed_ms) >= near.wait_ms)
+            if key not in bound
+            and ticks_diff(now_ms, near.heard_ms) < CONNECT_MS
+            and (not near.wait_ms or ticks_diff(now_ms, near.failed_ms) >= near.wait_ms)
         ]
         if ready:
             if self._scanning:  # connecting while scanning is refused by some controllers

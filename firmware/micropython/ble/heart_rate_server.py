@@ -1,8 +1,9 @@
-"""A heart-rate strap made of a device: the Heart Rate Service (1.0) as a peripheral, so that watches and apps hear what this wristband measures.
+"""A heart-rate strap made of a device: the Heart Rate Service (1.0) as a peripheral, so that watches and apps hear what this wristband
+measures.
 
-    server = HeartRateServer(bluetooth.BLE(), bluetooth.UUID, "band-7")
-    server.start()
-    server.tell(142, (812, 798))          # beats a minute, RR intervals in ms
+server = HeartRateServer(bluetooth.BLE(), bluetooth.UUID, "band-7")
+server.start()
+server.tell(142, (812, 798))          # beats a minute, RR intervals in ms
 """
 
 from ble.advert import advert

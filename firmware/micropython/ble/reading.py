@@ -1,12 +1,15 @@
 """Packets of a sensor -> records of a layout, by tables only: the engine's for the fields, `sensor_rules` for what they come to.
 
-The same outcome as `device_profiles.reader` on the box, which the tests hold it to: records that are split are joined, rates come from counters that roll
-over, what is implausible is absent. `put(layout, age_ms, values)` is called for each record, oldest first; `values` are (code, raw integer).
+The same outcome as `device_profiles.reader` on the box, which the tests hold it to: records that are split are joined, rates come from
+counters that roll over, what is implausible is absent. `put(layout, age_ms, values)` is called for each record, oldest first; `values` are
+(code, raw integer).
 """
 
 
 class Reading:
-    """One characteristic of one device. `settings` may hold `wheel_m`. `bad` counts what was withheld: short packets and implausible values."""
+    """One characteristic of one device. `settings` may hold `wheel_m`. `bad` counts what was withheld: short packets and implausible
+    values.
+    """
 
     def __init__(self, decoder, rule, settings=None):
         self.decoder = decoder

@@ -1,6 +1,8 @@
-"""The way from a fresh connection to notifications: services, their characteristics, the descriptors that switch them on. Pure: events in, the next call out.
+"""The way from a fresh connection to notifications: services, their characteristics, the descriptors that switch them on. Pure: events in,
+the next call out.
 
-Events and their data are those of MicroPython's `bluetooth`, with 16-bit numbers for UUIDs (None: a longer one). One procedure is under way at a time, as a link allows no more.
+Events and their data are those of MicroPython's `bluetooth`, with 16-bit numbers for UUIDs (None: a longer one). One procedure is under way
+at a time, as a link allows no more.
 """
 
 SERVICE_RESULT, SERVICE_DONE = 9, 10

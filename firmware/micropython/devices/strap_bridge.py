@@ -1,4 +1,6 @@
-"""Straps, meters and machines over Bluetooth, sent on over Wi-Fi: what a phone does for one athlete, a board under the handlebar does for a team."""
+"""Straps, meters and machines over Bluetooth, sent on over Wi-Fi: what a phone does for one athlete, a board under the handlebar does for a
+team.
+"""
 
 import board
 from ble.bridge import Bridge

@@ -5,8 +5,8 @@
     ble = BLE(room)                      # stands for bluetooth.BLE(); UUID for bluetooth.UUID
     room.step(now_ms)                    # what is due by then happens: adverts, ends of procedures, notifications
 
-Rules of the real one: calls answer with events later, one procedure a link, OSError for a call that cannot be made now; event data are views
-that are overwritten after the handler has returned.
+Rules of the real one: calls answer with events later, one procedure a link, OSError for a call that cannot be made now; event data are
+views that are overwritten after the handler has returned.
 """
 
 SCAN_RESULT, SCAN_DONE = 5, 6
@@ -47,10 +47,11 @@ def number_of(uuid):
 
 
 class Peripheral:
-    """A sensor in the room. `services` maps a service to ((characteristic, packets), ...); `packets(index)` gives the index-th, None for the last one.
+    """A sensor in the room. `services` maps a service to ((characteristic, packets), ...); `packets(index)` gives the index-th, None for
+    the last one.
 
-    Faults: `takes_connects` False (no answer to a connect), `refuses` True (an answer that is none), `mute_service` (its discovery never ends),
-    `drop_after` notifications (then the link goes), `silent` (it stops talking).
+    Faults: `takes_connects` False (no answer to a connect), `refuses` True (an answer that is none), `mute_service` (its discovery never
+    ends), `drop_after` notifications (then the link goes), `silent` (it stops talking).
     """
 
     def __init__(self, address, name, services, period_ms=1000, rssi_dbm=-60, advert=None):

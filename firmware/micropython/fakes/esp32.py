@@ -3,7 +3,8 @@
     chip = Chip(Nor(64), table)          # table: (type, subtype, first sector, sectors, label)
     esp32 = Esp32(chip)                  # stands for the module: esp32.Partition, esp32.NVS
 
-The bootloader as ESP-IDF has it with rollback: an image that `set_boot` chose is started once on trial; a start that finds it unconfirmed goes back.
+The bootloader as ESP-IDF has it with rollback: an image that `set_boot` chose is started once on trial; a start that finds it unconfirmed
+goes back.
 """
 
 

@@ -1,7 +1,8 @@
 """A whole board of fakes that runs an example: `simulator.py FOLDER SECONDS [PORT of the set-up page]`, on the unix port or CPython.
 
-FOLDER holds the modules of an image as sources (`application.py`, `board.py` ...), `config.a` as the set-up would leave it, and gets `flash.nor`: what a
-device remembers. Standard input is its console; a reset ends it with exit code 75. After SECONDS (0: never) it ends in good order; what is owed stays in the ring for the next start, as on a board without power.
+FOLDER holds the modules of an image as sources (`application.py`, `board.py` ...), `config.a` as the set-up would leave it, and gets
+`flash.nor`: what a device remembers. Standard input is its console; a reset ends it with exit code 75. After SECONDS (0: never) it ends in
+good order; what is owed stays in the ring for the next start, as on a board without power.
 """
 
 import asyncio
@@ -100,7 +101,11 @@ def main(folder, seconds, page_port=0):
     node = device.node
     if node is not None:
         outbox = node.outbox
-        print(json.dumps({"taken": outbox.taken, "stored": outbox.stored, "refused": outbox.refused, "lost": outbox.lost, "owed": node.ring.owed}))
+        print(
+            json.dumps(
+                {"taken": outbox.taken, "stored": outbox.stored, "refused": outbox.refused, "lost": outbox.lost, "owed": node.ring.owed}
+            )
+        )
 
 
 async def _end(device, seconds):

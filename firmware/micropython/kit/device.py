@@ -5,8 +5,8 @@
     device.add("sensor", measure)          # async functions, run under the supervisor
     device.run()
 
-Not set up, it opens its set-up Wi-Fi and listens to its console, and nothing else runs. Set up, it measures from the first second on, link or not: frames
-go into the ring. What the platform refuses is in the log, on the console, and blinks on the LED by reason.
+Not set up, it opens its set-up Wi-Fi and listens to its console, and nothing else runs. Set up, it measures from the first second on, link
+or not: frames go into the ring. What the platform refuses is in the log, on the console, and blinks on the LED by reason.
 """
 
 import asyncio
@@ -36,7 +36,8 @@ _HEALTH_MS = 60_000
 
 
 class Port:
-    """The modules of the port, or what stands for them. `folder` is where files are kept; `line()` is awaited for lines of the console, "" at its end.
+    """The modules of the port, or what stands for them. `folder` is where files are kept; `line()` is awaited for lines of the console, ""
+    at its end.
 
     `feed()` feeds the watchdog that runs already, if there is one.
     """
@@ -81,7 +82,9 @@ class Device:
         self.boots = Boots(Kept(port.folder + "/boots"))
         self.boots.begin(metrics.reset_cause(port.machine))
         self.wifi = Wifi(port.network)
-        self.app = Supervisor(self.log, feed=port.feed, safe=self.boots.safe, on_fault=lambda name, error: self.boots.fault(self.log.last_exception))
+        self.app = Supervisor(
+            self.log, feed=port.feed, safe=self.boots.safe, on_fault=lambda name, error: self.boots.fault(self.log.last_exception)
+        )
         self.refused = ""
         self.battery_pct = None
         self._cfg = None
@@ -168,7 +171,9 @@ class Device:
 
                 own = own_certificate(document)
             context = tls_context(document["ca_pem"].encode(), *own)
-        settings = settings_of(document["host"], document["port"], document["tenant"], document["node"], document["password"], context=context)
+        settings = settings_of(
+            document["host"], document["port"], document["tenant"], document["node"], document["password"], context=context
+        )
         ring = Ring(self.port.partition("ring"), random_64, drop_oldest=False)
         self.node = Node(ring, settings, self._on_refused, self._on_stored, self._on_config)
         if document.get("update_url") and self._keys:
@@ -178,7 +183,9 @@ class Device:
             targets = {1: lambda number: partition(SLOT_NAMES[number])}
             slots = {1: Slots(partition("boot"))}
             reset = self.port.machine.reset
-            self.updater = Updater(document["update_url"], slots, targets, self._keys, self.board.HARDWARE, self.clock.utc_us, self._version, reset, self.log)
+            self.updater = Updater(
+                document["update_url"], slots, targets, self._keys, self.board.HARDWARE, self.clock.utc_us, self._version, reset, self.log
+            )
 
     def _on_stored(self, rows):
         if self.updater is not None:
@@ -250,9 +257,22 @@ class Device:
 
     def show(self):
         """What the console and the set-up page say of this device."""
-        said = {"name": self.set_up_name(), "hardware": self.board.HARDWARE, "version": self._version, "refused": self.refused, "log": self.log.lines[-8:]}
+        said = {
+            "name": self.set_up_name(),
+            "hardware": self.board.HARDWARE,
+            "version": self._version,
+            "refused": self.refused,
+            "log": self.log.lines[-8:],
+        }
         if self.node is not None:
-            said.update({"link": self.node.client.up, "owed": self.node.ring.owed, "stored": self.node.outbox.stored, "failed_starts": self.boots.failed})
+            said.update(
+                {
+                    "link": self.node.client.up,
+                    "owed": self.node.ring.owed,
+                    "stored": self.node.outbox.stored,
+                    "failed_starts": self.boots.failed,
+                }
+            )
         return said
 
     def set_up_name(self):
@@ -276,7 +296,9 @@ class Device:
 
         code = setup_code(os.urandom)
         name = self.set_up_name()
-        self.log.info("not set up: join the Wi-Fi %s with the password %s and open http://192.168.4.1/, or type {\"do\": \"show\"} here" % (name, code))
+        self.log.info(
+            'not set up: join the Wi-Fi %s with the password %s and open http://192.168.4.1/, or type {"do": "show"} here' % (name, code)
+        )
         desk = self.setup()
         point = self.wifi.open_set_up(name, code)
         server = await asyncio.start_server(desk.serve, "0.0.0.0", self.port.page_port)

@@ -1,4 +1,5 @@
-"""What a device is told at its set-up, checked: Wi-Fi, and who it is on which broker. Pure; the same as a box is told (broker, tenant, node, password).
+"""What a device is told at its set-up, checked: Wi-Fi, and who it is on which broker. Pure; the same as a box is told (broker, tenant,
+node, password).
 
 An enrolment code is one line that holds all of the second part, as `paceline firmware provision` prints it:
 
@@ -51,7 +52,9 @@ def check(given):
         if found.get(key) and not is_id(found[key]):
             wrong[key] = "1-32 of a-z 0-9 . _ - beginning with a letter or digit"
     for key, value in found.items():
-        if isinstance(value, str) and (len(value) > (MAX_PEM if key == "ca_pem" else MAX_TEXT) or (key != "ca_pem" and not _is_plain(value))):
+        if isinstance(value, str) and (
+            len(value) > (MAX_PEM if key == "ca_pem" else MAX_TEXT) or (key != "ca_pem" and not _is_plain(value))
+        ):
             wrong[key] = "is too long, or holds what cannot be printed"
     if len(found.get("wifi_ssid", "").encode()) > 32:
         wrong["wifi_ssid"] = "at most 32 bytes"

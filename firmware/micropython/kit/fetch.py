@@ -1,7 +1,7 @@
 """A file over HTTP from some byte on, without blocking and without holding it: HTTP/1.1, `Range`, answers with a `Content-Length`.
 
-A server that knows no ranges sends all of it: what was there already is passed over. Nothing of the answer is trusted; what is fetched is checked by
-signature and hash.
+A server that knows no ranges sends all of it: what was there already is passed over. Nothing of the answer is trusted; what is fetched is
+checked by signature and hash.
 """
 
 import asyncio
@@ -92,7 +92,9 @@ def place_of(url):
 
 
 async def fetch(host, port, path, take, offset=0, buffer_bytes=1024):
-    """Give `take(view)` all bytes of the file from `offset` on, in order. HttpError, OSError or EOFError when it ends early: go on from there."""
+    """Give `take(view)` all bytes of the file from `offset` on, in order. HttpError, OSError or EOFError when it ends early: go on from
+    there.
+    """
     stream = await open_stream(host, port)
     try:
         question = memoryview(request(host, path, offset))

@@ -3,8 +3,8 @@
     0 magic "PLU1"   4 kind u8 (1 application, 2 whole firmware), three zeros   8 version u32   12 minimum u32   16 size u32
     20 expires u64 (UTC seconds since 1970)   28 hardware id, 32 bytes, zeros behind it   60 SHA-256 of the image   92 signature
 
-Little-endian. The signature is that of `CONTEXT` and the first 92 bytes, so that it means nothing elsewhere. `minimum` is the oldest version
-that may take this one. No bytes raise: what is wrong has one of the words below, in this order.
+Little-endian. The signature is that of `CONTEXT` and the first 92 bytes, so that it means nothing elsewhere. `minimum` is the oldest
+version that may take this one. No bytes raise: what is wrong has one of the words below, in this order.
 """
 
 import struct
@@ -34,7 +34,9 @@ class Manifest:
     """The fields. `raw` is all of it, as it came."""
 
     def __init__(self, raw):
-        _, self.kind, _, _, self.version, self.minimum, self.size, self.expires_s, hardware, self.sha256 = struct.unpack(_FORM, raw[:SIGNED])
+        _, self.kind, _, _, self.version, self.minimum, self.size, self.expires_s, hardware, self.sha256 = struct.unpack(
+            _FORM, raw[:SIGNED]
+        )
         self.hardware = hardware.rstrip(b"\0")
         self.raw = raw
 

@@ -1,7 +1,8 @@
-"""A key of the curve P-256 made on the device, and ECDSA signatures with it (FIPS 186-5; nonces by RFC 6979): what a certificate request needs.
+"""A key of the curve P-256 made on the device, and ECDSA signatures with it (FIPS 186-5; nonces by RFC 6979): what a certificate request
+needs.
 
-TLS itself is done by the port's own library; this signs once, at the set-up. Not in constant time: whoever can time a device to the microsecond
-at its set-up stands beside it.
+TLS itself is done by the port's own library; this signs once, at the set-up. Not in constant time: whoever can time a device to the
+microsecond at its set-up stands beside it.
 """
 
 import hashlib
@@ -15,7 +16,8 @@ _G = (
 
 
 def new_secret(random):
-    """A secret from 48 random bytes of `random(count)`: taken modulo the order less one, so that no number is favoured (FIPS 186-5, A.2.1)."""
+    """A secret from 48 random bytes of `random(count)`: taken modulo the order less one, so that no number is favoured (FIPS 186-5, A.2.1).
+    """
     return int.from_bytes(random(48), "big") % (N - 1) + 1
 
 

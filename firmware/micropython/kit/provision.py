@@ -1,11 +1,11 @@
 """The set-up of a device, as lines of a console and as one page of HTTP. The shell; what is right stands in `enrol.py`.
 
-A device that knows no platform opens a Wi-Fi of its own (`paceline-XXXX`, its password is the code that the console prints), serves one page at
-http://192.168.4.1/ and listens to its serial console: a line of JSON each.
+A device that knows no platform opens a Wi-Fi of its own (`paceline-XXXX`, its password is the code that the console prints), serves one
+page at http://192.168.4.1/ and listens to its serial console: a line of JSON each.
 
     {"do": "show"}                       who it is, what it runs, what was refused last
     {"do": "set", "code": "mqtts://...", "wifi_ssid": "Hall", "wifi_password": "..."}
-    {"do": "request"}                    a certificate request for its name (or "code": that of an enrolment code); its key is made here and stays
+    {"do": "request"}                    a certificate request for its name (or that of a "code"); its key is made here and stays
     {"do": "certificate", "pem": "..."}  the certificate for it
     {"do": "restart"}
 
@@ -21,7 +21,10 @@ ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 CODE_LENGTH = 8
 MAX_REQUEST = 8192
 SILENT_S = 10
-_STYLE = "body{font:16px sans-serif;max-width:26em;margin:2em auto;padding:0 1em}input,textarea{width:100%;font:inherit;margin:.2em 0 1em}b{color:#b00}"
+_STYLE = (
+    "body{font:16px sans-serif;max-width:26em;margin:2em auto;padding:0 1em}"
+    "input,textarea{width:100%;font:inherit;margin:.2em 0 1em}b{color:#b00}"
+)
 _LABELS = (
     ("wifi_ssid", "Wi-Fi", "text"),
     ("wifi_password", "Its password", "password"),
@@ -37,7 +40,8 @@ def setup_code(random):
 
 
 class Setup:
-    """`kept` is what the device keeps (a dictionary; `save(document)` makes it durable), `show()` what it says of itself, `random(count)` gives bytes.
+    """`kept` is what the device keeps (a dictionary; `save(document)` makes it durable), `show()` what it says of itself, `random(count)`
+    gives bytes.
 
     `trial(document)` is awaited before anything is kept: "" if Wi-Fi and broker take it, else why not. `done` is set once it is set up.
     """
@@ -75,7 +79,9 @@ class Setup:
         return {}
 
     def request(self, code=""):
-        """A certificate request, PEM, for who it is or, before the set-up, for whom an enrolment code names. The key is made once; it never leaves."""
+        """A certificate request, PEM, for who it is or, before the set-up, for whom an enrolment code names. The key is made once; it never
+        leaves.
+        """
         who = enrol.read_code(code) if code else self.kept
         if not (enrol.is_id(who.get("tenant")) and enrol.is_id(who.get("node"))):
             raise ValueError("give the enrolment code, or set it up first: the request is for tenant/node")
@@ -216,7 +222,10 @@ def page(given, wrong, show):
         rows.append("<label>%s%s%s</label>" % (label, told, field))
     shown = ("host", "port", "tenant", "node", "password")
     said += "".join(["<p>%s: <b>%s</b></p>" % (name, escaped(wrong[name])) for name in shown if name in wrong])
-    return _page('<h1>Set up %s</h1>%s<form method="post" action="/">%s<button>Check and save</button></form>' % (escaped(show.get("name", "this device")), said, "".join(rows)))
+    return _page(
+        '<h1>Set up %s</h1>%s<form method="post" action="/">%s<button>Check and save</button></form>'
+        % (escaped(show.get("name", "this device")), said, "".join(rows))
+    )
 
 
 def escaped(text):
@@ -228,7 +237,11 @@ def escaped(text):
 
 def _page(body):
     view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    return '<!doctype html><html lang="en"><head>%s<title>Paceline</title><style>%s</style></head><body>%s</body></html>' % (view, _STYLE, body)
+    return '<!doctype html><html lang="en"><head>%s<title>Paceline</title><style>%s</style></head><body>%s</body></html>' % (
+        view,
+        _STYLE,
+        body,
+    )
 
 
 def _unquoted(raw):

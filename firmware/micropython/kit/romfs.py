@@ -2,8 +2,8 @@
 
     vfs.mount(RomFs(partition), "/app"); sys.path.insert(0, "/app")
 
-For block devices that are not mapped into memory (a partition of an ESP32); where the bytes are mapped, `vfs.VfsRom` does the same. An image is
-checked by its hash before it is ever started (`update.py`), so this reads what a signer made, and refuses what is none.
+For block devices that are not mapped into memory (a partition of an ESP32); where the bytes are mapped, `vfs.VfsRom` does the same. An
+image is checked by its hash before it is ever started (`update.py`), so this reads what a signer made, and refuses what is none.
 """
 
 import io

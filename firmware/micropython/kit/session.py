@@ -31,7 +31,9 @@ class Session:
         self._last = {}
 
     def start(self, layout, at_us):
-        """A record of `layout` at `at_us` of the monotonic clock, all absent, to be filled by `put`. One older than the last one counts as with it."""
+        """A record of `layout` at `at_us` of the monotonic clock, all absent, to be filled by `put`. One older than the last one counts as
+        with it.
+        """
         writer = self._writers.get(layout.ID)
         if writer is None:
             writer = self._writers[layout.ID] = self._writer(layout)

@@ -86,7 +86,8 @@ class Slots:
 
 
 class FirmwareSlots(Slots):
-    """The same for the whole firmware of an ESP32, where the bootloader chooses: it goes back by itself at the first start without `confirm`.
+    """The same for the whole firmware of an ESP32, where the bootloader chooses: it goes back by itself at the first start without
+    `confirm`.
 
     `partitions` is `esp32.Partition`. The record only remembers versions; `tries` is 1 until the bootloader was told of the trial.
     """

@@ -15,7 +15,8 @@ ROOT = "/app"
 
 
 def start(flash, slots_by_number, mount, root=ROOT):
-    """Mount the chosen image at `root` and let modules come from there first. The record, and the number of the slot or None for the base image.
+    """Mount the chosen image at `root` and let modules come from there first. The record, and the number of the slot or None for the base
+    image.
 
     `mount` is `vfs.mount`. A slot whose image cannot be mounted costs its try and gives way to the base image for this start.
     """

@@ -1,4 +1,6 @@
-"""Tries what a device was told at its set-up: the Wi-Fi, then the broker with that name and password. Bounded; what is wrong comes back as a sentence."""
+"""Tries what a device was told at its set-up: the Wi-Fi, then the broker with that name and password. Bounded; what is wrong comes back as
+a sentence.
+"""
 
 import asyncio
 
@@ -24,7 +26,7 @@ def own_certificate(document):
 
 
 async def try_document(document, wifi, ca_of=None, timeout_s=TRY_S):
-    """"" if both take it, else why not. `wifi(ssid, password)` is awaited and says the same; `ca_of(pem)` gives what `tls_context` takes."""
+    """An empty text if both take it, else why not. `wifi(ssid, password)` is awaited and says the same; `ca_of(pem)` gives what `tls_context` takes."""
     why = await wifi(document["wifi_ssid"], document.get("wifi_password", ""))
     if why:
         return why

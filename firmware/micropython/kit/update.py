@@ -1,7 +1,8 @@
 """A new image into the spare slot: block after block, resumed where it stopped, checked as a whole, started on trial.
 
-What is on the way never touches what runs. A block counts once it was written and read back; then one byte in the progress sector is cleared,
-which NOR flash does without an erase. The slot becomes bootable only after the SHA-256 of all that was read back is that of the manifest.
+What is on the way never touches what runs. A block counts once it was written and read back; then one byte in the progress sector is
+cleared, which NOR flash does without an erase. The slot becomes bootable only after the SHA-256 of all that was read back is that of the
+manifest.
 """
 
 import binascii
@@ -106,4 +107,3 @@ class Download:
 
     def _begin(self):
         self.slots.flash.writeblocks(self.sector, self._head(), 0)
-

@@ -21,7 +21,9 @@ TRIES = 5
 
 
 class Updater:
-    """`slots` maps kinds of images to the records of their slots, `targets` kinds to a function that gives the block device for a slot's number."""
+    """`slots` maps kinds of images to the records of their slots, `targets` kinds to a function that gives the block device for a slot's
+    number.
+    """
 
     def __init__(self, url, slots, targets, keys, hardware, utc_us, running, reset, log):
         self.last = ""  # why the last offer was not taken, or the trouble with asking
@@ -70,7 +72,9 @@ class Updater:
     async def ask(self):
         """Fetch the offer and, if it is for this device, the image. True if it is on trial from the next start on."""
         raw = bytearray()
-        await fetch(self.host, self.port, "%s/%s.manifest" % (self.path, self._hardware), lambda part: raw.extend(part[: manifests.SIZE + 1]))
+        await fetch(
+            self.host, self.port, "%s/%s.manifest" % (self.path, self._hardware), lambda part: raw.extend(part[: manifests.SIZE + 1])
+        )
         utc_us = self._utc_us()
         now_s = None if utc_us is None else utc_us // 1_000_000
         room, highest, failed = {}, self._running, 0

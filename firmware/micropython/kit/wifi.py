@@ -20,7 +20,7 @@ class Wifi:
         self.breaks = 0
 
     async def connect(self, ssid, password):
-        """"" once there is a link and an address, else why not, as a sentence."""
+        """ "" once there is a link and an address, else why not, as a sentence."""
         station = self.station
         station.active(True)
         try:

@@ -1,0 +1,7 @@
+"""The table engine; its types stand in `device_profiles/engine.pyi`."""
+
+from typing import Any
+
+class Pack:
+    def __init__(self, blob: bytes) -> None: ...
+    def decoder(self, name: str) -> Any: ...

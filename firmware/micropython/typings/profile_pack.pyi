@@ -1,0 +1,3 @@
+"""Generated for each image: tables of profiles."""
+
+PACK: bytes

@@ -1,0 +1,3 @@
+"""Generated for each image: public keys of updates."""
+
+KEYS: tuple[bytes, ...]

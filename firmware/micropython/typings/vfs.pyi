@@ -1,0 +1,3 @@
+"""What the kit uses of MicroPython's `vfs`."""
+
+def mount(fsobj: object, mount_point: str, *, readonly: bool = False) -> None: ...
