@@ -26,7 +26,7 @@ def own_certificate(document):
 
 
 async def try_document(document, wifi, ca_of=None, timeout_s=TRY_S):
-    """An empty text if both take it, else why not. `wifi(ssid, password)` is awaited and says the same; `ca_of(pem)` gives what `tls_context` takes."""
+    """An empty text if both take it, else why not. `wifi(ssid, password)` says the same; `ca_of(pem)` gives what `tls_context` takes."""
     why = await wifi(document["wifi_ssid"], document.get("wifi_password", ""))
     if why:
         return why
