@@ -28,6 +28,7 @@ NO_SPEED: Final = -(2**31)
 NEAR_POLE: Final = 890_000_000  # nearer to a pole the plane is none: such a track stays as it is
 BLOCK: Final = 2_048  # samples noted at a time: 1.3 MB
 TUNINGS: Final = {"ride": WHOLE_RIDE}  # any other sport goes on foot, or about as fast
+UNSTATED_CM: Final = 150  # a receiver that states no accuracy has filtered its positions itself: they are changed little
 _BELONGS: Final = 4.0  # a refused fix lies behind a jump when it is so many times nearer to what follows than to what was before
 _HALF_TURN: Final = 1_800_000_000
 _TURN: Final = 3_600_000_000
@@ -53,6 +54,7 @@ def smooth_positions(t_us: I64, lat: I64, lon: I64, accuracy_cm: I64, speed_cmps
     east: F64 = _wrapped(lon - lon[0]) * np.float64(plane.east_m)
     north: F64 = (lat - lat[0]) * np.float64(METRE_PER_UNIT)
     seconds: F64 = (t_us - t_us[0]) * np.float64(1e-6)
+    accuracy_cm = np.where(accuracy_cm >= 0, accuracy_cm, UNSTATED_CM)
     columns = (seconds, east, north, _stated(accuracy_cm), _stated(speed_cmps))
     made, outcomes = _whole(columns, TUNINGS.get(sport, WHOLE_RUN))
     x, y, v, w = made.T

@@ -7,6 +7,7 @@ No truth, but agreement: the elapsed time of the first device is that between th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,7 +59,7 @@ def agreements(stretches: int = STRETCHES, folder: Path = FOLDER) -> dict[str, d
     found: dict[str, dict[str, Agreement]] = {}
     for name, (a, b) in PAIRS.items():
         if (folder / a).is_file() and (folder / b).is_file():
-            found[name] = compared(fixes_of(folder / a), fixes_of(folder / b), stretches)
+            found[name] = compared(fixes_of(folder / a), fixes_of(folder / b), stretches, speeds_of(folder / b))
     return found
 
 
@@ -78,9 +79,15 @@ def fixes_of(path: Path) -> Fixes:
     return Fixes.of(*(np.ascontiguousarray(column[rising]) for column in (t_us, lat, lon, accuracy)))
 
 
-def smoothed(fixes: Fixes) -> Fixes:
+def speeds_of(path: Path) -> dict[int, int]:
+    """The stated speeds of a recording, in cm/s by time."""
+    return {p.t_us: round(100 * p.speed_mps) for p in read_recording(path).points if p.speed_mps is not None}
+
+
+def smoothed(fixes: Fixes, speeds: Mapping[int, int]) -> Fixes:
     """The fixes of a run as finishing gives them to the matcher."""
-    made = smooth_positions(fixes.t_us, fixes.lat, fixes.lon, fixes.accuracy_cm, np.full(len(fixes), -1), "run")
+    speed_cmps = np.array([speeds.get(t_us, -1) for t_us in fixes.t_us.tolist()], np.int64)
+    made = smooth_positions(fixes.t_us, fixes.lat, fixes.lon, fixes.accuracy_cm, speed_cmps, "run")
     return Fixes.of(fixes.t_us, made.lat, made.lon, fixes.accuracy_cm, made.north_mmps, made.east_mmps)
 
 
@@ -109,12 +116,12 @@ def index_of(fixes: Fixes, spans: dict[str, tuple[int, int]]) -> SegmentIndex:
     return SegmentIndex.build(refs)
 
 
-def compared(a: Fixes, b: Fixes, stretches: int) -> dict[str, Agreement]:
-    """Stretches cut from `a`, found in `b`."""
+def compared(a: Fixes, b: Fixes, stretches: int, speeds: Mapping[int, int]) -> dict[str, Agreement]:
+    """Stretches cut from `a`, found in `b` with its stated `speeds`."""
     spans = cut(a, stretches, SHORTEST_M, LONGEST_M)
     index = index_of(a, spans)
     off_s: dict[str, list[float]] = {way: [] for way in WAYS}
-    for way, fixes in ((WAYS[1], b), (WAYS[2], smoothed(b))):
+    for way, fixes in ((WAYS[1], b), (WAYS[2], smoothed(b, speeds))):
         efforts = match_track(index, fixes)
         for name in index.segments:
             first, last = spans[name]
@@ -149,7 +156,7 @@ def lap_recall(folder: Path = FOLDER) -> tuple[float, float, int] | None:
     if not (folder / LAPS).is_file():
         return None
     recorded = fixes_of(folder / LAPS)
-    smooth = smoothed(recorded)
+    smooth = smoothed(recorded, speeds_of(folder / LAPS))
     spans = {name: span for name, span in cut(smooth, 100, 300, 380).items() if _between_s(smooth, *span) < WALKED_S}
     index = index_of(smooth, spans)
     passes = {name: _passes(smooth, *spans[name]) for name in index.segments}

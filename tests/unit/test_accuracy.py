@@ -101,7 +101,7 @@ def test_two_devices_agree_better_by_a_gate_than_by_the_nearest_fix(tmp_path: Pa
     a = Fixes.of(t_us, lat, lon, np.full(600, -1))
     b = Fixes.of(t_us[:-3] + 400_000, lat[:-3] + 108, lon[:-3] + 50, np.full(597, -1))  # the same run, stamped between
     slow = Fixes.of(*(column[::6] for column in (b.t_us, b.lat, b.lon, b.accuracy_cm)))
-    made = compared(a, slow, 20)
+    made = compared(a, slow, 20, {})
     assert made["nearest fix"].p50_s > 10 * made["fixes as recorded"].p50_s
     assert made["smoothed, as finishing does"].recall == 1.0
     assert lap_recall(tmp_path) is None

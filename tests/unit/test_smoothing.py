@@ -119,6 +119,17 @@ def test_blocks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (getattr(whole, name) == getattr(pieces, name)).all()
 
 
+def test_positions_without_a_stated_accuracy_are_changed_little() -> None:
+    t_us, lat, lon = straight(200)
+    lon = lon + np.rint(300 * np.sin(np.arange(200) / 6)).astype(np.int64)  # 2 m to either side
+    little, much = (
+        np.abs(smooth_positions(t_us, lat, lon, np.full(200, accuracy), np.full(200, -1), "run").lon - lon)[20:-20].max()
+        for accuracy in (-1, 1_000)
+    )
+    assert little * METRE_PER_UNIT < 0.5
+    assert little < much
+
+
 def test_velocity_is_that_of_the_way() -> None:
     t_us, lat, lon = straight()
     made = smooth_positions(t_us, lat, lon, np.full(60, 300), np.full(60, -1), "run")
