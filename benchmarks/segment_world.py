@@ -23,6 +23,7 @@ from processors.segment_rules import segment_ref
 from processors.segment_table import Lines
 
 SEGMENTS: Final = 80  # of a neighbourhood
+DECOY_M: Final = 44.0  # a decoy is this far from the way, on a part of it
 STEP_M: Final = 5.0  # between the points a segment is given by, before an import thins them
 T0_US: Final = 1_760_000_000_000_000
 _HOME: Final = plane_at(460_000_000, 70_000_000)
@@ -80,6 +81,8 @@ def _stretch(rng: np.random.Generator, truth: Truth, seen: Recording, number: in
         east, north = _aside(east, north, rng.uniform(45.0, 70.0) * rng.choice([-1.0, 1.0]))
     elif kind == 17:
         east, north = _leaving(east, north, way - start, 0.6 * length, rng.choice([-1.0, 1.0]))
+    if kind in {7, 17} and _ridden(east, north, way, truth):
+        return None
     line = _as_imported(east, north)
     if line is None:
         return None
@@ -88,10 +91,18 @@ def _stretch(rng: np.random.Generator, truth: Truth, seen: Recording, number: in
 
 
 def _aside(east: Array, north: Array, by_m: float) -> tuple[Array, Array]:
-    """The same way on a parallel road: shifted along the normal of the way as a whole."""
-    dx, dy = float(east[-1] - east[0]), float(north[-1] - north[0])
-    size = math.hypot(dx, dy) or 1.0
+    """A road beside the way: each place shifted along the normal there."""
+    dx, dy = np.gradient(east), np.gradient(north)
+    size = np.maximum(np.hypot(dx, dy), 1e-9)
     return east - by_m * dy / size, north + by_m * dx / size
+
+
+def _ridden(east: Array, north: Array, way: Array, truth: Truth) -> bool:
+    """Whether the track goes along a decoy all the same: less than a tenth of it is further than DECOY_M from the way there."""
+    near = slice(*np.searchsorted(truth.way_m, [way[0] - 300.0, way[-1] + 300.0]))
+    x, y = truth.east_m[near][::20], truth.north_m[near][::20]
+    off = np.array([np.hypot(x - a, y - b).min() for a, b in zip(east[::4], north[::4], strict=True)])
+    return bool(np.mean(off > DECOY_M) < 0.1)
 
 
 def _leaving(east: Array, north: Array, along: Array, at_m: float, side: float) -> tuple[Array, Array]:
