@@ -2,6 +2,8 @@
 
 from typing import Any
 
+PLANS_KEPT: int
+
 class Pack:
     def __init__(self, blob: bytes) -> None: ...
     def decoder(self, name: str) -> Any: ...
