@@ -89,7 +89,8 @@ def heart(st: Any, f: Any, person: Any, t: int, last_t: int, bpm: int, rr_ms: in
         st[HR] = hr
         st[HR_SUM] += hr
         st[HR_N] += 1
-        st[HR_MAX] = max(st[HR_MAX], hr)
+        if f[HEART_T] == t_s:  # it was heard, not held back: the highest is one that was stated, not one the filter swung to
+            st[HR_MAX] = max(st[HR_MAX], bpm)
 
 
 @compiled
