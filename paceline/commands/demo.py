@@ -75,8 +75,9 @@ def demo(
         screen = stack.enter_context(_Table() if sys.stdout.isatty() and not no_table else _Lines())
 
         async def whole() -> DemoResult:
+            made = Demo(options, folder)  # refuses what is wrong before anything takes time
             await compile_kernels(click.echo)
-            return await run_demo(Demo(options, folder), screen.announce, screen.show)
+            return await run_demo(made, screen.announce, screen.show)
 
         result = asyncio.run(whole())
     _print_summary(result)
