@@ -138,10 +138,11 @@ def line_of(viewer: Viewer, s: Summary, version: int) -> dict[str, Any]:
 
 
 def effort_lines(store: ReadStore, reads: Reads, viewer: Viewer, efforts: list[Effort]) -> list[models.EffortLine]:
-    """Efforts with their places on the boards; those of segments that were removed are left out."""
+    """Efforts with their places on the boards; those of segments that were removed are left out, and for a screen hidden ones."""
     made: list[models.EffortLine] = []
     for e in efforts:
-        if viewer.known.segment(e.segment) is None:
+        hidden = not viewer.staff and viewer.known.decisions.ruled(e.tenant, e.id, e.activity) == "hidden"
+        if hidden or viewer.known.segment(e.segment) is None:
             continue
         with reads.boards.board(viewer.tenant, e.segment) as board:
             made.append(_effort_line(viewer, board, e, awards_of(store.db, e.id)))
