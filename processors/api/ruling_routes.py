@@ -60,6 +60,9 @@ async def put_merge(parts: PartsOf, viewer: Staff, ident: str, body: ruling_mode
         await _known(parts, viewer, one)
     if ident == body.into:
         raise BadInputError(f"athlete {ident} cannot be merged into itself", cure="name two athletes")
+    for one in (ident, body.into):  # the results of the other would go too, and not come back with the athlete
+        if viewer.known.decisions.is_erased(viewer.subject_of(one)):
+            raise BadInputError(f"the results of athlete {one} are erased", cure="merge with an athlete who was not erased")
     return await _written(parts, MergeRef(tenant=viewer.tenant, id=ident, into=body.into))
 
 

@@ -81,6 +81,20 @@ async def test_a_hidden_activity_is_for_staff_only(got: Stores) -> None:
         assert listed - shown == {ident}
 
 
+@pytest.mark.parametrize("kind", ["efforts", "activities"])
+async def test_a_screen_sees_no_hidden_effort_in_any_list(got: Stores, kind: str) -> None:
+    ident = {"efforts": EFFORT.id, "activities": EFFORT.activity}[kind]
+    with client_of(got, ApiOptions("gym")) as http:
+        for path in ("athletes/ann/efforts", f"activities/{EFFORT.activity}"):
+            assert EFFORT.id in (await http.get(f"{PREFIX}/{path}?as=screen")).text
+        assert (await http.put(f"{PREFIX}/{kind}/{ident}/ruling", json={"hidden": True})).status_code == 200
+        apply_references(got)
+        for path in ("athletes/ann/efforts", "athletes/ann/efforts?segment=hill", f"activities/{EFFORT.activity}"):
+            assert EFFORT.id in (await http.get(f"{PREFIX}/{path}")).text
+            screen = f"{path}{'&' if '?' in path else '?'}as=screen"
+            assert EFFORT.id not in (await http.get(f"{PREFIX}/{screen}")).text
+
+
 async def test_athletes_who_are_one_have_one_list_of_activities(got: Stores) -> None:
     got.state.db.execute("BEGIN")
     for hours in (5, 9):
@@ -115,3 +129,13 @@ async def test_erasing_forgets_the_name_and_asks_for_the_rest(got: Stores) -> No
         apply_references(got)
         assert (await http.get(f"{PREFIX}/athletes/ann")).json()["name"] in {"", "ann"}
         assert (await http.delete(f"{PREFIX}/athletes/stranger/results")).status_code == 404
+
+
+async def test_nobody_is_merged_with_somebody_erased_whose_fate_would_be_shared_for_good(got: Stores) -> None:
+    with client_of(got, ApiOptions("gym")) as http:
+        assert (await http.delete(f"{PREFIX}/athletes/ann/results")).status_code == 200
+        apply_references(got)
+        for one, into in (("nicolas", "ann"), ("ann", "nicolas")):
+            refused = await http.put(f"{PREFIX}/athletes/{one}/merge", json={"into": into})
+            assert (refused.status_code, "erased" in refused.text) == (400, True)
+        assert [value for value in written(got) if isinstance(value, MergeRef)] == []
