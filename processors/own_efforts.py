@@ -25,7 +25,6 @@ class OwnEfforts:
         self.awards: Awards | None = None
         self._counting: dict[str, list[Key]] = {}
         self._standing: dict[str, dict[str, Effort]] = {}  # by id, those of double recordings too
-        self._doubled: set[str] = set()  # subjects with double recordings
 
     def of(self, subject: str) -> list[Key]:
         """The keys of the efforts of a subject that count, best first."""
@@ -43,37 +42,27 @@ class OwnEfforts:
 
     def enter(self, effort: Effort) -> None:
         """One more stands."""
-        subject = effort.subject
-        standing = self._standing.setdefault(subject, {})
-        doubled = subject in self._doubled or any(_same_crossing(effort, other) for other in standing.values())
+        standing = self._standing.setdefault(effort.subject, {})
+        others = _beside(effort, standing.values())
         standing[effort.id] = effort
-        if doubled:
-            self._count_again(subject)
-        else:
-            self._add(subject, key_of(effort))
+        self._count_again(effort.subject, [*others, effort], [*others, effort])
 
     def leave(self, effort: Effort) -> None:
         """One that stood does not any more."""
-        subject = effort.subject
-        del self._standing[subject][effort.id]
-        if subject in self._doubled:
-            self._count_again(subject)
-        else:
-            self._drop(subject, key_of(effort))
-        if not self._standing[subject]:
-            del self._standing[subject]
+        standing = self._standing[effort.subject]
+        del standing[effort.id]
+        others = _beside(effort, standing.values())
+        self._count_again(effort.subject, [*others, effort], others)
+        if not standing:
+            del self._standing[effort.subject]
 
-    def _count_again(self, subject: str) -> None:
-        standing = self._standing[subject].values()
-        counting = _single(standing)
-        if len(counting) < len(standing):
-            self._doubled.add(subject)
-        else:
-            self._doubled.discard(subject)
-        new = {key_of(e) for e in counting}
-        for key in [key for key in self.of(subject) if key not in new]:
+    def _count_again(self, subject: str, before: list[Effort], after: list[Effort]) -> None:
+        """Bring up to date what counts of efforts that share no time with any other one."""
+        new = {key_of(e) for e in (after if len(after) == 1 else _single(after))}
+        old = {key_of(e) for e in before if self.counts(e)}
+        for key in sorted(old - new):
             self._drop(subject, key)
-        for key in new.difference(self.of(subject)):
+        for key in sorted(new - old):
             self._add(subject, key)
 
     def _add(self, subject: str, key: Key) -> None:
@@ -93,6 +82,19 @@ class OwnEfforts:
 def key_of(effort: Effort) -> Key:
     """What it is ranked by."""
     return effort.elapsed_ms, effort.start_us, effort.id
+
+
+def _beside(effort: Effort, others: Iterable[Effort]) -> list[Effort]:
+    """Those that share time with an effort, or with one that does: nobody else has a say in which of them count."""
+    from_us, to_us = effort.start_us, effort.start_us + 1000 * effort.elapsed_ms
+    left, found = list(others), list[Effort]()
+    while near := [e for e in left if e.start_us < to_us and e.start_us + 1000 * e.elapsed_ms > from_us]:
+        found += near
+        seen = {e.id for e in near}
+        left = [e for e in left if e.id not in seen]
+        from_us = min(from_us, *(e.start_us for e in near))
+        to_us = max(to_us, *(e.start_us + 1000 * e.elapsed_ms for e in near))
+    return found
 
 
 def _single(efforts: Iterable[Effort]) -> list[Effort]:
