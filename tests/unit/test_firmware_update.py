@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import manifest as manifests
 from kit.slots import NONE, TRIES, FirmwareSlots, Slots
+from kit.start import start
 from kit.update import Download
+
+from paceline.device.romfs import romfs
 
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
 KEYS = [Ed25519PrivateKey.from_private_bytes(b"o" * 32).public_key().public_bytes_raw(), SIGNER.public_key().public_bytes_raw()]
@@ -180,6 +184,33 @@ def test_image_that_gives_itself_up_is_not_tried_again() -> None:
     assert chosen == 1
     slots.give_up()
     assert device.start()[1] == 0
+
+
+def mounted_by(device: Device) -> int | None:
+    """What a start mounts; images of `image_of` are no ROMFS, those of `romfs` are."""
+    before, modules = list(sys.path), dict(sys.modules)
+    try:
+        return start(device.flash, dict(enumerate(device.slots)), lambda _, root: None, "")[1]
+    finally:
+        sys.path[:] = before
+        sys.modules.update(modules)
+
+
+@pytest.mark.parametrize("proved", [False, True])
+def test_signed_image_that_cannot_be_mounted_is_never_confirmed_by_what_runs_in_its_place(
+    proved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kit.start.os.listdir", lambda root: ["application.mpy"])
+    device = Device()
+    if proved:
+        device.installed(5)
+        whole = romfs({"application.mpy": b"five"})
+        device.nor.image[3 * SECTOR : 3 * SECTOR + len(whole)] = whole
+    assert device.update(6)
+    assert mounted_by(device) == (0 if proved else None)
+    slots = Slots(device.flash)
+    assert not slots.confirm()  # nothing is on trial: the first bundle confirms nothing
+    assert (slots.version, slots.failed_version) == (5 if proved else 0, 6)
 
 
 def test_nothing_is_downloaded_over_an_image_on_trial() -> None:
