@@ -119,6 +119,23 @@ async def test_what_is_not_right_is_not_taken_and_said(offer: Offer, why: str) -
         assert device.slots.trial == NONE
 
 
+async def test_no_answer_fills_the_memory_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+
+    async def endless(host: str, port: int, path: str, take: Callable[[bytes], None]) -> None:
+        for _ in range(1000):
+            take(b"P" * 1024)
+
+    def judge(raw: bytearray, *_: object) -> tuple[None, str]:
+        kept.append(len(raw))
+        return None, "bad_manifest"
+
+    monkeypatch.setattr(updaters, "fetch", endless)
+    monkeypatch.setattr(updaters.manifests, "judge", judge)
+    assert not await Device("http://127.0.0.1").updater.ask()
+    assert kept == [157]  # one byte more than a manifest, which is enough to refuse it
+
+
 async def test_truncated_image_never_gets_on_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updaters.asyncio, "sleep", _no_wait)
     async with offering(offer_of(5, image=image_of(5)[:-50])) as url:

@@ -73,7 +73,10 @@ class Updater:
         """Fetch the offer and, if it is for this device, the image. True if it is on trial from the next start on."""
         raw = bytearray()
         await fetch(
-            self.host, self.port, "%s/%s.manifest" % (self.path, self._hardware), lambda part: raw.extend(part[: manifests.SIZE + 1])
+            self.host,
+            self.port,
+            "%s/%s.manifest" % (self.path, self._hardware),
+            lambda part: raw.extend(part[: manifests.SIZE + 1 - len(raw)]),
         )
         utc_us = self._utc_us()
         now_s = None if utc_us is None else utc_us // 1_000_000
