@@ -208,7 +208,21 @@ def _certificate(key: Any, authority: ec.EllipticCurvePrivateKey) -> str:
     return builder.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"do": "fly"}', '{"do": 7}', "{}", "null", '"show"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense",
+        "[1]",
+        '{"do": "fly"}',
+        '{"do": 7}',
+        "{}",
+        "null",
+        '"show"',
+        '{"do": "set", "code": 5}',
+        '{"do": "set", "wifi_ssid": 5}',
+        '{"do": "set", "password": {"a": 1}, "wifi_password": 7, "ca_pem": [1], "host": 9}',
+    ],
+)
 async def test_console_answers_whatever_it_is_told(line: str) -> None:
     answer = await Desk().setup.line(line)
     assert answer is not None

@@ -40,6 +40,11 @@ def check(given):
     """(document, {}) of what was typed, or (None, {field: sentence}). `code`, if given, comes before the single fields."""
     wrong = {}
     found = {key: given[key] for key in FIELDS if given.get(key) not in (None, "")}
+    for key in FIELDS + ("code",):
+        if key not in ("port", "tls") and not isinstance(given.get(key, ""), (str, type(None))):
+            wrong[key] = "is text, in quotes"
+    if wrong:
+        return None, wrong
     if given.get("code"):
         try:
             found.update(read_code(given["code"]))
