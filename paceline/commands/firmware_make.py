@@ -46,11 +46,12 @@ def new(*, as_json: bool, example: str, board: str, out: Path | None) -> None:
     click.echo(f"  {budget['wire_bytes_per_s']} bytes/s on the wire; without a link the flash holds {budget['offline_hours']} hours")
     if budget["active_ma"]:
         click.echo(f"  about {budget['active_ma']:g} mA while it sends: {budget['hours_of_1000_mah']} hours of 1,000 mAh (by data sheets)")
+    click.echo(f"\nfirst:\n  paceline firmware build {folder}")
     if lines:
-        click.echo("\nonce, to put MicroPython onto the board:")
+        click.echo("\nonce, to put MicroPython and the partitions that were built onto the board:")
         for line in lines:
             click.echo(f"  {line}")
-    click.echo(f"\nthen:\n  paceline firmware build {folder}\n  paceline firmware flash {folder} --port /dev/ttyUSB0")
+    click.echo(f"\nthen:\n  paceline firmware flash {folder} --port /dev/ttyUSB0")
     click.echo("  paceline firmware provision NAME --port /dev/ttyUSB0 --ssid WIFI --wifi-password SECRET")
 
 
@@ -123,6 +124,8 @@ def flash(*, what: str, board: str, out: Path, device: str, dry_run: bool) -> No
     Example:
       paceline firmware flash strap_bridge --board esp32 --port /dev/ttyUSB0
     """
+    import importlib.util
+    import shlex
     import subprocess
 
     from broker.errors import ConfigError, LinkError
@@ -134,13 +137,13 @@ def flash(*, what: str, board: str, out: Path, device: str, dry_run: bool) -> No
     if not modules.is_dir():
         raise ConfigError(f"{modules} is not there", cure=f"build it first: `paceline firmware build {what}`")
     command = copy_command(modules, device)
-    click.echo(" ".join(command))
+    click.echo(shlex.join(command))
     if dry_run:
         return
+    if importlib.util.find_spec("mpremote") is None:
+        raise ConfigError("copying needs `mpremote`", cure='pip install "paceline[firmware]"')
     try:
         done = subprocess.run(command, check=False, timeout=600)  # noqa: S603
-    except FileNotFoundError:
-        raise ConfigError("copying needs `mpremote`", cure='pip install "paceline[firmware]"') from None
     except subprocess.TimeoutExpired:
         raise LinkError(f"{device}: the copy did not end within 10 minutes", cure="press the board's reset button and try again") from None
     if done.returncode:
@@ -156,4 +159,5 @@ def copy_command(modules: Path, device: str) -> list[str]:
     starters = [str(modules / name) for name in ("boot.py", "main.py")]
     rest = sorted(str(path) for path in modules.iterdir() if path.name not in ("boot.py", "main.py", "package.json"))
     start = [sys.executable, "-m", "mpremote", "connect", device]
-    return [*start, "fs", "mkdir", ":lib", "+", "fs", "cp", "-r", *rest, ":lib/", "+", "fs", "cp", *starters, ":", "+", "reset"]
+    folder = "import os; 'lib' in os.listdir() or os.mkdir('lib')"  # there already when it is flashed again
+    return [*start, "exec", folder, "+", "fs", "cp", "-r", *rest, ":lib/", "+", "fs", "cp", *starters, ":", "+", "reset"]

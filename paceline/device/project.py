@@ -87,5 +87,5 @@ def flash_lines(project: Project, port: str) -> list[str]:
     return [
         f"# {image}: download it from micropython.org/download/{base.image}",
         f"{start} erase-flash",
-        f"{start} write-flash {base.offset:#x} {image} {base.table_offset:#x} {hardware_of(board, project.example)}.partitions.bin",
+        f"{start} write-flash {base.offset:#x} {image} {base.table_offset:#x} build/{hardware_of(board, project.example)}.partitions.bin",
     ]

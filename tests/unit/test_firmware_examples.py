@@ -67,6 +67,8 @@ def test_new_copies_an_example_and_says_what_to_wire_and_flash(tmp_path: Path) -
     assert code == 0, said
     for words in ("reed contact at the wheel", "GPIO 25", "erase-flash", "0x1000 ESP32_GENERIC-1.25.0.bin 0x8000", "hours of 1,000 mAh"):
         assert words in said
+    partitions = "0x8000 build/esp32-bike_sensor.partitions.bin"
+    assert said.index("firmware build") < said.index(partitions)  # the build makes it
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"application.py", "device.toml", "board.toml"}
     code, said = firmware("build", tmp_path / "mine", "--out", tmp_path / "build", "--json")
     assert code == 0, said
@@ -80,6 +82,7 @@ def test_new_copies_an_example_and_says_what_to_wire_and_flash(tmp_path: Path) -
     code, said = firmware("flash", tmp_path / "mine", "--out", tmp_path / "build", "--dry-run")
     assert code == 0
     assert "mpremote connect /dev/ttyUSB0" in said
+    assert "mkdir :lib" not in said  # fails where the folder is already, when a board is flashed again
 
 
 def test_new_never_overwrites_and_build_needs_a_whole_key(tmp_path: Path) -> None:
