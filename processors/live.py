@@ -178,11 +178,11 @@ class LiveStage:
         for subject in dict.fromkeys([*subjects, of.key, *sorted(held)]) if spans else ():
             _touch(states, subject, position, record.appended_us, touched)
             for lo, hi in spans:
-                late(states.rows[states.slot(subject)], lo, hi)
+                late(states.row(subject), lo, hi)
         whole = len(subjects) == 1 and record.node != UPLOAD_NODE
         if not whole and numbering.date_seq is not None:
             for subject in subjects:
-                late(states.rows[states.slot(subject)], from_us, to_us)
+                late(states.row(subject), from_us, to_us)
         return states.slot(subjects[0]), taken, whole
 
     def _person(self, key: str) -> tuple[int, int]:
@@ -251,7 +251,7 @@ class LiveStage:
         name = record.body.decode()
         row = states.peek(record.key)
         if row is None and again_span(name) is not None:
-            row = states.rows[states.slot(record.key)]
+            row = states.row(record.key)
         if row is None:
             return
         awake(row, name)

@@ -93,7 +93,7 @@ def _binding(
         rows = [row for row in map(states.peek, concerned) if row is not None]
         heard_us = max((int(row[k.APPENDED]) for row in rows), default=0)
         for subject in concerned:
-            row = states.rows[states.slot(subject)]
+            row = states.row(subject)
             row[k.APPENDED] = max(int(row[k.APPENDED]), heard_us)
             states.mark(subject)
             outputs.wakes.append(again_wake(subject, lo, hi, at_us))

@@ -132,6 +132,11 @@ class LiveStates:
             self.rows[slot] = fresh_row()
         return slot
 
+    def row(self, key: str) -> I64:
+        """The row of a subject, made fresh when it is new: rows handed out before then may be those of a table it outgrew."""
+        slot = self.slot(key)
+        return self.rows[slot]
+
     def peek(self, key: str) -> I64 | None:
         """The row of a loaded subject, or None."""
         slot = self._slots.get(key)

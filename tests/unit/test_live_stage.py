@@ -16,8 +16,12 @@ from broker.frames import Frame, encode_frame
 from broker.ids import route_of
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
+from processors.live import LiveStage
+from processors.live_state import LiveStates
 from processors.log import SqliteLog
+from processors.reference_data import ReferenceData
 from processors.runner import Runner, replay
+from processors.stage import Batch, Inputs
 from processors.stores import ReadStore, fingerprint
 
 T0_US = 1_790_000_000_000_000
@@ -313,3 +317,14 @@ def test_any_order_cut_and_repetition_ends_the_same(tmp_path_factory: pytest.Tem
     replayed.close()
     ordered.close()
     shuffled.close()
+
+
+def test_a_wake_makes_the_row_that_outgrows_the_table() -> None:
+    states = LiveStates()
+    room = len(states.rows)
+    for number in range(room):
+        states.slot(f"gym/{number}")
+    stage = LiveStage(ReferenceData())
+    wake = LogRecord(Kind.WAKE, "gym/new", "", "", T0_US, f"rebuild:{T0_US}:{T0_US}".encode())
+    stage.step(states, Batch(1, [wake], [], []), Inputs())
+    assert states.peek("gym/new") is not None
