@@ -86,8 +86,9 @@ def _made() -> I64:
 
 
 def person_of(zones_bpm: tuple[int, int, int, int], *, woman: bool = False) -> int:
-    """What load depends on besides the highest heart rate (HR_REF), as one integer: lower bounds of zones 2-5 and the sex."""
-    two, three, four, five = zones_bpm
+    """What load depends on besides the highest heart rate (HR_REF), as one integer: lower bounds of zones 2-5, a byte each (a bound beyond
+    is one that no heart reaches), and the sex."""
+    two, three, four, five = (min(max(bound, 0), 255) for bound in zones_bpm)
     return two | three << 8 | four << 16 | five << 24 | int(woman) << 32
 
 

@@ -16,6 +16,8 @@ from broker.frames import Frame, encode_frame
 from broker.ids import route_of
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
+from broker.reference import AthleteRef, encode_reference
+from processors import live_row
 from processors.live import LiveStage
 from processors.live_state import LiveStates
 from processors.log import SqliteLog
@@ -317,6 +319,19 @@ def test_any_order_cut_and_repetition_ends_the_same(tmp_path_factory: pytest.Tem
     replayed.close()
     ordered.close()
     shuffled.close()
+
+
+@pytest.mark.parametrize("zones", [(115, 135, 155, 300), (115, 135, 155, 10**18), (-5, 0, 1, 2)])
+def test_zones_beyond_any_heart_stop_nobody(platform: Platform, zones: tuple[int, int, int, int]) -> None:
+    """A bound no heart reaches is a zone nobody is in; it changes neither the other bounds nor the sex."""
+    anna = AthleteRef(tenant="gym", id="anna", name="Anna", hr_zones_bpm=zones)
+    platform.log.append([LogRecord(Kind.REFERENCE, "gym/anna", "gym", "", platform.now_us, encode_reference(anna))])
+    platform.take(*ride())
+    row = live_row.person_of(zones)
+    packed = [row >> 8 * i & 255 for i in range(4)]
+    assert packed == [min(max(bound, 0), 255) for bound in zones]
+    assert row >> 32 == 0
+    assert {subject for subject, _ in platform.board()} == {"gym/anna", "gym/bob"}
 
 
 def test_a_wake_makes_the_row_that_outgrows_the_table() -> None:
