@@ -144,6 +144,8 @@ class Runner:
             outputs = self._live(batch)
         elif kind == Kind.WAKE:
             began_s = time.monotonic()
+            record = batch.records[0]
+            self._store.drop_wakes([(record.key, record.body.decode())], record.appended_us)
             outputs = self._finished(batch) if is_finish(batch) else self._live(batch)
             self._wake_s += 0.2 * (time.monotonic() - began_s - self._wake_s)
         else:

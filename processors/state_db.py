@@ -322,7 +322,8 @@ class StateDb:
         return self.db.execute("SELECT key, name FROM wake WHERE at_us<=? ORDER BY at_us LIMIT ?", (now_us, limit)).fetchall()
 
     def drop_wakes(self, due: Sequence[tuple[str, str]], now_us: int) -> None:
-        """Forget wakes that are in the log now (unless they were asked for again)."""
+        """Forget wakes that are in the log now (unless they were asked for again): once they are, and, for a state that is made again from
+        the log, when they are read there."""
         self.db.executemany("DELETE FROM wake WHERE key=? AND name=? AND at_us<=?", [(key, name, now_us) for key, name in due])
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -343,3 +345,13 @@ def test_a_wake_makes_the_row_that_outgrows_the_table() -> None:
     wake = LogRecord(Kind.WAKE, "gym/new", "", "", T0_US, f"rebuild:{T0_US}:{T0_US}".encode())
     stage.step(states, Batch(1, [wake], [], []), Inputs())
     assert states.peek("gym/new") is not None
+
+
+def test_a_state_made_again_waits_for_no_wake_that_is_in_the_log(platform: Platform) -> None:
+    """Else all that was ever finished would be finished once more."""
+    platform.take(*ride())
+    platform.settle(700)
+    again = replay(platform.log, platform.path / "again.db")
+    again.close()
+    with closing(sqlite3.connect(platform.path / "again.db")) as db:
+        assert db.execute("SELECT key, name FROM wake").fetchall() == []
