@@ -71,10 +71,10 @@ def _shape(segment: SegmentRef) -> tuple[object, ...]:
 
 
 def _counted(athlete: Reference | None) -> tuple[object, ...]:
-    """What effort points and zones depend on."""
+    """What effort points, zones and the training impulse depend on."""
     if not isinstance(athlete, AthleteRef) or athlete.removed:
-        return UNKNOWN_HR_MAX_BPM, DEFAULT_ZONES_BPM
-    return athlete.hr_max_bpm, athlete.zones_bpm
+        return UNKNOWN_HR_MAX_BPM, DEFAULT_ZONES_BPM, False
+    return athlete.hr_max_bpm, athlete.zones_bpm, athlete.sex == "f"
 
 
 def _binding(

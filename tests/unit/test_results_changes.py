@@ -83,6 +83,12 @@ def test_the_highest_heart_rate_counts_for_what_was_done_before_it_was_known(tmp
     both_ways(tmp_path / "gone", [owned, *frames], [anna, owned, *frames[:5], gone, *frames[5:]])
 
 
+def test_the_sex_counts_for_the_impulse_of_what_was_done_before_it_was_known(tmp_path: Path) -> None:
+    anna = AthleteRef(tenant="gym", id="anna", name="Anna")
+    frames = [motion(t_s, t_s, "watch") for t_s in range(0, 60, 5)]
+    both_ways(tmp_path, [anna.model_copy(update={"sex": "f"}), *frames], [anna, *frames, 700, anna.model_copy(update={"sex": "f"})])
+
+
 def test_an_activity_that_vanishes_leaves_the_one_before_it(tmp_path: Path) -> None:
     """Frames that come then and belong to the one before are late for it, and do not begin another one."""
     own = [motion(t_s, t_s, "watch") for t_s in (*range(0, 40, 5), *range(500, 540, 5))]
