@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 from ble.bridge import MAX_SENSORS, Bridge
@@ -175,6 +176,31 @@ async def test_wifi_connects_or_says_why_not(ssid: str, password: str, why: str)
     said = await Wifi(Network(Air({"Hall": "long enough", "open": ""}))).connect(ssid, password)
     assert why in said
     assert bool(said) == bool(why)
+
+
+async def test_wifi_that_is_tried_is_not_that_which_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wifis, "STEP_S", 0.001)
+    air = Air({"Hall": "long enough", "Attic": "long enough"})
+    wifi = Wifi(Network(air))
+    keeping = asyncio.create_task(wifi.keep("Hall", "long enough"))
+
+    async def is_linked_to(ssid: str) -> None:
+        async with asyncio.timeout(60):
+            while not (wifi.station.isconnected() and wifi.station.ssid == ssid):
+                await asyncio.sleep(0.001)
+
+    async def use(connect: Callable[[str, str], Awaitable[str]]) -> str:
+        air.steps_to_connect = 50  # long enough for the keeper to see that its own link went
+        assert await connect("Attic", "long enough") == ""
+        assert wifi.station.ssid == "Attic"  # not the old one, in whose name a wrong password would be kept
+        air.steps_to_connect = 3
+        return "tried"
+
+    await is_linked_to("Hall")
+    assert await wifi.lend(use) == "tried"
+    await is_linked_to("Hall")
+    assert wifi.breaks == 0
+    keeping.cancel()
 
 
 async def test_wifi_that_is_cut_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,10 @@ class _Station:
             raise OSError(12289, "Wifi Not Started")
         self._wanted, self._steps = (ssid, key), 0
 
+    @property
+    def ssid(self):
+        return self._wanted[0] if self._wanted else ""
+
     def disconnect(self):
         self._wanted = None
 

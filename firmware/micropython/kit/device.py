@@ -289,7 +289,7 @@ class Device:
     async def _trial(self, document):
         from kit.trial import try_document
 
-        return await try_document(document, self.wifi.connect)
+        return await self.wifi.lend(lambda connect: try_document(document, connect))
 
     async def _set_up(self):
         from kit.provision import setup_code

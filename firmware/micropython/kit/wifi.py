@@ -18,6 +18,7 @@ class Wifi:
         self.network = network
         self.station = network.WLAN(network.STA_IF)
         self.breaks = 0
+        self._lent = False
 
     async def connect(self, ssid, password):
         """ "" once there is a link and an address, else why not, as a sentence."""
@@ -50,6 +51,9 @@ class Wifi:
         """Keep the link up until cancelled; `on_trouble(why)` hears why there is none."""
         wait_s = FIRST_WAIT_S
         while True:
+            if self._lent:
+                await asyncio.sleep(STEP_S)
+                continue
             why = await self.connect(ssid, password)
             if why:
                 if on_trouble is not None:
@@ -58,9 +62,18 @@ class Wifi:
                 wait_s = min(2 * wait_s, LAST_WAIT_S)
                 continue
             wait_s = FIRST_WAIT_S
-            while self.station.isconnected():
+            while self.station.isconnected() and not self._lent:
                 await asyncio.sleep(STEP_S * 5)
-            self.breaks += 1
+            if not self._lent:
+                self.breaks += 1
+
+    async def lend(self, use):
+        """What `use(connect)` comes to, with the station to itself; `keep` takes it back afterwards."""
+        self._lent = True
+        try:
+            return await use(self.connect)
+        finally:
+            self._lent = False
 
     def rssi_dbm(self):
         """How strong the access point is heard; None if the port does not tell."""
