@@ -207,6 +207,7 @@ class Device:
         if self._cfg is None or document["version"] > self._cfg["version"]:
             self._cfg = document
             self.node.state["cfg_version"] = document["version"]
+            self.node.ring.drop_oldest = desired.full_policy == "drop_oldest"
             for session in list(self._sessions.values()):
                 session.frame_ms = desired.frame_ms
             self._frame_ms = desired.frame_ms
@@ -237,7 +238,7 @@ class Device:
             record.put(health_1.UPTIME_S, self.clock.monotonic_us() // 1_000_000)
             record.put(health_1.BATTERY_PCT, self.battery_pct)
             record.put(health_1.RSSI_DBM, self.wifi.rssi_dbm())
-            record.put(health_1.DROPPED, self.node.outbox.lost)
+            record.put(health_1.DROPPED, self.node.outbox.lost + self.node.ring.dropped)
             record.put(health_1.RESET_CAUSE, self.boots.cause)
             await sleep_ms(_HEALTH_MS)
 

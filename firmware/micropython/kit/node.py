@@ -110,7 +110,7 @@ class Node:
             return
         outbox = self.outbox
         counters = {"lost": outbox.lost, "stored": outbox.stored, "refused": outbox.refused}
-        counters.update({"damaged": self.ring.damaged, "links": self.client.counters["links"]})
+        counters.update({"dropped": self.ring.dropped, "damaged": self.ring.damaged, "links": self.client.counters["links"]})
         said = {"online": not stopping, "epoch": "%016x" % self.ring.epoch, "spool_rows": self.ring.owed, "counters": counters}
         said.update(self.state)
         if self.client.send(self._state, json.dumps(said).encode(), 1, True):

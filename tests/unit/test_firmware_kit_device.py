@@ -1,0 +1,63 @@
+"""A device of the kit on a board that is not there: what it takes of its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import machine
+from fakes.esp32 import Chip, Esp32
+from fakes.flash import Nor
+from fakes.network import Air, Network
+from kit.config import Kept
+from kit.device import Device, Port
+from kit.layouts import motion_1
+
+SET_UP = {"node": "band", "tenant": "gym", "host": "127.0.0.1", "port": 1883, "password": "x", "tls": False, "athlete": "ann"}
+
+
+def device_in(folder: Path) -> Any:
+    """A device that was set up, and starts."""
+    Kept(str(folder / "config")).save(SET_UP)
+    esp32 = Esp32(Chip(Nor(3, 4096), [(1, 0x40, 0, 3, "ring")]))
+    board = SimpleNamespace(PINS={"led": 2}, HARDWARE="sim")
+    return Device(board, Port(machine, Network(Air({})), esp32, folder=str(folder)), sink=None)
+
+
+def configured(device: Any, **document: Any) -> None:
+    device._on_config(document)
+    assert device.node.state["cfg_error"] == ""
+    assert device.node.state["cfg_version"] == document["version"]
+
+
+@pytest.mark.parametrize(("policy", "keeps_newest"), [("drop_oldest", True), ("reject_new", False), (None, False)])
+def test_full_policy_of_the_configuration_is_applied(tmp_path: Path, policy: str | None, keeps_newest: bool) -> None:
+    device = device_in(tmp_path)
+    configured(device, version=1, full_policy=policy)
+    rows = [bytes((i,)) * 1000 for i in range(20)]  # of which 3 sectors hold 12 at most
+    for row in rows:
+        device.node.append(row)
+    ring = device.node.ring
+    assert (ring.dropped > 0) == keeps_newest
+    assert (device.node.outbox.lost > 0) == (not keeps_newest)
+    assert ring.dropped + device.node.outbox.lost + ring.owed == len(rows)
+
+
+def test_without_a_policy_again_new_rows_are_rejected_again(tmp_path: Path) -> None:
+    device = device_in(tmp_path)
+    configured(device, version=1, full_policy="drop_oldest")
+    assert device.node.ring.drop_oldest
+    configured(device, version=2)
+    assert not device.node.ring.drop_oldest
+
+
+def test_configuration_counts_for_the_frames_that_follow(tmp_path: Path) -> None:
+    device = device_in(tmp_path)
+    session = device.session()
+    session.start(motion_1, device.clock.monotonic_us())
+    configured(device, version=1, frame_ms=1000, bindings=[{"device": "band", "athlete": "ben"}])
+    assert session.frame_ms == 1000
+    assert device.subject_of("band") == "gym/ben"
+    assert device.subject_of("other") == "gym/ann"
