@@ -205,6 +205,27 @@ def test_acks_of_another_epoch_and_bytes_that_are_none_free_nothing() -> None:
     assert world.step(RETRY_MS)  # a stranger's ack is no answer
 
 
+def test_an_ack_of_rows_that_were_never_sent_frees_none_of_them() -> None:
+    world = up(4)
+    world.step()
+    world.append(3)  # 4, 5, 6: nobody has seen them
+    everything = encode_ack(Ack(world.ring.epoch, ((0, (1 << 48) - 1),)))
+    assert world.outbox.ack(encode_ack(Ack(world.ring.epoch, ((5, 6),)))) == 0
+    assert world.outbox.ack(everything) == 4
+    assert world.owed == 3
+    assert world.step() == [[4, 5, 6]]
+    assert world.outbox.ack(everything) == 3
+
+
+def test_rows_that_an_earlier_start_may_have_sent_are_freed_by_a_late_ack() -> None:
+    world = up(4)
+    world.step()
+    world.restart()
+    world.append()
+    assert world.outbox.ack(encode_ack(Ack(world.ring.epoch, ((0, 4),)))) == 4
+    assert world.owed == 1
+
+
 def test_what_was_under_way_goes_again_on_the_next_link() -> None:
     world = up(6)
     world.step()

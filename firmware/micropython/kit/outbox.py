@@ -7,7 +7,7 @@
 Rows that came since the link is up go before older ones. At most `window` rows are unacknowledged, half as many after each link that broke
 before an answer. A row without an answer is sent again after `retry_ms`; when nothing at all is heard, one bundle per back-off is sent,
 beginning with the oldest row owed. Acks free rows: stored, or refused for good, which `on_refused(first, last, reason)` shows to whoever
-looks at the device.
+looks at the device. An ack never frees rows numbered after the last one sent, or after the last one that an earlier start may have sent.
 """
 
 from binascii import crc32
@@ -42,6 +42,7 @@ class Outbox:
         self._window, self._bundle_rows, self._retry_ms, self._max_retry_ms = window, bundle_rows, retry_ms, max_retry_ms
         self._buf = memoryview(bytearray(bundle_bytes))
         self._limit = window  # less after links that broke before any answer came: what one of them takes is not known
+        self._sent_end = ring.next_n  # no row of this epoch from here on was ever sent
         self._flight = {}  # n -> when it was sent; rows sent on this link and not answered
         self._live, self._old, self._trial = Cursor(), Cursor(), Cursor()
         self._answered = False  # whether anything was heard on this link
@@ -95,6 +96,10 @@ class Outbox:
         return freed
 
     def _settle(self, epoch, first, last):
+        if epoch == self.ring.epoch and last >= self._sent_end:
+            last = self._sent_end - 1
+            if first > last:
+                return 0
         freed = self.ring.free(epoch, first, last)
         if freed or epoch == self.ring.epoch:
             self._hear()
@@ -190,6 +195,8 @@ class Outbox:
         for n in range(first, first + rows):
             self._flight[n] = now_ms
         cursor.goto(trial)
+        if epoch == ring.epoch and first + rows > self._sent_end:
+            self._sent_end = first + rows
         self.sent_rows += rows
         if self._silent_ms is None:
             self._silent_ms = now_ms
