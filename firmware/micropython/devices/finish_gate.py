@@ -36,11 +36,19 @@ class Ears:
 
     def _irq(self, event, data):
         if event == _SCAN_RESULT and _HEART_RATE in services_of(data[4]):
-            if len(self.heard) >= MAX_NEAR:
-                now_ms = ticks_ms()
-                self.heard = {address: one for address, one in self.heard.items() if ticks_diff(now_ms, one[1]) < FRESH_MS}
-            if len(self.heard) < MAX_NEAR:
-                self.heard[bytes(data[1])] = (data[3], ticks_ms())
+            self.hear(bytes(data[1]), data[3], ticks_ms())
+
+    def hear(self, address, rssi, now_ms):
+        """One advert. When `MAX_NEAR` straps are near, the weakest gives way to a stronger one."""
+        heard = self.heard
+        if address not in heard and len(heard) >= MAX_NEAR:
+            heard = self.heard = {one: said for one, said in heard.items() if ticks_diff(now_ms, said[1]) < FRESH_MS}
+            if len(heard) >= MAX_NEAR:
+                weakest_dbm, weakest = min([(said[0], one) for one, said in heard.items()])
+                if rssi <= weakest_dbm:
+                    return
+                del heard[weakest]
+        heard[address] = (rssi, now_ms)
 
 
 class Barrier:
