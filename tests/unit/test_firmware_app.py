@@ -149,6 +149,29 @@ async def test_a_silent_task_that_reports_again_is_forgiven(time: Time) -> None:
     assert fed[-1] >= 59_000
 
 
+async def test_a_task_that_goes_silent_after_a_week_is_started_again(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    hour_ms = 3_600_000
+    monkeypatch.setattr(kit_app, "_LOOK_MS", hour_ms)  # a week in few looks
+    starts: list[int] = []
+    supervisor = Supervisor(Log())
+
+    async def silent_at_last() -> None:
+        starts.append(time.ms)
+        for _ in range(7 * 24):
+            supervisor.beat("gnss")
+            await time.sleep_ms(hour_ms)
+        await time.sleep_ms(1000 * hour_ms)
+
+    supervisor.add("gnss", silent_at_last, beat_ms=2 * hour_ms)
+    running = asyncio.create_task(supervisor.run())
+    await time.pass_until(8 * 24 * hour_ms)
+    assert len(starts) == 2
+    assert 7 * 24 * hour_ms < starts[1] <= (7 * 24 + 5) * hour_ms
+    supervisor.stop()
+    await time.pass_until(8 * 24 * hour_ms + 2 * hour_ms)
+    await asyncio.wait_for(running, 60)
+
+
 async def test_a_task_without_a_beat_resets_nothing(time: Time) -> None:
     fed: list[int] = []
     supervisor = Supervisor(Log(), feed=lambda: fed.append(time.ms))

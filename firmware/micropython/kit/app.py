@@ -16,6 +16,7 @@ from kit.ticks import sleep_ms, ticks_add, ticks_diff, ticks_ms
 
 _LOOK_MS = 500
 _FIRST_WAIT_MS, _LONGEST_WAIT_MS = 1000, 60000
+_LONG_AGO_MS = 86_400_000  # what is longer ago counts as a day: differences of ticks are right for six days
 
 
 class _Task:
@@ -81,6 +82,8 @@ class Supervisor:
                 await sleep_ms(10)
 
     def _look(self, task, now):
+        task.started_ms = _at_most_a_day_ago(task.started_ms, now)
+        task.beaten_ms = _at_most_a_day_ago(task.beaten_ms, now)
         if task.running is None:
             if task.again_ms is None or ticks_diff(now, task.again_ms) >= 0:
                 self._start(task, now)
@@ -122,3 +125,7 @@ class Supervisor:
     def _reports(self, task, now):
         """Whether the watchdog may be fed as far as this task goes: it has reported within twice its time, whatever happened since."""
         return task.beat_ms is None or task.beaten_ms is None or ticks_diff(now, task.beaten_ms) <= 2 * task.beat_ms
+
+
+def _at_most_a_day_ago(ticks, now):
+    return ticks_add(now, -_LONG_AGO_MS) if ticks is not None and ticks_diff(now, ticks) > _LONG_AGO_MS else ticks
