@@ -83,6 +83,7 @@ class EventPublisher:
     async def _follow(self, producer: Producer) -> None:
         while not self._state.exists():  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(POLL_S)
+        opened = self._state.stat().st_ino
         store = await asyncio.to_thread(ReadStore, self._state)
         try:
             at = await asyncio.to_thread(lambda: found_in(store.db, read_cursor(self._cursor_file)))
@@ -90,6 +91,8 @@ class EventPublisher:
                 rows = await asyncio.to_thread(events, store.db, at, BATCH)
                 if not rows:
                     self.done.behind = 0
+                    if not self._state.exists() or self._state.stat().st_ino != opened:
+                        return  # the state was set aside and is made again in another file
                     await asyncio.sleep(POLL_S)
                     continue
                 await self.publish(producer, rows)

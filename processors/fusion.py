@@ -1,4 +1,4 @@
-"""Fusion: whose samples of a channel count (decision 0203).
+"""Fusion: whose samples of a channel count (decision 0205).
 
 An athlete's origins become one: of each channel one source counts at a time. Another one takes over when it was better without a break
 for a while (`BETTER_US`, `MOTION_BETTER_US`), or when the one that counts was silent for `HOLD_US`. How good a source is, its rank, is
