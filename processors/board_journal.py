@@ -7,6 +7,7 @@ journal has grown to several times what is held, it begins anew with that, in on
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -101,7 +102,8 @@ class BoardJournal:
         moved = sum(self._take(segment, changes) for segment, changes in batches)
         for segment, _ in batches:
             if self._journalled[segment] > max(_LEAST, _TIMES * self.board(segment).efforts):
-                self.shorten(segment)
+                with contextlib.suppress(sqlite3.Error):  # what was to be durable is: a journal that stays long is tried again
+                    self.shorten(segment)
         return moved
 
     def shorten(self, segment: str) -> None:
@@ -109,10 +111,15 @@ class BoardJournal:
         held = self.board(segment).held()
         pieces = [held[i : i + _PIECE] for i in range(0, len(held), _PIECE)]
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DELETE FROM journal WHERE segment=?", (segment,))
-        self._db.executemany("INSERT INTO journal (segment, body) VALUES (?,?)", ((segment, piece.tobytes()) for piece in pieces))
-        hit("boards.before_shorten")
-        self._db.execute("COMMIT")
+        try:
+            self._db.execute("DELETE FROM journal WHERE segment=?", (segment,))
+            self._db.executemany("INSERT INTO journal (segment, body) VALUES (?,?)", ((segment, piece.tobytes()) for piece in pieces))
+            hit("boards.before_shorten")
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
         self._journalled[segment] = len(held)
 
     def encoded(self, segment: str) -> bytes:

@@ -155,6 +155,12 @@ class SegmentFiles:
         return index.changed(since) if since else index
 
     def keep(self, tenant: str, position: int, index: SegmentIndex) -> SegmentIndex:
-        """Put an index into the file of a tenant, in place of the one there; the same index over the file."""
-        write_segment_file(self.path(tenant), tenant, position, index.folded().lower)
+        """Put an index into the file of a tenant, in place of the one there; the same index over the file.
+
+        When the disk does not take it, the index as it is, in memory."""
+        try:
+            write_segment_file(self.path(tenant), tenant, position, index.folded().lower)
+        except OSError as error:
+            _log.error("segments: %s is not written (%s): the index of %s stays in memory", self.path(tenant), error, tenant)
+            return index
         return SegmentIndex.over(open_segment_file(self.path(tenant), tenant).table)

@@ -204,6 +204,22 @@ def test_a_damaged_row_of_the_journal_is_named(tmp_path: Path) -> None:
         BoardJournal(path)
 
 
+def test_a_journal_that_cannot_begin_anew_takes_further_changes(tmp_path: Path) -> None:
+    path = tmp_path / "boards.db"
+    journal = BoardJournal(path)
+    journal.commit([effort(0, 0, 60_000, 1)])
+    with sqlite3.connect(path) as db:  # as a full disk refuses it, in the middle
+        db.execute("CREATE TRIGGER full BEFORE DELETE ON journal BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END")
+    with pytest.raises(sqlite3.Error, match="disk is full"):
+        journal.shorten("hill")
+    journal.commit([effort(1, 0, 50_000, 2)])
+    encoded = journal.encoded("hill")
+    journal.close()
+    again = BoardJournal(path)
+    assert again.encoded("hill") == encoded
+    again.close()
+
+
 def test_a_group_that_is_refused_leaves_journal_board_and_roster_as_they_were(tmp_path: Path) -> None:
     journal = BoardJournal(tmp_path / "boards.db")
     journal.commit([effort(0, 0, 60_000, 1)])

@@ -219,3 +219,9 @@ def test_a_segment_takes_no_more_than_250_bytes() -> None:
     """On ways of the generator, 80 segments of 0.25 to 3 km around each: a million take 250 MB at most."""
     lines = world([neighbourhood(9_000, sport, "open", minutes=30.0) for sport in ("run", "ride")], 1_600)
     assert table_of(lines).nbytes <= 250 * len(lines.ids)
+
+
+def test_index_stays_in_memory_when_the_disk_does_not_take_it(tmp_path: Path, table: SegmentTable) -> None:
+    (tmp_path / "segments").write_text("a file where the folder should be")
+    index = SegmentIndex.over(table)
+    assert SegmentFiles(tmp_path / "segments").keep("gym", 7, index) is index
