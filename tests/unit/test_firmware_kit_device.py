@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from fakes import machine
 from fakes.esp32 import Chip, Esp32
 from fakes.flash import Nor
 from fakes.network import Air, Network
+from kit.boots import GOOD_ALONE_MS, LIMIT
 from kit.config import Kept
 from kit.device import Device, Port
 from kit.layouts import motion_1
@@ -61,3 +63,18 @@ def test_configuration_counts_for_the_frames_that_follow(tmp_path: Path) -> None
     assert session.frame_ms == 1000
     assert device.subject_of("band") == "gym/ben"
     assert device.subject_of("other") == "gym/ann"
+
+
+@pytest.mark.parametrize(("minutes", "safe"), [(9, True), (10, False)])
+async def test_starts_out_of_reach_of_the_platform_do_not_end_in_safe_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int, safe: bool
+) -> None:
+    for _ in range(LIMIT):
+        device = device_in(tmp_path)
+        assert not device.boots.safe
+        monkeypatch.setattr(device.clock, "monotonic_us", lambda: minutes * 60_000_000)
+        telling = asyncio.create_task(device._tell_health())
+        await asyncio.sleep(0.01)
+        telling.cancel()
+    assert (minutes * 60_000 < GOOD_ALONE_MS) == safe
+    assert device_in(tmp_path).boots.safe == safe

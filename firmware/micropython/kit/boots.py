@@ -3,7 +3,7 @@
     boots = Boots(Kept("/boots"))
     safe = boots.begin(reset_cause(machine))
     boots.fault(log.last_exception)      # kept over the reset that follows
-    boots.good()                         # after GOOD_MS and the first acknowledged rows
+    boots.good()                         # after GOOD_MS and the first acknowledged rows, or after GOOD_ALONE_MS without any
 
 A start is failed until it was good. Waking from deep sleep is no start. One write of flash for each start, one when it was good.
 """
@@ -12,6 +12,7 @@ from kit.metrics import DEEP_SLEEP
 
 LIMIT = 5
 GOOD_MS = 60000
+GOOD_ALONE_MS = 600000  # so long without a reset: whoever acknowledges nothing is out of reach, and measuring must go on
 FAULT_CHARS = 800
 
 

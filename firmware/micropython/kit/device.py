@@ -15,7 +15,7 @@ import sys
 
 from kit import metrics
 from kit.app import Supervisor
-from kit.boots import GOOD_MS, Boots
+from kit.boots import GOOD_ALONE_MS, GOOD_MS, Boots
 from kit.clock import SET, Clock, port_utc_us
 from kit.config import Kept
 from kit.desired import Desired
@@ -240,6 +240,8 @@ class Device:
             record.put(health_1.RSSI_DBM, self.wifi.rssi_dbm())
             record.put(health_1.DROPPED, self.node.outbox.lost + self.node.ring.dropped)
             record.put(health_1.RESET_CAUSE, self.boots.cause)
+            if self.clock.monotonic_us() >= GOOD_ALONE_MS * 1000:
+                self.boots.good()
             await sleep_ms(_HEALTH_MS)
 
     async def _blink(self):
