@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import closing
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -80,12 +82,10 @@ def tail(*, config_file: Path | None, data: Path | None, as_json: bool, pattern:
     path = Site(read_settings(config_file, data).settings).state_db
     if not path.exists():
         raise ConfigError(f"{path}: there is no platform's state", cure="give the data folder of `paceline run` with --data")
-    try:
-        for row in _rows(path, after, follow=follow):
+    with _told_to_stop() as stop:
+        for row in _rows(path, after, stop, follow=follow):
             if fnmatchcase(row.type, pattern):
                 click.echo(_document(row) if as_json else _line(row))
-    except KeyboardInterrupt:
-        return
 
 
 @events.command()
@@ -105,13 +105,29 @@ def publish(config_file: Path | None, data: Path | None) -> None:
     run_role(run_publisher(read_settings(config_file, data).settings))
 
 
-def _rows(path: Path, after: int, *, follow: bool) -> Iterator[OutboxRow]:
-    """Rows behind `after`; with `follow` it looks for more twice a second, without end."""
+@contextmanager
+def _told_to_stop() -> Generator[threading.Event]:
+    """Set by the first Ctrl-C; a second one interrupts, wherever the program stands. An interrupt alone can be lost in a clean-up."""
+    stop = threading.Event()
+
+    def told(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before)
+
+    before = signal.signal(signal.SIGINT, told)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _rows(path: Path, after: int, stop: threading.Event, *, follow: bool) -> Iterator[OutboxRow]:
+    """Rows behind `after`; with `follow` it looks for more twice a second, until it is told to stop."""
     from processors.results_db import events as rows_behind
     from processors.state_db import connect
 
     with closing(connect(path, write=False)) as db:
-        while True:
+        while not stop.is_set():
             try:
                 found = rows_behind(db, after, BATCH)
             except sqlite3.Error as error:
@@ -122,7 +138,7 @@ def _rows(path: Path, after: int, *, follow: bool) -> Iterator[OutboxRow]:
             elif not follow:
                 return
             else:
-                time.sleep(POLL_S)
+                stop.wait(POLL_S)
 
 
 def _document(row: OutboxRow) -> str:
