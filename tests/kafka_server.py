@@ -32,7 +32,7 @@ JAVA_AT_LEAST: Final = 17
 START_TIMEOUT_S: Final = 120.0
 CLUSTER_ID: Final = "cGFjZWxpbmUtdGVzdHMtLQ"  # 16 bytes of URL-safe base64
 
-_POM: Final = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+_POM: Final = f"""<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>paceline</groupId><artifactId>kafka</artifactId><version>1</version>
   <dependencies>
