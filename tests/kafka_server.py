@@ -25,6 +25,7 @@ from typing import Final
 
 from paceline.supervise import free_port
 from tests.debian_packages import TOOLS, ServerUnavailableError, find_or_unpack, library_environment, only_one
+from tests.servers import end_process
 
 KAFKA: Final = "4.3.1"  # the newest whose jars all resolve
 LOG4J: Final = "2.24.3"
@@ -182,15 +183,8 @@ class KafkaCluster:
     async def _end(self, number: int, how: signal.Signals) -> None:
         node = self.nodes[number]
         process, node.process = node.process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(how)
-        deadline = time.monotonic() + 60
-        while process.poll() is None:
-            if time.monotonic() > deadline:
-                process.kill()
-            await asyncio.sleep(0.02)
+        if process is not None:
+            await end_process(process, how)
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         options = [

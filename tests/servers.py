@@ -185,16 +185,19 @@ class ServedBroker:
 
     async def _end(self, number: signal.Signals) -> int:
         process, self.process = self.process, None
-        if process is None:
-            return 0
-        if process.poll() is None:
-            process.send_signal(number)
-        deadline = time.monotonic() + 60
-        while process.poll() is None:
-            if time.monotonic() > deadline:
-                process.kill()
-            await asyncio.sleep(0.01)
-        return process.wait()
+        return 0 if process is None else await end_process(process, number)
+
+
+async def end_process(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
+    """Send a signal and wait: the exit code. SIGKILL after 60 s."""
+    if process.poll() is None:
+        process.send_signal(number)
+    deadline = time.monotonic() + 60
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
+        await asyncio.sleep(0.01)
+    return process.wait()
 
 
 def write_users(password_file: Path, users: Sequence[str]) -> dict[str, str]:
@@ -236,6 +239,41 @@ async def start_mosquitto(
         cafile=certificates.cafile if certificates else None,
         secrets=write_users(password_file, users),
     )
+    async with _running(served):
+        yield served
+
+
+@asynccontextmanager
+async def start_mosquitto_by_certificate(folder: Path) -> AsyncIterator[ServedBroker]:
+    """A mosquitto that knows clients by the common names of their certificates and by nothing else; `platform/ingest` is the platform's.
+
+    Its authority and certificates are in `folder / "tls"`, where `make_certificates` makes more.
+    """
+    binary = find_or_install_mosquitto()
+    server = make_certificates(folder / "tls")
+    tls = TlsSettings(
+        certfile=server.certfile,
+        keyfile=server.keyfile,
+        cafile=server.cafile,
+        require_client_certificate=True,
+        certificate_is_identity=True,
+    )
+
+    def settings(port: int) -> MosquittoSettings:
+        run_as = "root" if os.geteuid() == 0 else ""
+        return MosquittoSettings(directory=folder / "home", port=port, tls=tls, platform_users=("platform/ingest",), run_as=run_as)
+
+    port = free_port()
+    served = ServedBroker(
+        kind="mosquitto-tls",
+        command=lambda p: [str(binary), "-c", str(write_config(settings(p)))],
+        environment=library_environment(binary),
+        password_file=password_path(settings(port)),
+        log_path=folder / "log",
+        port=port,
+        cafile=server.cafile,
+    )
+    write_config(settings(port))  # makes the folder
     async with _running(served):
         yield served
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import subprocess
 from pathlib import Path
 
 from broker.bundles import Bundle, decode_bundle
 from broker.frames import Frame, decode_frame
-from broker.mosquitto import MosquittoSettings, TlsSettings, password_path, write_config
 from paceline.device.project import open_project
 from paceline.device.simulated import RESET, lay_out
-from tests.debian_packages import library_environment
 from tests.mqtt_client import PahoClient
-from tests.servers import ServedBroker, find_or_install_mosquitto, free_port, make_certificates
+from tests.servers import make_certificates, start_mosquitto_by_certificate
 from tests.system.test_firmware_device import Board
 
 
@@ -29,44 +26,24 @@ def signed(folder: Path, request: str) -> str:
 
 
 async def test_a_broker_knows_a_device_by_the_certificate_for_its_own_key(tmp_path: Path) -> None:
-    server = make_certificates(tmp_path / "tls")
     ingest = make_certificates(tmp_path / "tls", name="platform/ingest")
-    tls = TlsSettings(
-        certfile=server.certfile,
-        keyfile=server.keyfile,
-        cafile=server.cafile,
-        require_client_certificate=True,
-        certificate_is_identity=True,
-    )
-    run_as = "root" if os.geteuid() == 0 else ""
-    settings = MosquittoSettings(directory=tmp_path / "home", port=free_port(), tls=tls, platform_users=("platform/ingest",), run_as=run_as)
-    binary, config = find_or_install_mosquitto(), write_config(settings)
-    broker = ServedBroker(
-        kind="mosquitto-tls",
-        command=lambda _: [str(binary), "-c", str(config)],
-        environment=library_environment(binary),
-        password_file=password_path(settings),
-        log_path=tmp_path / "log",
-        port=settings.port,
-        cafile=server.cafile,
-    )
-    await broker.start()
-    project = open_project("bike_sensor", "sim")
-    lay_out(project, tmp_path / "board", {})
-    board = Board(project, tmp_path / "board", "micropython")
-    told = {
-        "code": f"mqtts://localhost:{settings.port}/gym/keyed#no-password-is-asked",
-        "wifi_ssid": "sim",
-        "ca_pem": server.cafile.read_text(),
-    }
+    async with start_mosquitto_by_certificate(tmp_path) as broker:
+        assert broker.cafile is not None
+        project = open_project("bike_sensor", "sim")
+        lay_out(project, tmp_path / "board", {})
+        board = Board(project, tmp_path / "board", "micropython")
+        told = {
+            "code": f"mqtts://localhost:{broker.port}/gym/keyed#no-password-is-asked",
+            "wifi_ssid": "sim",
+            "ca_pem": broker.cafile.read_text(),
+        }
 
-    async def ask(**asked: object) -> dict[str, object]:
-        board.said.clear()
-        assert board.process.stdin is not None
-        board.process.stdin.write(json.dumps(asked).encode() + b"\n")
-        return json.loads(await board.says('"ok": '))
+        async def ask(**asked: object) -> dict[str, object]:
+            board.said.clear()
+            assert board.process.stdin is not None
+            board.process.stdin.write(json.dumps(asked).encode() + b"\n")
+            return json.loads(await board.says('"ok": '))
 
-    try:
         async with board.running():
             await board.says("join the Wi-Fi")
             refused = await ask(do="set", **told)
@@ -76,7 +53,7 @@ async def test_a_broker_knows_a_device_by_the_certificate_for_its_own_key(tmp_pa
             assert (await ask(do="certificate", pem=certificate))["ok"]
             assert await ask(do="set", **told) == {"ok": True, "wrong": {}}
             assert await board.ends() == RESET
-        context = ssl.create_default_context(cafile=str(server.cafile))
+        context = ssl.create_default_context(cafile=str(broker.cafile))
         context.load_cert_chain(ingest.certfile, ingest.keyfile)
         with PahoClient(broker, None, client_id="any", context=context) as platform:
             platform.subscribe("pl/1/gym/keyed/up")
@@ -88,5 +65,3 @@ async def test_a_broker_knows_a_device_by_the_certificate_for_its_own_key(tmp_pa
         assert isinstance(frame, Frame)
         assert frame.device == "keyed"
         assert "as gym/keyed" in broker.log()
-    finally:
-        await broker.stop()

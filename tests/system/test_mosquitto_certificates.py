@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from broker.mosquitto import MosquittoSettings, TlsSettings, password_path, write_config
 from tests.debian_packages import find_or_unpack, library_environment
 from tests.mqtt_client import ConnectRefusedError, PahoClient
-from tests.servers import ServedBroker, find_or_install_mosquitto, free_port, make_certificates
+from tests.servers import make_certificates, start_mosquitto_by_certificate
 
 
 async def test_the_certificate_is_the_identity(tmp_path: Path) -> None:
-    server = make_certificates(tmp_path / "tls")
     node = make_certificates(tmp_path / "tls", name="gym/box1")
-    tls = TlsSettings(
-        certfile=server.certfile,
-        keyfile=server.keyfile,
-        cafile=server.cafile,
-        require_client_certificate=True,
-        certificate_is_identity=True,
-    )
-
-    def settings(port: int) -> MosquittoSettings:
-        run_as = "root" if os.geteuid() == 0 else ""
-        return MosquittoSettings(directory=tmp_path / "home", port=port, tls=tls, platform_users=("platform/ingest",), run_as=run_as)
-
-    binary = find_or_install_mosquitto()
-    port = free_port()
-    write_config(settings(port))
-    broker = ServedBroker(
-        kind="mosquitto-tls",
-        command=lambda p: [str(binary), "-c", str(write_config(settings(p)))],
-        environment=library_environment(binary),
-        password_file=password_path(settings(port)),
-        log_path=tmp_path / "log",
-        port=port,
-        cafile=server.cafile,
-    )
-    await broker.start()
-    try:
-        with_certificate = ssl.create_default_context(cafile=str(server.cafile))
+    async with start_mosquitto_by_certificate(tmp_path) as broker:
+        with_certificate = ssl.create_default_context(cafile=str(broker.cafile))
         with_certificate.load_cert_chain(node.certfile, node.keyfile)
         with PahoClient(broker, None, client_id="any", context=with_certificate) as box:
             box.subscribe("pl/1/gym/box1/up")
@@ -54,8 +26,6 @@ async def test_the_certificate_is_the_identity(tmp_path: Path) -> None:
         assert "as gym/box1" in broker.log()
         with pytest.raises((ConnectRefusedError, OSError)):
             PahoClient(broker, None, client_id="any").connect()
-    finally:
-        await broker.stop()
 
 
 @pytest.mark.nightly
