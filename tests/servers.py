@@ -155,9 +155,11 @@ class ServedBroker:
         assert self.process is not None
         said = b"Reloading config"
         before = self.log_path.read_bytes().count(said)
-        self.process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline, again_s = time.monotonic() + START_TIMEOUT_S, 0.0
         while self.log_path.read_bytes().count(said) == before:
+            if time.monotonic() >= again_s:  # one that comes while it still reads for the one before is lost
+                self.process.send_signal(signal.SIGHUP)
+                again_s = time.monotonic() + 2.0
             if time.monotonic() > deadline:
                 raise ServerUnavailableError(f"{self.kind} did not read its files again:\n{self.log()}")
             time.sleep(0.01)
