@@ -34,10 +34,24 @@ def held() -> tuple[int, int, tuple[int, int, int]]:
     return len(asyncio.all_tasks()), descriptors(), callbacks()
 
 
+async def settled() -> tuple[int, int, tuple[int, int, int]]:
+    """What is held once nothing has changed for a second: the last connection's own task may still be ending when its strap is live."""
+    last, since = held(), time.monotonic()
+
+    def unchanged() -> bool:
+        nonlocal last, since
+        if (now := held()) != last:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since >= 1
+
+    await until(unchanged, what=lambda: f"{held()} does not settle")
+    return last
+
+
 async def cycles(bluetooth: VirtualBluetooth, box: Box, count: int) -> list[float]:
     """So many drops of every strap; the seconds until all were back, of each."""
     await box.until_live(STRAPS)
-    before, times = held(), []
+    before, times = await settled(), []
     for _ in range(count):
         losses = box.source.counters.losses + STRAPS
         await drop_all(bluetooth)
@@ -74,7 +88,7 @@ async def test_daemon_that_is_killed_costs_a_moment_and_no_beat_comes_twice(kill
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluetooth.address)
         async with box_of(tmp_path / "box", slots=8) as box:
             await box.until_live(STRAPS)
-            before, times = held(), []
+            before, times = await settled(), []
             for _ in range(kills):
                 daemons = box.source.counters.daemons + 1
                 await bluetooth.kill()
