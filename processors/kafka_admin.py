@@ -1,6 +1,7 @@
 """Makes the topics of a cluster what they should be: creates what is missing, sets what is configured otherwise, lets domains read.
 
-What cannot be made right without harm is an error, not done: another number of partitions would break the order of a key.
+What cannot be made right without harm is an error, not done: another number of partitions would break the order of a key. A topic of
+several copies takes a record only when all of them but one have it, so that what is acknowledged survives the loss of any one machine.
 """
 
 from __future__ import annotations
@@ -25,11 +26,21 @@ from confluent_kafka.admin import (
 )
 
 from broker.errors import BadInputError, LinkError
-from broker.events.kafka_topics import Topic
 from broker.kafka import KafkaSettings
+from broker.kafka_topics import Topic
 
 TIMEOUT_S: Final = 30.0
 REACH_S: Final = 10.0  # to find a cluster at all
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A topic as the cluster has it; `copies` of the partition that has fewest."""
+
+    partitions: int
+    copies: int
+
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -69,8 +80,8 @@ class KafkaAdmin:
         self._wait(self._client.create_acls(bindings, request_timeout=TIMEOUT_S))
 
     def allow_write(self, principal: str, topics: Sequence[Topic]) -> None:
-        """Let a principal write topics, as the publisher must."""
-        operations = (AclOperation.WRITE, AclOperation.DESCRIBE)
+        """Let a principal write topics, as the publisher and ingest must."""
+        operations = (AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)  # ingest looks before it writes
         bindings = [self._acl(ResourceType.TOPIC, t.name, ResourcePatternType.LITERAL, principal, o) for t in topics for o in operations]
         self._wait(self._client.create_acls(bindings, request_timeout=TIMEOUT_S))
 
@@ -80,42 +91,48 @@ class KafkaAdmin:
         return AclBinding(kind, name, pattern, principal, "*", operation, AclPermissionType.ALLOW)
 
     def _work(self, topics: Sequence[Topic], replication: int, *, change: bool) -> list[Change]:
-        there = self._partitions()
+        there = self._there()
         for topic in topics:
-            if there.get(topic.name, topic.partitions) != topic.partitions:
+            found = there.get(topic.name)
+            if found is not None and found.partitions != topic.partitions:
                 raise BadInputError(
-                    f"topic {topic.name} has {there[topic.name]} partitions, not {topic.partitions}",
+                    f"topic {topic.name} has {found.partitions} partitions, not {topic.partitions}",
                     cure="make a new topic with the right number and move its readers: a change in place breaks the order of a key",
                 )
         missing = [topic for topic in topics if topic.name not in there]
         changes = [Change(t.name, f"created: {t.partitions} partitions, {replication} copies") for t in missing]
         if missing and change:
             self._wait(self._client.create_topics([self._new(t, replication) for t in missing], request_timeout=TIMEOUT_S))
-        return [*changes, *self._configure([t for t in topics if t.name in there], change=change)]
+        standing = {t.name: _configured(t, there[t.name].copies) for t in topics if t.name in there}
+        return [*changes, *self._configure(standing, change=change)]
 
-    def _configure(self, topics: Sequence[Topic], *, change: bool) -> list[Change]:
-        if not topics:
+    def _configure(self, standing: Mapping[str, Mapping[str, str]], *, change: bool) -> list[Change]:
+        """Compare, and with `change` set, the configuration of topics that are there: `{name: wanted}`."""
+        if not standing:
             return []
-        asked = [ConfigResource(ResourceType.TOPIC, t.name) for t in topics]
+        asked = [ConfigResource(ResourceType.TOPIC, name) for name in standing]
         found = self._wait(self._client.describe_configs(asked, request_timeout=TIMEOUT_S))
         values = {resource.name: {name: entry.value for name, entry in entries.items()} for resource, entries in found.items()}
         changes: list[Change] = []
         altered: list[ConfigResource] = []
-        for topic in topics:
-            wrong = {name: value for name, value in topic.config.items() if values[topic.name].get(name) != value}
-            changes += [Change(topic.name, f"{name}: {values[topic.name].get(name)} -> {value}") for name, value in wrong.items()]
+        for topic, wanted in standing.items():
+            wrong = {name: value for name, value in wanted.items() if values[topic].get(name) != value}
+            changes += [Change(topic, f"{name}: {values[topic].get(name)} -> {value}") for name, value in wrong.items()]
             if wrong:
                 entries = [ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in wrong.items()]
-                altered.append(ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries))
+                altered.append(ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries))
         if altered and change:
             self._wait(self._client.incremental_alter_configs(altered, request_timeout=TIMEOUT_S))
         return changes
 
-    def _partitions(self) -> dict[str, int]:
+    def _there(self) -> dict[str, _Found]:
         try:
-            return {name: len(topic.partitions) for name, topic in self._client.list_topics(timeout=REACH_S).topics.items()}
+            found = self._client.list_topics(timeout=REACH_S).topics
         except KafkaException as error:
             raise self._unreachable(error) from error
+        return {
+            name: _Found(len(t.partitions), min((len(p.replicas) for p in t.partitions.values()), default=1)) for name, t in found.items()
+        }
 
     def _wait(self, futures: Mapping[K, Future[V]]) -> dict[K, V]:
         try:
@@ -132,7 +149,11 @@ class KafkaAdmin:
 
     @staticmethod
     def _new(topic: Topic, replication: int) -> NewTopic:
-        return NewTopic(topic.name, topic.partitions, replication, config=topic.config)
+        return NewTopic(topic.name, topic.partitions, replication, config=_configured(topic, replication))
+
+
+def _configured(topic: Topic, copies: int) -> dict[str, str]:
+    return {**topic.config, "min.insync.replicas": str(max(1, copies - 1))}
 
 
 _READ: Final = (AclOperation.READ, AclOperation.DESCRIBE)

@@ -28,14 +28,14 @@ def list_(*, as_json: bool) -> None:
     Example:
       paceline topics list --json
     """
-    from broker.events.kafka_topics import DAY_MS, event_topics
+    from broker.kafka_topics import all_topics
 
-    rows = event_topics()
+    rows = all_topics()
     if as_json:
         print_json([{"name": t.name, "domain": t.domain, "partitions": t.partitions, "config": t.config} for t in rows])
         return
     for topic in rows:
-        click.echo(f"{topic.name:<32} {topic.domain:<8} {topic.partitions:>4} partitions  {topic.retention_ms // DAY_MS:>4} days")
+        click.echo(f"{topic.name:<32} {topic.domain:<8} {topic.partitions:>4} partitions  {topic.kept}")
 
 
 @topics.command()
@@ -46,7 +46,7 @@ def list_(*, as_json: bool) -> None:
 @click.option(
     "--reader", "readers", multiple=True, metavar="DOMAIN=USER", help="Let USER read the topics of DOMAIN; groups must begin with DOMAIN."
 )
-@click.option("--writer", default="", metavar="USER", help="Let USER, the publisher's, write them.")
+@click.option("--writer", default="", metavar="USER", help="Let USER, that of the publisher and of ingest, write them.")
 def apply(
     *, config_file: Path | None, data: Path | None, as_json: bool, replication: int, dry_run: bool, readers: tuple[str, ...], writer: str
 ) -> int:
@@ -56,10 +56,10 @@ def apply(
     Example:
       PACELINE_KAFKA__BOOTSTRAP=kafka:9092 paceline topics apply --reader social=social-team --reader promo=shop
     """
-    from broker.events.kafka_topics import event_topics
+    from broker.kafka_topics import all_topics
     from processors.kafka_admin import KafkaAdmin
 
-    wanted = event_topics()
+    wanted = all_topics()
     allowed = [_reader(text, {t.domain for t in wanted}) for text in readers]
     admin = KafkaAdmin(read_settings(config_file, data).settings.kafka)
     changes = admin.differences(wanted, replication) if dry_run else admin.apply(wanted, replication)

@@ -20,9 +20,9 @@ from aiokafka.errors import KafkaError
 from broker.events import models
 from broker.events.envelope import Event, decode_kafka, make_event
 from broker.events.folding import fold
-from broker.events.kafka_topics import event_topics
 from broker.events.models import utc_text
 from broker.kafka import KafkaSettings, partition_of
+from broker.kafka_topics import all_topics, event_topics
 from processors.event_publisher import EventPublisher
 from processors.publish_cursor import read_cursor
 from processors.results_db import put_events
@@ -130,9 +130,9 @@ def publishing(kafka: KafkaCluster, data: Path) -> Iterator[subprocess.Popen[byt
 async def test_topics_are_made_once_and_mended_when_configured_otherwise(kafka: KafkaCluster) -> None:
     from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-    assert f"0 changes in {len(event_topics())} topics" in await asyncio.to_thread(apply, kafka)
+    assert f"0 changes in {len(all_topics())} topics" in await asyncio.to_thread(apply, kafka)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    assert {t.name for t in event_topics()} <= set(admin.list_topics(timeout=30).topics)
+    assert {t.name for t in all_topics()} <= set(admin.list_topics(timeout=30).topics)
     entry = ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, "paceline.user.record.v1", incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource], request_timeout=30).values():

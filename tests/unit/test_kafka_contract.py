@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from broker.errors import StoreError
 from broker.events.catalogue import CATALOGUE
-from broker.events.kafka_topics import event_topics
 from broker.kafka import KafkaSettings, murmur2, partition_of
+from broker.kafka_topics import FOR_EVER, FRAME_PARTITIONS, all_topics, event_topics
 from processors.publish_cursor import Cursor, read_cursor, write_cursor
 
 
@@ -44,6 +44,23 @@ def test_topics_keep_what_is_kept_longest_of_their_events() -> None:
     for kind in CATALOGUE.values():
         assert topics[kind.topic].retention_ms >= kind.retention_days * 86_400_000
         assert topics[kind.topic].domain == kind.domain
+
+
+@pytest.mark.parametrize(
+    ("key", "partition"),
+    [("gym/ann", 8), ("gym/a0", 16), ("gym/box/strap", 18), ("gym/watch", 2), ("ü/é", 49)],
+)
+def test_subject_belongs_to_the_partition_it_always_had(key: str, partition: int) -> None:
+    assert partition_of(key.encode(), FRAME_PARTITIONS) == partition
+
+
+def test_topics_have_names_of_their_own_and_are_kept_as_long_as_they_say() -> None:
+    topics = all_topics()
+    assert len({topic.name for topic in topics}) == len(topics)
+    for topic in topics:
+        assert (topic.retention_ms == FOR_EVER) == topic.compacted
+        assert topic.config["cleanup.policy"] == ("compact" if topic.compacted else "delete")
+        assert topic.config["retention.ms"] == str(topic.retention_ms)
 
 
 @pytest.mark.parametrize(

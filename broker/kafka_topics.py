@@ -1,0 +1,85 @@
+"""Every topic of the platform on Kafka: what it holds, how many partitions, how long it is kept, who reads it. `paceline topics apply`
+makes a cluster so.
+
+A topic keeps what belongs together in order by its key (murmur2, `broker/kafka.py`), so its number of partitions never changes once it is
+made. A compacted topic keeps the last value of each key for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from broker.events.catalogue import CATALOGUE
+
+FRAMES: Final = "telemetry.frames"
+DEAD: Final = "telemetry.dlq"
+REFERENCE: Final = "reference.changes"
+LIVE_STATE: Final = "live.state"
+BOARDS_STATE: Final = "boards.state"
+
+FRAME_PARTITIONS: Final = 64  # the most replicas a stage can have; state is bound to it
+EVENT_PARTITIONS: Final = 12
+DAY_MS: Final = 86_400_000
+FRAMES_DAYS: Final = 7  # longer than any outage of a stage; a person's raw data ends there by itself
+DEAD_DAYS: Final = 30
+FOR_EVER: Final = -1
+PLATFORM: Final = "platform"
+MAX_RECORD_BYTES: Final = 1_048_588  # of a batch of records: Kafka's own default, said so that a smaller one of the cluster does not count
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `domain` is who may read it; `retention_ms` FOR_EVER keeps what is not replaced."""
+
+    name: str
+    domain: str
+    partitions: int
+    retention_ms: int
+    compacted: bool = False
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The configuration of the topic as Kafka spells it."""
+        policy = "compact" if self.compacted else "delete"
+        return {
+            "cleanup.policy": policy,
+            "retention.ms": str(self.retention_ms),
+            "compression.type": "producer",
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+        }
+
+    @property
+    def kept(self) -> str:
+        """How long a record is kept, for a person to read."""
+        return "the last of each key" if self.compacted else f"{self.retention_ms // DAY_MS} days"
+
+
+def platform_topics() -> tuple[Topic, ...]:
+    """The topics that the platform keeps for itself."""
+    return (
+        Topic(
+            FRAMES, PLATFORM, FRAME_PARTITIONS, FRAMES_DAYS * DAY_MS
+        ),  # key: the subject; frames, wakes, and what uploads say of themselves
+        Topic(DEAD, PLATFORM, EVENT_PARTITIONS, DEAD_DAYS * DAY_MS),  # key: which row; what ingest refused, and why
+        Topic(
+            REFERENCE, PLATFORM, 1, FOR_EVER, compacted=True
+        ),  # key: tenant/entity/id; one partition: every stage reads it whole, in order
+        Topic(LIVE_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True),  # key: the subject; what the live view shows
+        Topic(BOARDS_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True),  # key: the board
+    )
+
+
+def event_topics() -> tuple[Topic, ...]:
+    """The topics of the events, by name; one is kept as long as that of its events that is kept longest."""
+    days: dict[str, int] = {}
+    domains: dict[str, str] = {}
+    for kind in CATALOGUE.values():
+        days[kind.topic] = max(days.get(kind.topic, 0), kind.retention_days)
+        domains[kind.topic] = kind.domain
+    return tuple(Topic(name, domains[name], EVENT_PARTITIONS, days[name] * DAY_MS) for name in sorted(days))
+
+
+def all_topics() -> tuple[Topic, ...]:
+    """Every topic there is."""
+    return (*platform_topics(), *event_topics())
