@@ -6,6 +6,7 @@ several copies takes a record only when all of them but one have it, so that wha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from broker.kafka_topics import Topic
 
 TIMEOUT_S: Final = 30.0
 REACH_S: Final = 10.0  # to find a cluster at all
+SHOWN_S: Final = 0.1  # what a controller has taken, brokers show a little later
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,20 @@ class KafkaAdmin:
         return self._work(topics, replication, change=False)
 
     def apply(self, topics: Sequence[Topic], replication: int) -> list[Change]:
-        """Make the topics so; what was changed. BadInputError, before anything is changed, when a number of partitions differs."""
-        return self._work(topics, replication, change=True)
+        """Make the topics so; what was changed, once every reader of the cluster sees it.
+
+        BadInputError, before anything is changed, when a number of partitions differs.
+        """
+        changes = self._work(topics, replication, change=True)
+        until_s = time.monotonic() + TIMEOUT_S
+        while changes and (left := self._work(topics, replication, change=False)):
+            if time.monotonic() > until_s:
+                raise LinkError(
+                    f"kafka {self._kafka.bootstrap}: {left[0].topic} is still not as it was made: {left[0].what}",
+                    cure="see whether all its brokers run, then apply again",
+                )
+            time.sleep(SHOWN_S)
+        return changes
 
     def allow_read(self, principal: str, topics: Sequence[Topic], group_prefix: str) -> None:
         """Let a principal (`User:name`) read topics, with consumer groups whose names begin so."""

@@ -137,6 +137,9 @@ async def test_topics_are_made_once_and_mended_when_configured_otherwise(kafka: 
     resource = ConfigResource(ResourceType.TOPIC, "paceline.user.record.v1", incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource], request_timeout=30).values():
         future.result(60)
+    async with asyncio.timeout(60):  # the broker shows what its controller has taken a little later
+        while admin.describe_configs([resource], request_timeout=30)[resource].result(60)["retention.ms"].value != "1000":
+            await asyncio.sleep(0.05)
     said = await asyncio.to_thread(apply, kafka, "--dry-run", code=1)
     assert "retention.ms: 1000 -> 31536000000" in said
     assert "1 changes" in await asyncio.to_thread(apply, kafka)
