@@ -10,7 +10,7 @@ the board as a file from their BMI270 SensorAPI. It is written in pieces of 32 b
 """
 
 from drivers.acceleration import KEPT, Acceleration
-from drivers.registers import Registers
+from drivers.registers import Registers, Sensor
 
 ADDRESS = 0x68  # 0x69 with SDO high
 _CHIP = 0x24
@@ -19,7 +19,7 @@ _PIECE = 32
 _WAITING = 96  # bytes that raise the interrupt: 16 samples
 
 
-class Bmi270:
+class Bmi270(Sensor):
     """After `read()`: `acceleration`, and `lost` True when samples are missing before these."""
 
     def __init__(self, i2c, sleep_ms, config, rate_hz=50, address=ADDRESS, int_pin=None):
@@ -27,7 +27,6 @@ class Bmi270:
             raise ValueError("rate_hz %d: 25, 50, 100 or 200" % rate_hz)
         self.acceleration = Acceleration()
         self.lost = False
-        self.due = True
         self._two = bytearray(2)
         self._chip = chip = Registers(i2c, address, "BMI270")
         chip.expect(0x00, _CHIP, "is it another sensor, or the wrong level at SDO?")
@@ -47,9 +46,7 @@ class Bmi270:
             chip.write(0x58, 0x03)
         chip.write(0x7D, 0x04)
         chip.write(0x7E, 0xB0)
-        if int_pin is not None:
-            self.due = False
-            int_pin.irq(self._on_edge, int_pin.IRQ_RISING)
+        self._listen(int_pin, True)
 
     def _configure(self, config, sleep_ms):
         chip = self._chip
@@ -71,13 +68,6 @@ class Bmi270:
         file.close()
         chip.write(0x59, 0x01)
         chip.until(0x21, 0x0F, 1, sleep_ms, "%s is not the chip's configuration: take it from Bosch's BMI270 SensorAPI" % config)
-
-    @property
-    def nacks(self):
-        return self._chip.nacks
-
-    def _on_edge(self, pin):
-        self.due = True
 
     def read(self):
         """Up to 32 samples; call again while it gives 32."""

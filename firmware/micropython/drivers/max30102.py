@@ -10,7 +10,7 @@ Source: data sheet 19-7740. With `int_pin` its interrupt line (open drain, falli
 
 from array import array
 
-from drivers.registers import Registers
+from drivers.registers import Registers, Sensor
 from drivers.unpack import lights
 
 ADDRESS = 0x57
@@ -22,7 +22,7 @@ _PART = 0x15
 _RATES = {50: 0x4B, 100: 0x4F}  # 8,192 nA; 200 and 400 samples a second, four of which are averaged; 18 bits
 
 
-class Max30102:
+class Max30102(Sensor):
     """After `read()`: `red` and `infrared`, as many as it said; `lost` samples since the read before; `finger` whether one is there."""
 
     def __init__(self, i2c, sleep_ms, rate_hz=50, current_ma=7, int_pin=None):
@@ -32,7 +32,6 @@ class Max30102:
         self.infrared = array("i", bytes(4 * DEPTH))
         self.lost = 0
         self.finger = False
-        self.due = True
         self._eight = bytearray(48)
         self._single = bytearray(6)
         self._pointers = bytearray(3)
@@ -49,16 +48,7 @@ class Max30102:
             chip.write(register, 0)
         chip.write(0x09, 0x03)
         chip.read(0x00)
-        if int_pin is not None:
-            self.due = False
-            int_pin.irq(self._on_edge, int_pin.IRQ_FALLING)
-
-    @property
-    def nacks(self):
-        return self._chip.nacks
-
-    def _on_edge(self, pin):
-        self.due = True
+        self._listen(int_pin, False)
 
     def read(self):
         """Empty the FIFO; how many samples came."""

@@ -9,14 +9,14 @@ Its FIFO is no multiple of a sample: once it runs over, what it holds is shifted
 """
 
 from drivers.acceleration import KEPT, Acceleration
-from drivers.registers import Registers
+from drivers.registers import Registers, Sensor
 
 ADDRESS = 0x68  # 0x69 with AD0 high
 _KNOWN = (0x68, 0x70, 0x71)  # MPU-6050, -6500, -9250
 _FIFO = 1024
 
 
-class Mpu6050:
+class Mpu6050(Sensor):
     """After `read()`: `acceleration`, and `lost` True when samples are missing before these."""
 
     def __init__(self, i2c, sleep_ms, rate_hz=50, address=ADDRESS, int_pin=None):
@@ -24,7 +24,6 @@ class Mpu6050:
             raise ValueError("rate_hz %d: a part of 1000 from 4 to 200, as 25, 50, 100" % rate_hz)
         self.acceleration = Acceleration()
         self.lost = False
-        self.due = True
         self._two = bytearray(2)
         self._chip = chip = Registers(i2c, address, "MPU-6050")
         found = chip.read(0x75)
@@ -40,16 +39,7 @@ class Mpu6050:
         chip.write(0x23, 0x08)
         chip.write(0x38, 0x10 | (0x01 if int_pin is not None else 0))
         self._empty()
-        if int_pin is not None:
-            self.due = False
-            int_pin.irq(self._on_edge, int_pin.IRQ_RISING)
-
-    @property
-    def nacks(self):
-        return self._chip.nacks
-
-    def _on_edge(self, pin):
-        self.due = True
+        self._listen(int_pin, True)
 
     def read(self):
         """Up to 32 samples; call again while it gives 32."""

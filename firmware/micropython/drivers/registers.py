@@ -1,4 +1,4 @@
-"""Registers of a sensor on I2C: preallocated buffers, and errors that say what to look for."""
+"""Registers of a sensor on I2C: preallocated buffers, errors that say what to look for, and what all sensors with a FIFO share."""
 
 TRIES = 3
 
@@ -47,16 +47,15 @@ class Registers:
         code = error.args[0] if error.args else 0
         return OSError(
             code,
-            "%s does not answer at 0x%02x: check SDA, SCL, ground and 3.3 V, pull-ups of 4.7 kOhm, and i2c.scan()" % (self.name, self.address),
+            "%s does not answer at 0x%02x: check SDA, SCL, ground and 3.3 V, pull-ups of 4.7 kOhm, and i2c.scan()"
+            % (self.name, self.address),
         )
 
     def expect(self, register, wanted, cure):
         """OSError when the chip is another one than its address says."""
         found = self.read(register)
         if found != wanted:
-            raise OSError(
-                19, "chip at 0x%02x says 0x%02x, and %s says 0x%02x: %s" % (self.address, found, self.name, wanted, cure)
-            )
+            raise OSError(19, "chip at 0x%02x says 0x%02x, and %s says 0x%02x: %s" % (self.address, found, self.name, wanted, cure))
 
     def until(self, register, mask, wanted, sleep_ms, cure):
         """Wait up to 100 ms for bits of a register."""
@@ -69,4 +68,24 @@ class Registers:
     def keeps(self, register, mask, wanted):
         """OSError when a setting is not what was written: the chip started anew."""
         if self.read(register) & mask != wanted:
-            raise OSError(5, "%s at 0x%02x lost its settings: make its driver anew, and look at its supply (a brown-out?)" % (self.name, self.address))
+            raise OSError(
+                5, "%s at 0x%02x lost its settings: make its driver anew, and look at its supply (a brown-out?)" % (self.name, self.address)
+            )
+
+
+class Sensor:
+    """A chip, `_chip`, that samples into a FIFO by itself. `due`: samples may wait; its interrupt line says so if it has one."""
+
+    def _listen(self, int_pin, rising):
+        """The line says from now on that samples wait, by a rising or a falling edge; None: there is no line."""
+        self.due = int_pin is None
+        if int_pin is not None:
+            int_pin.irq(self._on_edge, int_pin.IRQ_RISING if rising else int_pin.IRQ_FALLING)
+
+    @property
+    def nacks(self):
+        """Transfers that were not answered."""
+        return self._chip.nacks
+
+    def _on_edge(self, pin):
+        self.due = True

@@ -70,6 +70,18 @@ def tls_context(ca, cert=None, key=None):
     return context
 
 
+def _now(transfer, view):
+    """What a transfer did at once, None when it cannot now. OSError when the link broke."""
+    try:
+        return transfer(view)
+    except _WAITS:
+        return None
+    except OSError as error:
+        if error.errno in _LATER:
+            return None
+        raise
+
+
 class Stream:
     """An open link."""
 
@@ -81,14 +93,7 @@ class Stream:
 
     def read(self, view):
         """Bytes read into `view`, 0 when there are none now. EOFError when the far end closed, OSError when the link broke."""
-        try:
-            count = self._readinto(view)
-        except _WAITS:
-            return 0
-        except OSError as error:
-            if error.errno in _LATER:
-                return 0
-            raise
+        count = _now(self._readinto, view)
         if count is None:
             return 0
         if count <= 0:
@@ -97,15 +102,7 @@ class Stream:
 
     def write(self, view):
         """Bytes taken of `view`, 0 when none now: then the same view must be given again. OSError when the link broke."""
-        try:
-            count = self._write(view)
-        except _WAITS:
-            return 0
-        except OSError as error:
-            if error.errno in _LATER:
-                return 0
-            raise
-        return count or 0
+        return _now(self._write, view) or 0
 
     def readable(self):
         """Await it: until there may be something to read.
