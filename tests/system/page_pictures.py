@@ -112,6 +112,8 @@ async def main(folder: Path, chosen: list[str]) -> None:
             for i, athlete in enumerate(world.athletes.values()):
                 athlete.along_m = (i * 97) % LAP_M if i % 3 else 0.0
             world.run(world.athletes, now_us - back_s * US, back_s - 5)
+            while world.runner.position < world.log.end():  # the past is there before anyone looks
+                await asyncio.sleep(0.1)
             await world.serve()
             running = asyncio.create_task(world.keep_running([*world.athletes]))
             blank = await browser.page(100, 100)
