@@ -51,13 +51,13 @@ def add_dead(db: sqlite3.Connection, dead: Sequence[DeadLetter], caps: DeadCaps)
     for letter in dead:
         epoch = None if letter.epoch is None else f"{letter.epoch:016x}"
         raw = letter.raw[:MAX_RAW_BYTES]
-        known = db.execute("UPDATE dead SET sent = sent + 1 WHERE ident = ?", (_ident(letter, epoch),)).rowcount
+        known = db.execute("UPDATE dead SET sent = sent + 1 WHERE ident = ?", (ident_of(letter),)).rowcount
         if known:
             continue
         db.execute(
             "INSERT INTO dead (ident, at_us, tenant, node, topic, epoch, n, reason, detail, raw) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                _ident(letter, epoch), letter.at_us, letter.tenant, letter.node, letter.topic, epoch, letter.n,
+                ident_of(letter), letter.at_us, letter.tenant, letter.node, letter.topic, epoch, letter.n,
                 str(letter.reason), letter.detail, raw,
             ),
         )  # fmt: skip
@@ -94,9 +94,10 @@ def _stored(row: tuple[int, int, str, str, str, str | None, int | None, str, str
     return StoredDead(id_, letter, sent, replayed_us)
 
 
-def _ident(letter: DeadLetter, epoch: str | None) -> str:
-    if epoch is not None and letter.n is not None:
-        return f"{letter.tenant}/{letter.node} {epoch} {letter.n}"
+def ident_of(letter: DeadLetter) -> str:
+    """What a dead letter is known by, however often it comes: the row of its spool, else its bytes."""
+    if letter.epoch is not None and letter.n is not None:
+        return f"{letter.tenant}/{letter.node} {letter.epoch:016x} {letter.n}"
     return f"{letter.tenant}/{letter.node} {letter.topic} {sha256(letter.raw).hexdigest()}"
 
 

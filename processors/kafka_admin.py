@@ -29,6 +29,7 @@ from confluent_kafka.admin import (
 from broker.errors import BadInputError, LinkError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import Topic
+from processors.kafka_faults import cure_of, telling
 
 TIMEOUT_S: Final = 30.0
 REACH_S: Final = 10.0  # to find a cluster at all
@@ -49,23 +50,33 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs (or, once applied, differed). `what` is for a person to read."""
+    """One thing that differs (or, once applied, differed). `what` is for a person to read.
+
+    `setting` is the key of the configuration with what was `found` and is `wanted`; empty when the whole topic was missing.
+    """
 
     topic: str
     what: str
+    setting: str = ""
+    found: str = ""
+    wanted: str = ""
 
 
 class KafkaAdmin:
-    """One cluster. Every call has a time limit; LinkError when the cluster cannot be reached or refuses."""
+    """One cluster. Every call has a time limit; LinkError when the cluster cannot be reached or refuses.
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    `reach_s` is how long to look for a cluster at all, `timeout_s` how long to wait for an answer of one that is there.
+    """
+
+    def __init__(self, kafka: KafkaSettings, *, reach_s: float = REACH_S, timeout_s: float = TIMEOUT_S) -> None:
+        self._reach_s, self._timeout_s = reach_s, timeout_s
         if not kafka.bootstrap:
             raise BadInputError(
                 "kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP"
             )
         self._kafka = kafka
-        self._said = ""  # the last thing the client complained of: its exceptions only tell of a time that ran out
-        self._client = AdminClient({**admin_options(kafka), "error_cb": self._complained})
+        self._complaint: KafkaError | None = None  # the client's last one: its exceptions only tell of a time that ran out
+        self._client = AdminClient({**admin_options(kafka), "log_level": 0, "error_cb": self._complained})
 
     def differences(self, topics: Sequence[Topic], replication: int) -> list[Change]:
         """What `apply` would change, changing nothing."""
@@ -77,7 +88,7 @@ class KafkaAdmin:
         BadInputError, before anything is changed, when a number of partitions differs.
         """
         changes = self._work(topics, replication, change=True)
-        until_s = time.monotonic() + TIMEOUT_S
+        until_s = time.monotonic() + self._timeout_s
         while changes and (left := self._work(topics, replication, change=False)):
             if time.monotonic() > until_s:
                 raise LinkError(
@@ -91,13 +102,13 @@ class KafkaAdmin:
         """Let a principal (`User:name`) read topics, with consumer groups whose names begin so."""
         bindings = [self._acl(ResourceType.TOPIC, t.name, ResourcePatternType.LITERAL, principal, o) for t in topics for o in _READ]
         bindings.append(self._acl(ResourceType.GROUP, group_prefix, ResourcePatternType.PREFIXED, principal, AclOperation.READ))
-        self._wait(self._client.create_acls(bindings, request_timeout=TIMEOUT_S))
+        self._wait(self._client.create_acls(bindings, request_timeout=self._timeout_s))
 
     def allow_write(self, principal: str, topics: Sequence[Topic]) -> None:
         """Let a principal write topics, as the publisher and ingest must."""
         operations = (AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)  # ingest looks before it writes
         bindings = [self._acl(ResourceType.TOPIC, t.name, ResourcePatternType.LITERAL, principal, o) for t in topics for o in operations]
-        self._wait(self._client.create_acls(bindings, request_timeout=TIMEOUT_S))
+        self._wait(self._client.create_acls(bindings, request_timeout=self._timeout_s))
 
     def _acl(
         self, kind: ResourceType, name: str, pattern: ResourcePatternType, principal: str, operation: AclOperation
@@ -116,7 +127,7 @@ class KafkaAdmin:
         missing = [topic for topic in topics if topic.name not in there]
         changes = [Change(t.name, f"created: {t.partitions} partitions, {replication} copies") for t in missing]
         if missing and change:
-            self._wait(self._client.create_topics([self._new(t, replication) for t in missing], request_timeout=TIMEOUT_S))
+            self._wait(self._client.create_topics([self._new(t, replication) for t in missing], request_timeout=self._timeout_s))
         standing = {t.name: _configured(t, there[t.name].copies) for t in topics if t.name in there}
         return [*changes, *self._configure(standing, change=change)]
 
@@ -125,23 +136,25 @@ class KafkaAdmin:
         if not standing:
             return []
         asked = [ConfigResource(ResourceType.TOPIC, name) for name in standing]
-        found = self._wait(self._client.describe_configs(asked, request_timeout=TIMEOUT_S))
+        found = self._wait(self._client.describe_configs(asked, request_timeout=self._timeout_s))
         values = {resource.name: {name: entry.value for name, entry in entries.items()} for resource, entries in found.items()}
         changes: list[Change] = []
         altered: list[ConfigResource] = []
         for topic, wanted in standing.items():
             wrong = {name: value for name, value in wanted.items() if values[topic].get(name) != value}
-            changes += [Change(topic, f"{name}: {values[topic].get(name)} -> {value}") for name, value in wrong.items()]
+            for name, value in wrong.items():
+                found_value = values[topic].get(name) or ""
+                changes.append(Change(topic, f"{name}: {found_value} -> {value}", name, found_value, value))
             if wrong:
                 entries = [ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in wrong.items()]
                 altered.append(ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries))
         if altered and change:
-            self._wait(self._client.incremental_alter_configs(altered, request_timeout=TIMEOUT_S))
+            self._wait(self._client.incremental_alter_configs(altered, request_timeout=self._timeout_s))
         return changes
 
     def _there(self) -> dict[str, _Found]:
         try:
-            found = self._client.list_topics(timeout=REACH_S).topics
+            found = self._client.list_topics(timeout=self._reach_s).topics
         except KafkaException as error:
             raise self._unreachable(error) from error
         return {
@@ -150,16 +163,24 @@ class KafkaAdmin:
 
     def _wait(self, futures: Mapping[K, Future[V]]) -> dict[K, V]:
         try:
-            return {of: future.result(TIMEOUT_S + 5) for of, future in futures.items()}
+            return {of: future.result(1.2 * self._timeout_s) for of, future in futures.items()}
         except (KafkaException, TimeoutError) as error:
             raise self._unreachable(error) from error
 
     def _complained(self, error: KafkaError) -> None:
-        self._said = error.str()
+        if self._complaint is None or telling(error):
+            self._complaint = error
 
     def _unreachable(self, error: Exception) -> LinkError:
         self._client.poll(0)
-        return LinkError(f"kafka {self._kafka.bootstrap}: {self._said or error}", cure="check address, log-in and rights of this user")
+        complaint, cause = self._complaint, error.args[0] if error.args else None
+        cure = "check address, log-in and rights of this user"
+        if isinstance(cause, KafkaError):
+            cure = cure_of(self._kafka, cause, complaint, otherwise=cure)
+            words = cause.str() if complaint is None else f"{cause.str()} ({complaint.str()})"
+        else:
+            words = str(error) or "no answer in time"
+        return LinkError(f"kafka {self._kafka.bootstrap}: {words}", cure=cure)
 
     @staticmethod
     def _new(topic: Topic, replication: int) -> NewTopic:

@@ -1,6 +1,7 @@
 """The log: every accepted record in the order it became durable, at contiguous positions from 1. What the stages read and replay.
 
-`Log` is the seam; `SqliteLog` the embedded one: a row an append (a block of encoded records and its CRC), WAL, `synchronous=FULL`.
+`Appender` is all that ingest needs, on Kafka too (`kafka_log.py`); `Log` adds positions and reading. `SqliteLog` is the embedded one: a row
+an append (a block of encoded records and its CRC), WAL, `synchronous=FULL`.
 Several processes may append and read at once. Refused rows (dead letters) commit in the same transaction as the records beside them.
 Invariants: what `append` returned for survives kill -9; positions have no holes; `appended_us` never goes back, whatever the clock does.
 A damaged block is a `StoreError` that names its position, never silently skipped.
@@ -40,11 +41,23 @@ CREATE TABLE IF NOT EXISTS block (
 )
 
 
-class Log(Protocol):
+class Appender(Protocol):
+    """Where records become durable. Safe to use from several threads."""
+
+    def append(self, records: Sequence[LogRecord], dead: Sequence[DeadLetter] = ()) -> object:
+        """Make `records` (and dead letters) durable; returns once all are, in the order given for each key.
+
+        StoreError: not all of it was stored. All of it is to be appended again then: what was stored is there twice, as a repeat of the
+        same frame (origin, boot, seq) or of the same refused row.
+        """
+        ...
+
+
+class Log(Appender, Protocol):
     """A durable sequence of records at positions 1, 2, 3, ..."""
 
     def append(self, records: Sequence[LogRecord], dead: Sequence[DeadLetter] = ()) -> int:
-        """Make `records` (and dead letters) durable, all or nothing; the position of the first. StoreError: nothing was stored."""
+        """See `Appender.append`, all or nothing; the position of the first. StoreError: nothing was stored."""
         ...
 
     def read(self, after: int, limit: int) -> tuple[int, list[LogRecord]]:
@@ -94,7 +107,7 @@ class SqliteLog:
         with self._write_lock, self._errors("append"), self._transaction():
             row = self._writer.execute("SELECT first_pos + count, last_us FROM block ORDER BY first_pos DESC LIMIT 1").fetchone()
             first, last_us = row or (1, 0)
-            blocks = list(_blocks(_in_order(records, last_us)))
+            blocks = list(_blocks(in_order(records, last_us)))
             at = first
             for block in blocks:
                 body = encode_records(block)
@@ -312,7 +325,7 @@ def _to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _in_order(records: Sequence[LogRecord], last_us: int) -> list[LogRecord]:
+def in_order(records: Sequence[LogRecord], last_us: int) -> list[LogRecord]:
     """The records with times that never go back, neither below `last_us` nor among themselves."""
     ordered: list[LogRecord] = []
     for record in records:

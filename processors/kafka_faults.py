@@ -1,0 +1,57 @@
+"""What an error of Kafka means to whoever runs it: its words, and the cure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from confluent_kafka import KafkaError
+
+from broker.errors import StoreError
+from broker.kafka import KafkaSettings
+
+WAITING: Final = "; nothing was acknowledged, senders keep their rows"
+_RIGHTS: Final = "let the user {user} write: paceline topics apply --writer {user}"
+_LOG_IN: Final = "check kafka.security, kafka.mechanism, kafka.username and kafka.password"
+_TLS: Final = "check kafka.cafile, and that the certificate of the server names the address of kafka.bootstrap"
+_APPLY: Final = "make the topics right: paceline topics apply"
+_DISK: Final = "free space on the disk of Kafka's log.dirs, then start the broker that stopped"
+_COPIES: Final = "start the brokers that are away: too few of a topic's copies are in sync"
+_AWAY: Final = "start Kafka (a full disk stops it: its own log tells), or mend the way to it"
+_CURES: Final = {
+    "_AUTHENTICATION": _LOG_IN,
+    "SASL_AUTHENTICATION_FAILED": _LOG_IN,
+    "UNSUPPORTED_SASL_MECHANISM": _LOG_IN,
+    "ILLEGAL_SASL_STATE": _LOG_IN,
+    "_SSL": _TLS,
+    "TOPIC_AUTHORIZATION_FAILED": _RIGHTS,
+    "CLUSTER_AUTHORIZATION_FAILED": _RIGHTS,
+    "UNKNOWN_TOPIC_OR_PART": _APPLY,
+    "_UNKNOWN_TOPIC": _APPLY,
+    "_UNKNOWN_PARTITION": _APPLY,
+    "MSG_SIZE_TOO_LARGE": _APPLY,
+    "RECORD_LIST_TOO_LARGE": _APPLY,
+    "INVALID_RECORD": _APPLY,
+    "KAFKA_STORAGE_ERROR": _DISK,
+    "NOT_ENOUGH_REPLICAS": _COPIES,
+    "NOT_ENOUGH_REPLICAS_AFTER_APPEND": _COPIES,
+}
+_TELLING: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "_TRANSPORT", "_RESOLVE", "_BAD_MSG"})
+"""Complaints of the client that say why a time ran out; "all brokers are down" says nothing."""
+
+
+def telling(error: KafkaError) -> bool:
+    """Whether a complaint of the client explains why later sends run out of time."""
+    return error.name() in _TELLING
+
+
+def cure_of(kafka: KafkaSettings, error: KafkaError, complaint: KafkaError | None = None, otherwise: str = _AWAY) -> str:
+    """What to do about an error; about the client's last complaint when the error only says that time ran out."""
+    names = [error.name(), *([complaint.name()] if complaint is not None else [])]
+    found = next((_CURES[name] for name in names if name in _CURES), otherwise)
+    return found.format(user=kafka.username or "of ingest")
+
+
+def not_stored(kafka: KafkaSettings, what: str, error: KafkaError, complaint: KafkaError | None = None) -> StoreError:
+    """The error of an append: what was not stored, Kafka's words, the client's last complaint, and the cure."""
+    words = error.str() if complaint is None or error.name() in _CURES else f"{error.str()} ({complaint.str()})"
+    return StoreError(f"kafka {kafka.bootstrap}: {what}: {words}", cure=cure_of(kafka, error, complaint) + WAITING)
