@@ -23,7 +23,10 @@ from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files,
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
-_WITHOUT: Final = {"api.token": "(drawn at the first run)"}  # what a secret that was not given comes to
+_WITHOUT: Final = {
+    "api.token": "(drawn at the first run)",
+    "ingest.password": "(drawn at the first run)",
+}  # what a secret that was not given comes to
 _STRICT: Final = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -61,6 +64,16 @@ class ApiSettings(BaseModel):
     token: SecretStr = SecretStr("")
 
 
+class IngestPart(BaseModel):
+    """`paceline ingest`: who it is at the central broker (`platform/NAME`; password empty: the one this site drew), and with which group it
+    shares what the nodes send; empty: it takes all of it, alone."""
+
+    model_config = _STRICT
+    name: Node = "ingest"
+    password: SecretStr = SecretStr("")
+    share: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9._-]{0,31})?$")
+
+
 class BoxPart(BaseModel):
     """The page of an installed box: where it listens, and whether it shows the state once the box is set up or is closed then."""
 
@@ -82,6 +95,7 @@ class Settings(BaseModel):
     gateway: GatewayPart = GatewayPart()
     api: ApiSettings = ApiSettings()
     box: BoxPart = BoxPart()
+    ingest: IngestPart = IngestPart()
     kafka: KafkaSettings = KafkaSettings()
 
 

@@ -91,14 +91,11 @@ def api_options(site: Site) -> ApiOptions:
 
 async def run_ingest(site: Site) -> None:
     """Ingest alone, until cancelled."""
-    from processors.bulk_client import BulkSettings
+    from paceline.ingest_part import ingest_link, open_appender
     from processors.ingest import IngestService
-    from processors.log import SqliteLog
 
-    central = site.settings.central
-    link = BulkSettings(central.host, central.port, "platform/ingest", site.secret("central", "platform/ingest"))
-    with SqliteLog.open(site.log_db) as log:
-        await IngestService(link, log).run()
+    async with open_appender(site) as log:
+        await IngestService(ingest_link(site), log, share=site.settings.ingest.share).run()
 
 
 async def run_api(site: Site) -> None:

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from broker.credentials import hash_secret, new_secret, read_passwords, write_passwords
 from broker.errors import ConfigError, StoreError
+from broker.topics import PLATFORM
 from paceline.config import BrokerSettings, Settings
 from paceline.supervise import free_port, require_free
 
@@ -92,6 +93,11 @@ class Site:
         """The gateway's user name on the central broker."""
         return f"{self.settings.tenant}/{self.settings.gateway.node}"
 
+    @property
+    def ingest_user(self) -> str:
+        """The user name of `paceline ingest` on the central broker."""
+        return f"{PLATFORM}/{self.settings.ingest.name}"
+
 
 def open_site(settings: Settings) -> Site:
     """Make the folders, draw what secrets are missing and decide free ports: those of the last run where they still are.
@@ -103,7 +109,7 @@ def open_site(settings: Settings) -> Site:
         for folder in (site.data, site.logs, site.gateway_dir, site.platform_dir):
             folder.mkdir(parents=True, exist_ok=True)
         site.secrets.mkdir(mode=0o700, exist_ok=True)
-        _draw(site, "central", (site.box_user, *CENTRAL_PLATFORM))
+        _draw(site, "central", (site.box_user, *CENTRAL_PLATFORM, site.ingest_user))
         _draw(site, "near", NEAR_PLATFORM)
         token = settings.api.token.get_secret_value() or _kept(site, "api:token")
     except OSError as error:

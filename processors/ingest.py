@@ -1,8 +1,9 @@
 """Ingest: messages of the nodes -> the log, then acks. The shell around `accept`; it keeps no state of its own.
 
 Received runs wait in one bounded list; a worker thread turns all that wait into one durable append, and what arrives meanwhile is the next
-batch (group commit that adapts to the load). Acks and PUBACKs leave only after the append has returned. An append that fails (disk full)
-is an alarm and is tried again: nothing is acknowledged, reading stops when the buffer is full, and the broker and the nodes keep the rest.
+batch (group commit that adapts to the load). Acks and PUBACKs leave only after the append has returned. An append that fails (disk full,
+Kafka away) is an alarm and is tried again: nothing is acknowledged, reading stops when the buffer is full, and the broker and the nodes
+keep the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from broker.logrecord import LogRecord
 from broker.topics import ROOT, UP_FILTERS, Address, parse_topic
 from processors.accept import UP_LEAVES, Accepted, DeadLetter, accept, merged_acks
 from processors.bulk_client import BulkClient, BulkSettings, Connection
-from processors.log import Log
+from processors.log import Appender
 from processors.wall import wall_us
 
 log = logging.getLogger(__name__)
@@ -67,15 +68,19 @@ class _Batch:
 
 
 class IngestService:
-    """One ingest process. `await run()` until cancelled; one instance at a time a credential (the broker ends the older session)."""
+    """One ingest process. `await run()` until cancelled; one instance at a time a credential (the broker ends the older session).
+
+    Several with credentials of their own and the same `share` divide what the nodes send; which of them acknowledges is all the same.
+    """
 
     def __init__(
         self,
         settings: BulkSettings,
-        to: Log,
+        to: Appender,
         *,
         clock_us: Callable[[], int] = wall_us,
         jitter: random.Random | None = None,
+        share: str = "",
     ) -> None:
         self._log = to
         self._clock_us = clock_us
@@ -83,7 +88,8 @@ class IngestService:
         self._wake = asyncio.Event()
         self._listeners: dict[str, OnMessage] = {}
         self._addresses: OrderedDict[bytes, tuple[str, Address | None]] = OrderedDict()
-        self._client = BulkClient(settings, list(UP_FILTERS), self._on_run, jitter=jitter)
+        filters = [f"$share/{share}/{name}" if share else name for name in UP_FILTERS]
+        self._client = BulkClient(settings, filters, self._on_run, jitter=jitter)
         self.stats = IngestStats()
 
     @property

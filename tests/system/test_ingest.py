@@ -26,7 +26,7 @@ from tests.proxy import Mode, start_proxy
 from tests.servers import PROJECT, start_mosquitto
 from tests.system.ingest_node import ResendingNode
 
-USERS = ("gym/box1", "gym/box2", "platform/ingest")
+USERS = ("gym/box1", "gym/box2", "platform/ingest", "platform/ingest2")
 MOTION = layout_named("motion.1")
 
 
@@ -194,6 +194,18 @@ async def test_two_ingests_of_one_credential_oust_each_other_and_lose_nothing(tm
         kept = one.read(0, 10**6)
         assert set(bodies(two)) == set(rows(900))
         assert kept == two.read(0, 10**6)
+
+
+async def test_two_ingests_that_share_divide_the_work_and_one_takes_all_when_the_other_is_gone(tmp_path, broker):
+    with SqliteLog.open(tmp_path / "one.db") as one, SqliteLog.open(tmp_path / "two.db") as two:
+        other = BulkSettings(broker.host, broker.port, "platform/ingest2", broker.password("platform/ingest2"), clean=True)
+        async with running(IngestService(settings(broker, clean=True), one, share="ingest")):
+            node = ResendingNode(broker, "gym/box1", rows(2000))
+            async with running(IngestService(other, two, share="ingest")):
+                node.start()
+                await until(lambda: one.end() > 200 and two.end() > 200)
+            await asyncio.to_thread(node.join_done, 60)
+        assert set(bodies(one)) | set(bodies(two)) == set(rows(2000))
 
 
 async def test_half_open_link_is_noticed_by_silence(tmp_path, broker):

@@ -300,5 +300,5 @@ async def test_wrong_password_is_a_clear_error_with_the_cure(kafka: KafkaCluster
     )
     assert done.returncode == 1
     assert "Authentication failed" in done.stderr
-    assert "cure: check address, log-in and rights of this user" in done.stderr
+    assert "cure: check kafka.security, kafka.mechanism, kafka.username and kafka.password" in done.stderr
     assert json.dumps("wrong") not in done.stderr

@@ -1,0 +1,343 @@
+"""Ingest on a real Kafka behind a real mosquitto: durable before the ack, whoever is killed; what goes wrong is named with its cure."""
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+import pytest_asyncio
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+
+from broker.bundles import encode_bundle
+from broker.errors import StoreError
+from broker.kafka import KafkaSettings
+from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_topics
+from broker.logrecord import Kind, LogRecord
+from processors.bulk_client import BulkSettings
+from processors.ingest import IngestService
+from processors.kafka_admin import KafkaAdmin
+from processors.kafka_log import KafkaLog
+from tests.kafka_reader import dead_letters, log_records
+from tests.kafka_server import start_kafka
+from tests.mqtt_client import PahoClient
+from tests.servers import PROJECT, start_mosquitto
+from tests.system.ingest_node import ResendingNode
+from tests.system.test_ingest import acked_rows, row, running, until
+from tests.system.test_spool_disk import mount
+
+TENANTS = [f"t{i}" for i in range(1, 9)]
+KAFKA_USERS = {"writer": "writer-secret", "reader": "reader-secret"}
+tenants = itertools.cycle(TENANTS)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kafka(tmp_path_factory):
+    async with start_kafka(tmp_path_factory.mktemp("kafka"), users=KAFKA_USERS) as cluster:
+        admin = KafkaAdmin(KafkaSettings(bootstrap=cluster.bootstrap))
+        await asyncio.to_thread(admin.apply, all_topics(), 1)
+        await asyncio.to_thread(admin.allow_write, "User:writer", all_topics())
+        await asyncio.to_thread(admin.allow_read, "User:reader", platform_topics(), PLATFORM)
+        yield cluster
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def broker(tmp_path_factory):
+    users = (*(f"{tenant}/box" for tenant in TENANTS), "platform/ingest")
+    async with start_mosquitto(tmp_path_factory.mktemp("mosquitto"), users=users) as served:
+        yield served
+
+
+@pytest.fixture
+def tenant():
+    """One that no other test uses: all share a cluster."""
+    return next(tenants)
+
+
+def rows_of(tenant, count):
+    return [row(i, subject=f"{tenant}/a{i % 5}") for i in range(count)]
+
+
+def settings_of(kafka, user="", **changes):
+    log_in = {
+        "security": "SASL_PLAINTEXT",
+        "mechanism": "PLAIN",
+        "username": user,
+        "password": KAFKA_USERS.get(user, ""),
+        "bootstrap": kafka.sasl_bootstrap,
+    }
+    return KafkaSettings.model_validate((log_in if user else {"bootstrap": kafka.bootstrap}) | changes)
+
+
+class Ingest:
+    """`paceline ingest` as a process."""
+
+    def __init__(self, kafka, broker, folder):
+        self.log_path = folder / "ingest.log"
+        self.command = [sys.executable, "-m", "paceline", "ingest", "--data", str(folder / "data")]
+        self.environment = dict(
+            os.environ,
+            PACELINE_KAFKA__BOOTSTRAP=kafka.bootstrap,
+            PACELINE_CENTRAL__KIND="external",
+            PACELINE_CENTRAL__PORT=str(broker.port),
+            PACELINE_INGEST__PASSWORD=broker.password("platform/ingest"),
+        )
+        self.process = None
+
+    def start(self, kill_at=""):
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(self.command, env=self.environment | {"PACELINE_KILL_AT": kill_at}, cwd=PROJECT, stderr=log)
+
+    @property
+    def said(self):
+        return self.log_path.read_text()
+
+    async def killed(self):
+        """Wait for the kill it was given."""
+        assert await asyncio.to_thread(self.process.wait, 60) == -signal.SIGKILL
+
+    async def kill(self):
+        self.process.kill()
+        await asyncio.to_thread(self.process.wait, 60)
+
+    async def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(self.process.wait, 60) == 0
+        assert "Traceback" not in self.said
+
+
+@contextmanager
+def ingesting(kafka, broker, folder):
+    ingest = Ingest(kafka, broker, folder)
+    ingest.start()
+    try:
+        yield ingest
+    finally:
+        if ingest.process.poll() is None:
+            ingest.process.kill()
+            ingest.process.wait(60)
+
+
+async def test_rows_are_on_kafka_before_they_are_acknowledged_and_refused_ones_in_its_dead_letters(kafka, broker, tenant, tmp_path):
+    mixed = [row(1, subject=f"{tenant}/ann"), row(2, subject="rival/ann"), b"junk", row(4, subject="")]
+    with ingesting(kafka, broker, tmp_path) as ingest:
+        node = ResendingNode(broker, f"{tenant}/box", mixed)
+        node.start()
+        await asyncio.to_thread(node.join_done, 60)
+        found = await asyncio.to_thread(log_records, kafka.bootstrap, tenant)
+        refused = await asyncio.to_thread(dead_letters, kafka.bootstrap, tenant)
+        await ingest.stop()
+    assert (node.stored, node.refused) == ({1, 4}, {2: "wrong_tenant", 3: "bad_frame"})
+    assert {(r.key, r.tenant, r.node, r.kind, r.body) for r in found} == {
+        (f"{tenant}/ann", tenant, "box", Kind.FRAME, mixed[0]),
+        (f"{tenant}/@box/strap", tenant, "box", Kind.FRAME, mixed[3]),
+    }
+    assert {(letter.n, str(letter.reason), letter.raw) for letter, _ in refused} == {
+        (2, "wrong_tenant", mixed[1]),
+        (3, "bad_frame", b"junk"),
+    }
+    assert not (tmp_path / "data" / "platform" / "log.db").exists(), "nothing is kept on this machine"
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])])
+async def test_ingest_and_kafka_killed_again_and_again_lose_nothing(kafka, broker, tenant, tmp_path, rounds):
+    """Killed at each point around an append, at random moments, and Kafka under it: all rows are there, twice only as the same bytes."""
+    rng = random.Random(rounds)
+    sent = rows_of(tenant, 10_000 * rounds)
+    node = ResendingNode(broker, f"{tenant}/box", sent, pause_s=0.01)
+    with ingesting(kafka, broker, tmp_path) as ingest:
+        await ingest.kill()
+        node.start()
+        for _ in range(rounds):
+            for point in ("before_append:2", "after_append:1", "after_ack:2"):
+                ingest.start(f"ingest.{point}")
+                await ingest.killed()
+            ingest.start()
+            stored = len(node.stored)
+            await until(lambda stored=stored: len(node.stored) > stored)
+            await kafka.kill()
+            assert node.open_rows, "all was stored before the kill: it proved nothing"
+            await asyncio.sleep(rng.random())
+            await ingest.kill()
+            ingest.start()
+            await kafka.start()
+        await asyncio.to_thread(node.join_done, 120 + 60 * rounds)
+        await ingest.stop()
+    kept = [r.body for r in await asyncio.to_thread(log_records, kafka.bootstrap, tenant)]
+    assert set(kept) == set(sent)
+    assert not await asyncio.to_thread(dead_letters, kafka.bootstrap, tenant)
+
+
+@pytest.mark.parametrize("away_s", [0, pytest.param(300, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])])
+async def test_kafka_away_nothing_is_acknowledged_little_is_held_and_all_is_stored_when_it_is_back(kafka, broker, tenant, away_s):
+    sent = [encode_bundle(5, 30 * i + 1, [row(30 * i + k, subject=f"{tenant}/ann") for k in range(30)]) for i in range(200)]
+    link = BulkSettings(broker.host, broker.port, "platform/ingest", broker.password("platform/ingest"), buffer_bytes=20_000)
+    with KafkaLog(settings_of(kafka), send_s=2) as log:
+        service = IngestService(link, log)
+        async with running(service):
+            await asyncio.to_thread(log.append, [LogRecord(Kind.FRAME, f"{tenant}/ann", tenant, "box", 1, b"x")])
+            await kafka.kill()
+            with PahoClient(broker, f"{tenant}/box") as node:
+                await asyncio.to_thread(node.subscribe, f"pl/1/{tenant}/box/ack")
+                await asyncio.to_thread(node.publish_all, [(f"pl/1/{tenant}/box/up", message) for message in sent])
+                await until(lambda: service.stats.append_errors >= 2)
+                await asyncio.sleep(away_s)
+                assert "Connection refused" in service.stats.alarm
+                assert sum(p.size for p in service._waiting) < 20_000 + 300_000
+                assert not acked_rows(node.messages)
+                await kafka.start()
+                await until(lambda: len(acked_rows(node.messages)) == 6000, 120)
+                assert not service.stats.alarm
+    assert len({r.body for r in await asyncio.to_thread(log_records, kafka.bootstrap, tenant)}) == 6001
+
+
+async def test_stop_does_not_wait_for_a_dead_kafka(kafka, broker, tenant, tmp_path):
+    node = ResendingNode(broker, f"{tenant}/box", rows_of(tenant, 400), pause_s=0.01)
+    with ingesting(kafka, broker, tmp_path) as ingest:
+        node.start()
+        await until(lambda: node.stored)
+        await kafka.kill()
+        await until(lambda: node.sent > 100)
+        await ingest.stop()
+        assert node.open_rows
+        ingest.start()  # and one that starts without Kafka waits for it, and stops too
+        await until(lambda: "nothing is taken until the log can be written" in ingest.said)
+        await ingest.stop()
+        assert "cure: check address" in ingest.said
+        ingest.start()
+        await kafka.start()
+        await asyncio.to_thread(node.join_done, 120)
+        await ingest.stop()
+
+
+def frame_record(tenant, body=b"x"):
+    return LogRecord(Kind.FRAME, f"{tenant}/ann", tenant, "box", 1, body)
+
+
+async def refused(log, what, cure, records=None):
+    """The append, or the look at the topics, fails and says so."""
+    with pytest.raises(StoreError, match=what) as caught:
+        await asyncio.to_thread(*((log.append, records) if records else (log.check,)))
+    assert cure in caught.value.cure
+    assert "nothing was acknowledged" in caught.value.cure
+
+
+async def test_wrong_password_and_a_user_who_may_not_write_are_told_what_to_do(kafka, tenant):
+    with KafkaLog(settings_of(kafka, "writer", password="wrong"), send_s=2) as log:
+        await refused(log, "Authentication failed", "check kafka.security, kafka.mechanism, kafka.username and kafka.password")
+    with KafkaLog(settings_of(kafka, "reader")) as log:
+        await refused(log, "(?i)authorization failed", "paceline topics apply --writer reader")
+    with KafkaLog(settings_of(kafka, "writer")) as log:
+        await asyncio.to_thread(log.append, [frame_record(tenant)])
+    assert await asyncio.to_thread(log_records, kafka.bootstrap, tenant) == [frame_record(tenant)]
+
+
+def configure(kafka, topic, name, value):
+    """Set one key of a topic, and wait until the broker shows it."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    client.incremental_alter_configs([resource], request_timeout=60)[resource].result(60)
+    while client.describe_configs([resource], request_timeout=60)[resource].result(60)[name].value != value:
+        pass
+
+
+async def applied(kafka):
+    await asyncio.to_thread(KafkaAdmin(settings_of(kafka)).apply, all_topics(), 1)
+
+
+async def test_topic_that_would_lose_records_is_refused_until_it_is_mended(kafka, tenant):
+    with KafkaLog(settings_of(kafka), check_s=0) as log:
+        await asyncio.to_thread(log.append, [frame_record(tenant)])
+        await asyncio.to_thread(configure, kafka, DEAD, "cleanup.policy", "compact")
+        await refused(
+            log, "topic telemetry.dlq: cleanup.policy is compact and must be delete", "paceline topics apply", [frame_record(tenant)]
+        )
+        await applied(kafka)
+        await asyncio.to_thread(log.append, [frame_record(tenant)])
+        await asyncio.to_thread(configure, kafka, DEAD, "retention.ms", "86400000")  # how long is the operator's word
+        await asyncio.to_thread(log.append, [frame_record(tenant)])
+        await applied(kafka)
+
+
+async def test_topic_that_is_missing_or_has_other_partitions_is_refused(kafka):
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    async def there(wanted):
+        await until(lambda: (DEAD in client.list_topics(timeout=60).topics) == wanted)
+
+    with KafkaLog(settings_of(kafka)) as log:
+        client.delete_topics([DEAD], request_timeout=60)[DEAD].result(60)
+        await there(wanted=False)
+        await refused(log, "topic telemetry.dlq is missing", "paceline topics apply")
+        client.create_topics([NewTopic(DEAD, 3, 1)], request_timeout=60)[DEAD].result(60)
+        await there(wanted=True)
+        await refused(log, "telemetry.dlq has 3 partitions, not 12", "make a new topic with the right number")
+        client.delete_topics([DEAD], request_timeout=60)[DEAD].result(60)
+        await there(wanted=False)
+        await applied(kafka)
+        await asyncio.to_thread(log.check)
+
+
+async def test_record_too_large_for_its_topic_is_named_and_goes_when_the_topic_is_mended(kafka, tenant):
+    large = [frame_record(tenant, random.Random(i).randbytes(1024)) for i in range(20)]
+    with KafkaLog(settings_of(kafka)) as log:
+        await asyncio.to_thread(log.check)
+        await asyncio.to_thread(configure, kafka, FRAMES, "max.message.bytes", "1000")
+        await refused(log, "20 of 20 records not stored: .*Message size too large", "paceline topics apply", large)
+        await refused(log, "max.message.bytes is 1000 and must be 1048588", "paceline topics apply")
+        await applied(kafka)
+        await asyncio.to_thread(log.append, large)
+    assert await asyncio.to_thread(log_records, kafka.bootstrap, tenant) == large
+
+
+async def test_full_disk_of_kafka_loses_nothing_that_was_appended(tmp_path, tenant):
+    """A log dir of 48 MB: Kafka stops when it is full. Mounting needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder))
+    try:
+        async with start_kafka(folder) as full:
+            await applied(full)
+            ballast = folder / "ballast"
+            with KafkaLog(settings_of(full), send_s=3) as log:
+                kept, said = await asyncio.to_thread(fill, log, tenant, folder, ballast)
+                assert "nothing was acknowledged" in said.cure
+                assert "disk" in said.cure
+                ballast.unlink()
+                await full.kill()
+                await full.start()
+                await asyncio.to_thread(append_at_last, log, [frame_record(tenant, b"after")])
+            found = {r.body for r in await asyncio.to_thread(log_records, full.bootstrap, tenant)}
+            assert {*kept, b"after"} <= found
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(log, tenant, folder, ballast):
+    """Append until there is no room; the bodies that were stored, and the error."""
+    kept = []
+    with ballast.open("wb", buffering=0) as file:
+        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+        os.posix_fallocate(file.fileno(), 0, free - 2_000_000)
+    for i in range(1_000):
+        bodies = [random.Random(100 * i + k).randbytes(1000) for k in range(100)]
+        try:
+            log.append([frame_record(tenant, body) for body in bodies])
+        except StoreError as error:
+            return kept, error
+        kept += bodies
+    raise AssertionError("the disk was never full")
+
+
+def append_at_last(log, records):
+    for _ in range(100):
+        try:
+            return log.append(records)
+        except StoreError:
+            continue
+    raise AssertionError("Kafka took nothing any more")
