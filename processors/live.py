@@ -22,6 +22,7 @@ from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
 from processors import live_kernel as k
 from processors.anchors import anchors_us, uploads_end_us
+from processors.believed import believed_again, believed_of
 from processors.live_changes import concerned_by, take_change, wants_of_change
 from processors.live_kernel import I64
 from processors.live_matching import first_frames, match_again, match_live, settle_waiting
@@ -82,8 +83,10 @@ class LiveStage:
     name = "live"
     state_version = 4
 
-    def __init__(self, reference: ReferenceData) -> None:
+    def __init__(self, reference: ReferenceData, *, tells: bool = False) -> None:
+        """`tells`: also put out what is believed of each sample."""
         self._reference = reference
+        self._tells = tells
 
     def key(self, record: LogRecord) -> str:
         return record.key
@@ -200,6 +203,8 @@ class LiveStage:
         samples = samples_of(frames)
         self._meet(states, touched)
         ran = run_frames(states.rows, slots, samples, states.sides)
+        if self._tells:
+            outputs.believed.append(believed_of(states.key_of, slots, samples, ran, outputs.taken, at[-1][1]))
         for ended in ran.closed:
             row, key = ended.row, states.key_of(ended.slot)
             seen = touched[key]
@@ -283,6 +288,8 @@ class LiveStage:
             outputs.compact.append(key)
         again = run_tracks_whole(inputs.tracks, int(row[k.HR_REF]), int(row[k.PERSON]))
         runs = again.rows
+        if self._tells and runs:
+            outputs.believed.append(believed_again(key, again.samples, again.ran, appended_us))
         for run, anchor_us in zip(runs, anchors_us(inputs.tracks, runs), strict=True):
             run[k.ANCHOR] = anchor_us
         old = {a.start_us: a for a in inputs.activities}

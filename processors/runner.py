@@ -21,6 +21,7 @@ from broker.faultpoints import hit
 from broker.frames import Clock
 from broker.logrecord import Kind, LogRecord
 from broker.reference import decode_reference
+from processors.believed_db import BelievedWriter
 from processors.boards import Board, Standing
 from processors.collector import waiting_collector
 from processors.effort_book import EffortBook
@@ -74,9 +75,13 @@ class Latency:
 class Runner:
     """One runner over one log and one state file."""
 
-    def __init__(self, log: Log, state: Path, *, clock_us: Callable[[], int] = wall_us, max_records: int = MAX_RECORDS) -> None:
+    def __init__(
+        self, log: Log, state: Path, *, clock_us: Callable[[], int] = wall_us, max_records: int = MAX_RECORDS, tells: bool = False
+    ) -> None:  # fmt: skip
+        """`tells`: also keep what is believed of each sample for a while, for those who follow (`believed_db`)."""
         self._log = log
         self._store = StateDb(state)
+        self._told = BelievedWriter(self._store.db) if tells else None
         self._files = SegmentFiles(state.parent / SEGMENT_FOLDER)
         self._states = LiveStates()
         self._boards: dict[str, Board] = {}
@@ -93,7 +98,7 @@ class Runner:
         self._reference = ReferenceData(self._files)
         for entity in HELD:
             self._reference.take_stored(references(self._store.db, entity=entity))
-        self._stage = LiveStage(self._reference)
+        self._stage = LiveStage(self._reference, tells=self._told is not None)
         self._finish = FinishStage(self._reference)
         self._book = EffortBook(self._store.db, self._reference)
 
@@ -134,6 +139,8 @@ class Runner:
     def _roll_back(self) -> None:
         if self._store.db.in_transaction:
             self._store.db.execute("ROLLBACK")
+        if self._told is not None:
+            self._told.forget()
         self._states.forget()
         self._boards.clear()
         self._look_up()
@@ -151,6 +158,8 @@ class Runner:
         else:
             outputs = self._referred(batch)
         self._store.sink(outputs)
+        if self._told is not None:
+            self._told.put(outputs.believed)
         for key in outputs.compact:
             for stored in stored_under(self._store.db, key, self._reference):
                 self._store.compact(stored)

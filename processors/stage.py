@@ -17,6 +17,7 @@ from broker.frames import Clock, Frame, read_frame
 from broker.ids import origin_of
 from broker.logrecord import Kind, LogRecord
 from broker.reference import UploadRef
+from processors.believed import Believed
 from processors.results import Finished, Timed
 from processors.samples import TakenFrame
 from processors.tracks import Track
@@ -208,6 +209,7 @@ class Outputs:
     begun: list[Begun] = field(default_factory=list[Begun])
     efforts: list[LiveEfforts] = field(default_factory=list[LiveEfforts])
     finished: list[FinishedActivity] = field(default_factory=list[FinishedActivity])
+    believed: list[Believed] = field(default_factory=list[Believed])  # only of a stage that tells
     repeats: int = 0
     unreadable: int = 0
     unknown_layouts: int = 0

@@ -1,0 +1,147 @@
+"""What the live stage believes of each sample that counted, as columns: filtered position, fused heart rate, distance so far. Pure.
+
+For what shows or stores live telemetry outside (`influx_sink`). A field is there at the samples that brought it. One block a batch of the
+stage; when an activity is run again because of late samples, one block of the whole of it, `again`. Beside it, what devices said of their
+own health. As bytes a block is about 20 B a sample.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from broker.columns import join_records
+from broker.errors import StoreError
+from broker.layouts import all_layouts, layout_named
+from processors import live_kernel as k
+from processors.live_row import ABSENT, NO_ALTITUDE, NO_POS
+from processors.run_kernel import Ran
+from processors.samples import MACHINE, Samples, TakenFrame
+
+I64 = npt.NDArray[np.int64]
+
+_VERSION: Final = 1
+_HEALTH: Final = layout_named("health.1").id
+GPS, ON_MACHINE, SENSOR = range(3)  # what a sample is from: positions, a machine, anything else
+SOURCES: Final = ("gps", "machine", "sensor")
+MOST_AGE_US: Final = 48 * 3_600_000_000  # older ones are not told: an uploaded file of last year is no live telemetry
+_COLUMNS: Final = ("subject_of", "t_us", "source", "lat", "lon", "altitude_dm", "speed_cmps", "hr_bpm", "power_w", "cadence_rpm", "dist_um")
+_NARROW: Final = ("<i4", "<i8", "<i1", "<i4", "<i4", "<i2", "<i4", "<i2", "<i4", "<i2", "<i8")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a device, or the box that speaks for it, said of it. None: not said."""
+
+    tenant: str
+    node: str
+    device: str
+    t_us: int
+    battery_pct: int | None
+    rssi_dbm: int | None
+    dropped: int | None
+    uptime_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """Samples of `subjects`: a column each, ABSENT (NO_POS, NO_ALTITUDE) where a sample brought nothing. `appended_us`: of the last
+    record. `dist_um` is that of the activity so far."""
+
+    subjects: list[str]
+    subject_of: I64
+    t_us: I64
+    source: I64
+    lat: I64
+    lon: I64
+    altitude_dm: I64
+    speed_cmps: I64
+    hr_bpm: I64
+    power_w: I64
+    cadence_rpm: I64
+    dist_um: I64
+    appended_us: int
+    again: bool = False
+    health: Sequence[Health] = field(default_factory=tuple[Health, ...])
+
+    def __len__(self) -> int:
+        return len(self.t_us)
+
+
+def believed_of(
+    key_of: Callable[[int], str], slots: Sequence[int], samples: Samples, ran: Ran, taken: Iterable[tuple[str, TakenFrame]],
+    appended_us: int,
+) -> Believed:  # fmt: skip
+    """Of the frames of a batch: `slots` whom each counts for, which `key_of` names; `taken` are all of them, for health."""
+    used, places = np.unique(np.asarray(slots, np.int64), return_inverse=True)
+    numbers: list[int] = used.tolist()
+    subjects = [key_of(slot) for slot in numbers]
+    return _made(subjects, np.repeat(places, samples.ends - samples.first), samples, ran, appended_us, again=False, health=_health(taken))
+
+
+def believed_again(key: str, samples: Samples, ran: Ran, appended_us: int) -> Believed:
+    """Of whole activities of a subject that were run again."""
+    return _made([key], np.zeros(len(samples.t_us), np.int64), samples, ran, appended_us, again=True, health=())
+
+
+def _made(
+    subjects: list[str], subject_of: I64, s: Samples, ran: Ran, appended_us: int, *, again: bool, health: Sequence[Health]
+) -> Believed:  # fmt: skip
+    out = ran.out
+    motion, heart, power, cadence = (out[:, c] != 0 for c in (k.BY_MOTION, k.BY_HEART, k.BY_POWER, k.BY_CADENCE))
+    keep = np.flatnonzero((motion | heart | power | cadence) & (s.t_us >= appended_us - MOST_AGE_US))
+    fixed = motion & (out[:, k.FIX_START] != k.NEVER)
+    source = np.where(s.kind == MACHINE, ON_MACHINE, np.where(s.lat != NO_POS, GPS, SENSOR))
+    columns = (
+        subject_of, s.t_us, source,
+        np.where(fixed, out[:, k.FIX_LAT], NO_POS), np.where(fixed, out[:, k.FIX_LON], NO_POS),
+        np.where(motion, s.altitude_dm, NO_ALTITUDE), np.where(motion, out[:, k.NOW_SPEED], ABSENT),
+        np.where(heart, out[:, k.NOW_HR], ABSENT), np.where(power, s.power_w, ABSENT), np.where(cadence, s.cadence_rpm, ABSENT),
+        out[:, k.NOW_DIST],
+    )  # fmt: skip
+    return Believed(subjects, *[column[keep] for column in columns], appended_us=appended_us, again=again, health=health)
+
+
+def _health(taken: Iterable[tuple[str, TakenFrame]]) -> list[Health]:
+    said: list[Health] = []
+    for key, f in taken:
+        if f.frame.layout != _HEALTH:
+            continue
+        layout = all_layouts()[_HEALTH]
+        absent = {name: layout.field(name).absent for name in ("battery_pct", "rssi_dbm", "dropped", "uptime_s")}
+        for record in join_records(_HEALTH, [f.frame.records]):
+            values = {name: None if int(record[name]) == none else int(record[name]) for name, none in absent.items()}
+            t_us = f.frame.t0_us + f.offset_us + int(record["tick_ms"]) * 1000
+            said.append(Health(key.partition("/")[0], f.node, f.frame.device, t_us, **values))
+    return said
+
+
+def encode_believed(block: Believed) -> bytes:
+    """As bytes; `decode_believed` gives the same back."""
+    columns = b"".join(getattr(block, name).astype(kind).tobytes() for name, kind in zip(_COLUMNS, _NARROW, strict=True))
+    health = [[getattr(h, name) for name in Health.__slots__] for h in block.health]
+    return msgpack.packb((_VERSION, list(block.subjects), len(block), zlib.compress(columns, 1), block.appended_us, block.again, health))
+
+
+def decode_believed(raw: bytes, where: str = "believed samples") -> Believed:
+    """Inverse of `encode_believed`; StoreError names `where` when the bytes are damaged."""
+    try:
+        version, subjects, n, packed, appended_us, again, health = msgpack.unpackb(raw, use_list=False)
+        if version != _VERSION:
+            raise ValueError(f"version {version}")
+        data, at = zlib.decompress(packed), 0
+        columns: list[I64] = []
+        for kind in _NARROW:
+            size = np.dtype(kind).itemsize * n
+            columns.append(np.frombuffer(data[at : at + size], kind).astype(np.int64))
+            at += size
+        health = tuple(Health(*one) for one in health)
+        return Believed(list(subjects), *columns, appended_us=appended_us, again=again, health=health)
+    except (ValueError, TypeError, zlib.error) as error:
+        raise StoreError(f"{where}: damaged ({error})", cure="it is passed over; paceline replay makes the state again") from error
