@@ -40,9 +40,11 @@ demo: setup
 	@$(BIN)/paceline demo $(ARGS)
 
 # A file stays in one process, for its servers; slow files (system) come first. Tests start hundreds of processes: modules are compiled once.
+# InfluxDB takes Go two minutes of a core, once: it is built meanwhile, and the tests that need it come last and wait for it.
 test: export PYTHONDONTWRITEBYTECODE =
 test: setup-dev
 	@$(BIN)/python -m processors.warm
+	@( test -n "$(findstring .py,$(ARGS))" || $(BIN)/python -m tests.influx_server ) >/dev/null 2>&1 &
 	@$(BIN)/python -m pytest -m "not nightly" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup-dev

@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "firmware": "paceline.commands.firmware:firmware",
     "events": "paceline.commands.events:events",
     "topics": "paceline.commands.topics:topics",
+    "influx": "paceline.commands.influx:influx",
     "dlq": "paceline.commands.dlq:dlq",
     "config": "paceline.commands.config:config",
     "doctor": "paceline.commands.doctor:doctor",

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from broker.errors import ConfigError
 from broker.kafka import KafkaSettings
 from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
+from processors.influx_settings import InfluxSettings
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
@@ -97,6 +98,7 @@ class Settings(BaseModel):
     box: BoxPart = BoxPart()
     ingest: IngestPart = IngestPart()
     kafka: KafkaSettings = KafkaSettings()
+    influx: InfluxSettings = InfluxSettings()
 
 
 @dataclass(frozen=True, slots=True)

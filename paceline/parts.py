@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
@@ -14,6 +15,7 @@ from gateway.setup_credential import BoxCredential
 from paceline.config import Settings, as_environment
 from paceline.site import Site
 from paceline.supervise import Role, at_once, port_open
+from processors.influx_settings import InfluxSettings
 
 if TYPE_CHECKING:
     from processors.api import ApiOptions
@@ -78,6 +80,7 @@ def platform_settings(site: Site) -> PlatformSettings:
         api_port=s.api.port,
         api_token=s.api.token,
         token_file=site.token_file,
+        tells=bool(s.influx.url),
     )
 
 
@@ -124,6 +127,30 @@ async def run_publisher(settings: Settings) -> None:
     await EventPublisher(settings.kafka, site.state_db, site.platform_dir / "published.json").run()
 
 
+def influx_settings(settings: Settings) -> InfluxSettings:
+    """`influx` with the token that the set-up left when none is given. ConfigError without a server."""
+    influx = settings.influx
+    if not influx.url:
+        raise ConfigError(
+            "influx.url is empty", cure="give http://host:8086 of a server in the settings or as PACELINE_INFLUX__URL; see docs/influx.md"
+        )
+    if influx.token.get_secret_value():
+        return influx
+    kept = Site(settings).influx_token
+    return influx.model_copy(update={"token": SecretStr(kept)}) if kept else influx
+
+
+async def run_influx(settings: Settings) -> None:
+    """The sink to InfluxDB, until cancelled."""
+    from gateway.data_lock import locked_directory
+    from processors.influx_admin import InfluxAdmin
+    from processors.influx_sink import Sink, SinkFiles
+
+    influx, site = influx_settings(settings), Site(settings)
+    with locked_directory(site.platform_dir, "influx"):
+        await Sink(influx, SinkFiles(site.platform_dir), socket.gethostname(), InfluxAdmin(influx)).run()
+
+
 def roles(site: Site) -> list[Role]:
     """The processes of the site, in the order they start."""
     s = site.settings
@@ -138,4 +165,5 @@ def roles(site: Site) -> list[Role]:
         Role("platform", ("process",), env, port_open(s.api.host, s.api.port)),
         Role("gateway", ("gateway",), env, at_once),
         *([Role("events", ("events", "publish"), env, at_once)] if s.kafka.bootstrap else []),
+        *([Role("influx", ("influx", "sink"), env, at_once)] if s.influx.url else []),
     ]

@@ -75,6 +75,17 @@ class Site:
         """Tokens of the API (hashes)."""
         return self.secrets / "tokens.json"
 
+    @property
+    def influx_token(self) -> str:
+        """What `paceline influx setup` left; empty when it was never run."""
+        return _read_secrets(self.secrets / "secrets.json").get("influx:token", "")
+
+    def keep_influx_token(self, token: str) -> None:
+        """Leave a token for the sink."""
+        path = self.secrets / "secrets.json"
+        self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_secrets(path, {**_read_secrets(path), "influx:token": token})
+
     def password_file(self, broker: str) -> Path:
         """The password file of the `central` or `near` broker."""
         return self.secrets / f"{broker}.passwords"

@@ -21,7 +21,10 @@ from processors.control import Control
 from processors.equipment import EquipmentDesk
 from processors.ingest import IngestService
 from processors.log import SqliteLog
+from processors.pulse import EVERY_S, write_pulse
+from processors.pulse import NAME as PULSE
 from processors.runner import Runner
+from processors.wall import wall_us
 from processors.warm import warm_up
 
 _log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class PlatformSettings(BaseModel):
     api_port: int = Field(default=8800, ge=0, le=65535)
     api_token: SecretStr = SecretStr("")
     token_file: Path | None = None
+    tells: bool = False  # what is believed of samples, and of itself, for those who follow (`believed_db`, `pulse`)
 
     @property
     def log_file(self) -> Path:
@@ -71,7 +75,7 @@ async def run(settings: PlatformSettings) -> None:
 
 
 async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event) -> None:
-    runner = Runner(log, settings.state_file)
+    runner = Runner(log, settings.state_file, tells=settings.tells)
     ingest = IngestService(BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value()), log)
     desk = EquipmentDesk(settings.data_dir / "equipment.db")
     control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk)
@@ -83,6 +87,8 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
         "runner": asyncio.create_task(runner.run()),
         "page": asyncio.create_task(_page(settings, log, control, runner, desk, page_stop)),
     }
+    if settings.tells:
+        tasks["pulse"] = asyncio.create_task(_pulse(settings, control, runner))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,7 +99,7 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
     finally:
         stopping.cancel()
         page_stop.set()
-        await _end(tasks["ingest"], tasks["control"])
+        await _end(tasks["ingest"], tasks["control"], *([tasks["pulse"]] if settings.tells else []))
         await runner.finish(tasks["runner"], DRAIN_S)
         await _end(tasks["page"], cancel=False)
         runner.close()
@@ -115,6 +121,16 @@ async def _page(
         desk=desk,
     ) as services:
         await serve_api(services, options, stop)
+
+
+async def _pulse(settings: PlatformSettings, control: Control, runner: Runner) -> None:
+    """Leave what only this process knows for others."""
+    while True:
+        try:
+            await asyncio.to_thread(write_pulse, settings.data_dir / PULSE, wall_us(), dict(control.nodes), runner.latency.quantiles())
+        except OSError as error:
+            _log.warning("platform: no pulse is left for others: %s", error)
+        await asyncio.sleep(EVERY_S)
 
 
 async def _end(*tasks: asyncio.Task[None], cancel: bool = True) -> None:

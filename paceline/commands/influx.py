@@ -1,0 +1,210 @@
+"""`paceline influx`: set up InfluxDB, check it, and keep it up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.errors import ConfigError
+from paceline.options import json_option, print_json, program_name, read_settings, settings_options
+
+
+@click.group()
+def influx() -> None:
+    """Write live samples, efforts, totals, health and counters to InfluxDB for dashboards. Ranking never needs it.
+
+    \b
+    Example:
+      export PACELINE_INFLUX__URL=http://localhost:8086
+      PACELINE_INFLUX__TOKEN=all-access-token paceline influx setup
+      paceline run
+      paceline influx status
+    """
+
+
+@influx.command()
+@settings_options
+def sink(config_file: Path | None, data: Path | None) -> None:
+    """Follow the platform in DATA and write to InfluxDB until stopped. `paceline run` does so when influx.url is set.
+
+    \b
+    Example:
+      PACELINE_INFLUX__URL=http://influx:8086 paceline influx sink --data data
+    """
+    from paceline.commands.roles import run_role
+    from paceline.parts import run_influx
+    from paceline.supervise import die_with_parent
+
+    die_with_parent()
+    run_role(run_influx(read_settings(config_file, data).settings))
+
+
+@influx.command()
+@settings_options
+@json_option
+@click.option("--keep-token", is_flag=True, help="Let the sink use influx.token itself; do not make one for the five buckets.")
+def setup(*, config_file: Path | None, data: Path | None, as_json: bool, keep_token: bool) -> None:
+    """Make the five buckets with their retention, and a token for the sink that may use them and nothing else. Needs InfluxDB 2.x.
+
+    Run it as often as you like. The token it makes is left in DATA/secrets; influx.token is that of an administrator, for this call only.
+
+    \b
+    Example:
+      PACELINE_INFLUX__URL=http://influx:8086 PACELINE_INFLUX__TOKEN=all-access-token paceline influx setup --data data
+    """
+    from paceline.parts import influx_settings
+    from paceline.site import Site
+    from processors.influx_admin import InfluxAdmin
+
+    settings = read_settings(config_file, data).settings
+    admin = InfluxAdmin(influx_settings(settings))
+    done = admin.make_buckets()
+    token = "influx.token is used as it is"  # noqa: S105 - a sentence
+    if not keep_token:
+        if not Site(settings).influx_token:
+            Site(settings).keep_influx_token(admin.make_token())
+        token = f"the sink's token is in {Site(settings).secrets / 'secrets.json'}"
+    if as_json:
+        print_json({"buckets": [{"bucket": d.bucket, "what": d.what} for d in done], "token": token})
+        return
+    for one in done:
+        click.echo(f"{one.bucket:<24} {one.what}")
+    click.echo(token)
+
+
+@influx.command()
+@settings_options
+@json_option
+def check(*, config_file: Path | None, data: Path | None, as_json: bool) -> int:
+    """Try to write to each bucket (a comment, no point) and say what stands in the way, with its cure. Exit code 1 when something does.
+
+    \b
+    Example:
+      paceline influx check --data data
+    """
+    from paceline.parts import influx_settings
+    from processors.influx_admin import InfluxAdmin
+    from processors.influx_packing import pack
+    from processors.influx_schema import BUCKETS
+    from processors.influx_wire import Meaning, WriteLink
+
+    settings = influx_settings(read_settings(config_file, data).settings)
+    link, rows = WriteLink(settings), list[dict[str, str]]()
+    try:
+        version = InfluxAdmin(settings).version()
+        for bucket in BUCKETS:
+            verdict = link.write(bucket, "ns", pack(b"# paceline influx check\n"))
+            good = verdict.meaning == Meaning.DONE
+            rows.append({"bucket": settings.named(bucket), "error": "" if good else verdict.said, "cure": verdict.cure})
+    finally:
+        link.close()
+    if as_json:
+        print_json({"url": settings.url, "version": version, "buckets": rows})
+    else:
+        click.echo(f"InfluxDB {version} at {settings.url}, org {settings.org}")
+        for row in rows:
+            click.echo(f"{row['bucket']:<24} {row['error'] or 'can be written'}")
+            if row["error"]:
+                click.echo(f"  cure: {row['cure'] or 'try again in a moment'}")
+    return 1 if any(row["error"] for row in rows) else 0
+
+
+@influx.command()
+@settings_options
+@json_option
+def status(*, config_file: Path | None, data: Path | None, as_json: bool) -> int:
+    """What the sink wrote, what waits, what was refused, and what is wrong now. Exit code 1 when something is. Needs no InfluxDB.
+
+    \b
+    Example:
+      paceline influx status --data data
+    """
+    from paceline.site import Site
+    from processors.influx_sink import SinkFiles, read_status
+
+    files = SinkFiles(Site(read_settings(config_file, data).settings).platform_dir)
+    found = read_status(files)
+    if found is None:
+        raise ConfigError(
+            f"{files.status}: no sink ever ran here",
+            cure=f"set influx.url and start `{program_name()} run`, or give its data folder with --data",
+        )
+    if as_json:
+        print_json(found)
+    else:
+        _print_status(found)
+    return 1 if any(lane["error"] for lane in found["lanes"].values()) or "full" in found["series"].values() else 0
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    counters = found["counters"]
+    for name in ("made", "sent", "waiting_lines", "refused", "refused_series", "expired", "dropped_full", "lost_blocks", "late"):
+        click.echo(f"{name:<16} {counters.get(name, 0):>12}")
+    for bucket, lane in found["lanes"].items():
+        series = counters.get(f"series_{bucket}", 0)
+        click.echo(f"{bucket:<6} {series:>9} series ({found['series'][bucket]})  {lane['error'] or 'well'}")
+        if lane["cure"]:
+            click.echo(f"       cure: {lane['cure']}")
+
+
+@influx.command()
+@settings_options
+@json_option
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many, oldest first.")
+def dead(*, config_file: Path | None, data: Path | None, as_json: bool, limit: int) -> None:
+    """Print lines that InfluxDB refused, each with what it said.
+
+    \b
+    Example:
+      paceline influx dead --data data --json
+    """
+    from paceline.site import Site
+    from processors.influx_settings import InfluxSettings
+    from processors.influx_sink import SinkFiles, open_outbox
+
+    files = SinkFiles(Site(read_settings(config_file, data).settings).platform_dir)
+    if not files.outbox.exists():
+        raise ConfigError(f"{files.outbox}: no sink ever ran here", cure="give the data folder of a sink with --data")
+    outbox = open_outbox(InfluxSettings(), files)
+    try:
+        letters = [stored.letter for stored in outbox.dead(limit)]
+    finally:
+        outbox.close()
+    if as_json:
+        print_json([{"at_us": d.at_us, "bucket": d.topic, "said": d.detail, "line": d.raw.decode("utf-8", "replace")} for d in letters])
+        return
+    for letter in letters:
+        click.echo(f"{letter.topic:<6} {letter.detail}\n  {letter.raw.decode('utf-8', 'replace').rstrip()}")
+
+
+@influx.command("schema")
+@json_option
+def schema(*, as_json: bool) -> None:
+    """Print buckets, measurements, tags and fields. Needs no InfluxDB.
+
+    \b
+    Example:
+      paceline influx schema --json
+    """
+    from processors.influx_schema import BUCKETS
+
+    if as_json:
+        print_json(
+            [
+                {
+                    "bucket": b.name, "keep_s": b.keep_s, "series": b.series, "about": b.about,
+                    "measurements": [
+                        {"name": m.name, "tags": list(m.tags), "fields": {f.name: f.kind for f in m.fields}} for m in b.measurements
+                    ],
+                }
+                for b in BUCKETS.values()
+            ]
+        )  # fmt: skip
+        return
+    for bucket in BUCKETS.values():
+        click.echo(f"{bucket.name:<5} {bucket.keep_s // 3600:>6} h  {bucket.series:>7} series  {bucket.about}")
+        for m in bucket.measurements:
+            fields = ", ".join(f"{f.name} ({f.kind})" for f in m.fields)
+            click.echo(f"  {m.name}: tags {', '.join(m.tags)}; {fields}")

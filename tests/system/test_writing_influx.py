@@ -1,0 +1,421 @@
+"""The sink on a real InfluxDB: five buckets written and read back, nothing lost and nothing doubled whatever the server does or is done to it.
+
+influxd 1.8 with its v2 write API and Flux. Buckets are `<name>/autogen`; what only 2.x has is in test_influx_two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.errors import StoreError
+from processors import influx_queries as ask
+from processors.influx_admin import InfluxAdmin
+from processors.influx_collector import Collector
+from processors.influx_outbox import Batch, Change, Outbox
+from processors.influx_packing import pack
+from processors.influx_schema import BUCKETS
+from processors.influx_sender import Sender
+from processors.influx_settings import InfluxSettings
+from processors.influx_sink import SinkFiles, open_outbox
+from processors.influx_wire import Meaning, WriteLink
+from processors.line_protocol import Field, Measurement, Points, encode_lines, field_text, tag_text
+from tests.any_way import T0_US, US
+from tests.influx_faults import Fault, FaultProxy, answered, start_faults
+from tests.influx_server import Influx, start_influx
+from tests.influx_world import InfluxWorld
+
+PROJECT = Path(__file__).resolve().parents[2]
+START = "2026-01-01T00:00:00Z"
+STOP = "2100-01-01T00:00:00Z"
+LIMIT_S = 60.0
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def influx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Influx]:
+    async with start_influx(tmp_path_factory.mktemp("influx")) as server:
+        yield server
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[InfluxWorld]:
+    made = InfluxWorld(tmp_path / "platform")
+    yield made
+    made.close()
+
+
+def settings_for(influx: Influx, name: str, url: str = "", **more: object) -> InfluxSettings:
+    """The buckets of a test are databases of its own."""
+    for bucket in BUCKETS:
+        influx.create_database(f"{name}_{bucket}")
+    values = {
+        "url": url or influx.url,
+        "token": influx.token,
+        "org": "-",
+        "bucket": f"{name}_{{bucket}}/autogen",
+        "timeout_s": 10.0,
+        **more,
+    }
+    return InfluxSettings.model_validate(values)
+
+
+class Sinking:
+    """Collector and sender of a world in this process, with the world's clock."""
+
+    def __init__(self, world: InfluxWorld, influx: InfluxSettings, files: SinkFiles | None = None) -> None:
+        self.world, self.settings = world, influx
+        self.admin = InfluxAdmin(influx)
+        self.outbox = open_outbox(influx, files or world.files)
+        self.collector = Collector(self.outbox, world.files.state, world.files.log, world.files.pulse, "here")
+        self.sender = Sender(self.outbox, lambda: WriteLink(influx), self.admin, clock_us=lambda: world.now_us, pace=0.05)
+
+    def collect(self) -> None:
+        while self.collector.look(self.world.now_us):
+            pass
+
+    async def send(self, *, until: Callable[[], bool] | None = None) -> None:
+        """Send until nothing is owed (or `until`)."""
+        task = asyncio.create_task(self.sender.run())
+        try:
+            await wait_for(until or (lambda: self.outbox.counters()["waiting_lines"] == 0 and not self._owed()))
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _owed(self) -> bool:
+        return any(self.outbox.owed(bucket) for bucket in BUCKETS)
+
+    def close(self) -> None:
+        self.collector.close()
+        self.outbox.close()
+
+    def rows(self, bucket: str, flux: Callable[..., str], *args: str) -> list[dict[str, str]]:
+        return self.admin.query(flux(self.settings.named(bucket), *args, START, STOP))
+
+    def tracks(self, *athletes: str) -> dict[tuple[str, int], float]:
+        return {(name, us_of(row["_time"])): float(row["dist"]) for name in athletes for row in self.rows("live", ask.track, "gym", name)}
+
+
+def us_of(text: str) -> int:
+    """Microseconds of an RFC 3339 time."""
+    whole, _, part = text.rstrip("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * US + int(part.ljust(6, "0")[:6] or 0)
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def sinking(world: InfluxWorld, influx: Influx, request: pytest.FixtureRequest) -> Iterator[Sinking]:
+    made = Sinking(world, settings_for(influx, request.node.name.replace("test_", "")[:40]))
+    yield made
+    made.close()
+
+
+async def test_all_five_buckets_are_written_and_read_back_with_flux(sinking, world):
+    world.segments()
+    world.ride_on(200)
+    world.tell_health()
+    world.finish()
+    world.report_nodes()
+    world.now_us += 3600 * US
+    world.report_nodes()
+    sinking.collect()
+    await sinking.send()
+    told = world.samples()
+    assert sinking.tracks("anna", "bob") == told
+    anna = sinking.rows("live", ask.track, "gym", "anna")
+    assert {row["_measurement"] for row in anna} == {"tele"}
+    placed = [row for row in anna if row["lat"]]
+    assert len(placed) > 0.5 * len(anna)
+    assert all(float(row["lat"]) == pytest.approx(47.0, abs=0.01) and 90 <= int(row["hr"]) <= 200 for row in placed)
+    efforts = sinking.rows("seg", ask.efforts, "gym", "hill")
+    assert len(efforts) == len({row["id"] for row in efforts}) >= 2
+    assert all(15_000 < int(row["ms"]) < 25_000 for row in efforts)
+    assert not any("anna" in value or "bob" in value for row in efforts for value in row.values())
+    board = sinking.rows("seg", ask.board, "gym", "hill")
+    assert {row["place"] for row in board} == {"01", "02"}
+    assert all(int(row["gap"]) == 0 for row in board if row["place"] == "01")
+    minutes = sinking.rows("agg", ask.totals, "gym", "act_1m")
+    hours = sinking.rows("agg", ask.totals, "gym", "act_1h")
+    assert sum(int(row["n"]) for row in minutes) == sum(int(row["n"]) for row in hours) == len(told)
+    longest = {name: max(m for (of, _), m in told.items() if of == name) for name in ("anna", "bob")}
+    assert sum(float(row["dist"]) for row in minutes) == pytest.approx(sum(longest.values()), abs=0.2 * len(minutes))
+    assert {row["region"] for row in minutes} == {"N045E005"}
+    health = {row["kind"]: row for row in sinking.rows("dev", ask.health, "gym")}
+    assert (health["device"]["dev"], health["device"]["bat"], health["device"]["rssi"]) == ("watch-anna", "80", "-60")
+    assert (health["gateway"]["spool"], health["gateway"]["hours_left"]) == ("7", "12.5")
+    stages = {row["stage"]: row for row in sinking.rows("ops", ask.pipeline)}
+    assert stages["live"]["out"] == str(len(told) + 1)  # and the report of health
+    assert (stages["live"]["lag"], stages["live"]["lag_ms"]) == ("0", "85")
+    assert stages.keys() == {"ingest", "live", "influx"}
+
+
+async def test_killed_server_and_hours_without_one_lose_and_double_nothing(sinking, world, influx):
+    world.ride_on(50)
+    sinking.collect()
+    await sinking.send()
+    task = asyncio.create_task(sinking.sender.run())
+    try:
+        world.ride_on(50)
+        sinking.collect()
+        await influx.kill()
+        for _ in range(4):
+            world.ride_on(50)
+            sinking.collect()
+            await asyncio.sleep(0)
+        await wait_for(lambda: sinking.sender.lanes["live"].error != "")
+        assert "start it" in sinking.sender.lanes["live"].cure
+        await influx.start()
+        await wait_for(lambda: sinking.outbox.counters()["waiting_lines"] == 0)
+        assert sinking.sender.lanes["live"].error == ""
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert sinking.tracks("anna", "bob") == world.samples()
+    assert len(world.samples()) == 2 * 300
+
+
+FAULTS = [
+    answered(429, "0"), answered(503), answered(500), Fault("reset"), Fault("answer_lost"), Fault("half_answer"), Fault("written_but_500"),
+    Fault("half_request"), answered(502), answered(504),
+]  # fmt: skip
+
+
+async def test_faults_between_us_and_the_server_lose_and_double_nothing(world, influx):
+    async with start_faults(influx.port, [fault for fault in FAULTS for _ in range(3)]) as proxy:
+        sinking = Sinking(world, settings_for(influx, "faults", proxy.url))
+        task = asyncio.create_task(sinking.sender.run())
+        try:
+            for _ in range(8):
+                world.ride_on(25)
+                sinking.collect()
+                await asyncio.sleep(0.05)
+            await wait_for(lambda: sinking.outbox.counters()["waiting_lines"] == 0 and not proxy.faults)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            direct = Sinking(world, settings_for(influx, "faults"), SinkFiles(world.files.folder / "second"))
+            counters = sinking.outbox.counters()
+            sinking.close()
+    assert direct.tracks("anna", "bob") == world.samples()
+    assert counters["sent"] == counters["made"]
+    assert counters["dead"] == 0
+    direct.close()
+
+
+async def test_retry_after_is_honoured(world, influx):
+    async with start_faults(influx.port, []) as proxy:
+        sinking = Sinking(world, settings_for(influx, "retry", proxy.url))
+        world.ride_on(25)
+        sinking.collect()
+        proxy.faults = [answered(429, "1")] * len(BUCKETS)
+        await sinking.send()
+        sinking.close()
+    assert sum(fault.status == 429 for fault in proxy.met) >= 1
+    assert gaps_after(proxy, 429) >= 0.9  # a second as the server asked; our own waits are a twentieth here
+
+
+def gaps_after(proxy: FaultProxy, status: int) -> float:
+    """The time from the first such answer to the first request that was let through after all of them."""
+    first = next(at for at, fault in zip(proxy.times, proxy.met, strict=True) if fault.status == status)
+    return min(at for at, fault in zip(proxy.times, proxy.met, strict=True) if fault.kind == "pass" and at > first) - first
+
+
+BAD = (
+    b"tele,ath=eve,kind=smooth,tenant=gym dist=1.0,hr=oops 1790000000000000\n",  # cannot be read
+    b"tele,ath=eve,kind=smooth,tenant=gym dist=1.0,pw=2.5 1790000000000000\n",  # pw is a whole number
+)
+
+
+async def test_only_bad_lines_become_dead_letters_with_what_the_server_said(sinking, world):
+    link = WriteLink(sinking.settings)
+    assert link.write("live", "us", pack(b"tele,ath=eve,kind=smooth,tenant=gym pw=1i 1790000000000000\n")).meaning == Meaning.DONE
+    link.close()
+    world.ride_on(25)
+    sinking.collect()
+    sinking.outbox.commit(Change(batches=[Batch("live", "write", "us", 1, T0_US, pack(line)) for line in BAD]))
+    world.ride_on(25)
+    sinking.collect()
+    await sinking.send()
+    assert sinking.tracks("anna", "bob") == world.samples()
+    letters = [stored.letter for stored in sinking.outbox.dead()]
+    assert {letter.raw for letter in letters} == set(BAD)
+    assert {letter.topic for letter in letters} == {"live"}
+    said = {letter.raw: letter.detail for letter in letters}
+    assert "unable to parse" in said[BAD[0]]
+    assert "type conflict" in said[BAD[1]]
+    assert sinking.outbox.counters()["refused"] == 2
+
+
+async def test_a_full_disk_loses_nothing_that_is_still_with_the_platform(world, influx, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stderr}\n  cure: run this test as root in a container with CAP_SYS_ADMIN"
+    try:
+        sinking = Sinking(world, settings_for(influx, "disk"), SinkFiles(disk))
+        world.ride_on(25)
+        sinking.collect()
+        ballast = disk / "ballast"
+        handle = os.open(ballast, os.O_WRONLY | os.O_CREAT)
+        with pytest.raises(OSError):
+            while os.write(handle, bytes(4096)):
+                pass
+        os.close(handle)
+        failed = 0
+        for _ in range(40):
+            world.ride_on(25)
+            try:
+                sinking.collect()
+            except StoreError as error:
+                assert "free space" in error.cure
+                failed += 1
+        assert failed
+        ballast.unlink()
+        sinking.collect()
+        await sinking.send()
+        assert sinking.tracks("anna", "bob") == world.samples()
+        sinking.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_an_outbox_that_is_full_drops_the_oldest_and_counts_it_or_waits(world, influx):
+    small = settings_for(influx, "small", outbox_mb=1)
+    for drops in (True, False):
+        files = SinkFiles(world.files.folder / f"drops-{drops}")
+        sinking = Sinking(world, small, files)
+        sinking.outbox.close()
+        sinking.outbox = Outbox(files.outbox, cap_bytes=6_000, drop_oldest=drops)
+        sinking.collector = Collector(sinking.outbox, world.files.state, world.files.log, world.files.pulse, "here")
+        for _ in range(6):
+            world.ride_on(50)
+            sinking.collect()
+        counters = sinking.outbox.counters()
+        if drops:
+            assert counters["waiting_bytes"] <= 6_000
+            assert counters["dropped_full"] + counters["waiting_lines"] == counters["made"]
+            assert counters["dropped_full"] > 0
+        else:
+            assert counters.get("dropped_full", 0) == 0
+            assert sinking.outbox.is_full
+            sinking.sender = Sender(sinking.outbox, lambda: WriteLink(small), sinking.admin, clock_us=lambda: world.now_us)
+            while sinking.outbox.is_full:
+                await sinking.send()
+                sinking.collect()
+            await sinking.send()
+            assert sinking.tracks("anna", "bob") == world.samples()
+        sinking.close()
+
+
+async def test_an_erased_athlete_is_written_no_more_and_a_server_that_cannot_delete_is_said(sinking, world, caplog):
+    world.ride_on(25)
+    sinking.collect()
+    world.erase("bob")
+    world.ride_on(25)
+    sinking.collect()
+    await sinking.send()
+    last_bob = max((t for name, t in sinking.tracks("anna", "bob") if name == "bob"), default=0)
+    assert last_bob < T0_US + 25 * US
+    assert sinking.tracks("anna") == {key: m for key, m in world.samples().items() if key[0] == "anna"}
+    assert "leave live within 48 hours" in caplog.text
+
+
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)
+
+
+async def test_whatever_tags_and_texts_hold_the_server_gives_back(influx):
+    where = settings_for(influx, "words")
+    measurement = Measurement("w", ("n", "tag"), (Field("text", "text"), Field("i", "int"), Field("f", "float", 3)), "ns")
+    link, admin = WriteLink(where), InfluxAdmin(where)
+    drawn: list[tuple[str, str, int]] = []
+
+    @settings(max_examples=300)
+    @given(WORDS, WORDS, st.integers(-(2**62), 2**62))
+    def draw(tag: str, text: str, number: int) -> None:
+        drawn.append((tag_text(tag), field_text(text), number))
+
+    draw()
+    drawn += [("a\\b", 'q"\\"', 1), ("a\\,b", "\\", 2), ("=,= ", 'é"', 3), ("\\=", "x\\\\", 4)]
+    n = len(drawn)
+    points = Points(
+        measurement, [(f"{i:04d}", tag) for i, (tag, _, _) in enumerate(drawn)], np.arange(n),
+        (np.arange(n), np.array([i for _, _, i in drawn]), np.array([i % 10**12 for _, _, i in drawn])),
+        np.full(n, 1_790_000_000_000_000_000), {"text": [text for _, text, _ in drawn]},
+    )  # fmt: skip
+    verdict = link.write("live", "ns", pack(encode_lines(points)))
+    link.close()
+    assert verdict.meaning == Meaning.DONE, verdict.said
+    flux = f'from(bucket: "{where.named("live")}") |> range(start: {START}, stop: {STOP}) |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+    rows = {int(row["n"]): row for row in admin.query(flux)}
+    assert len(rows) == n
+    for i, (tag, text, number) in enumerate(drawn):
+        assert (rows[i]["tag"], rows[i]["text"], int(rows[i]["i"])) == (tag, text, number)
+        assert float(rows[i]["f"]) == pytest.approx((number % 10**12) / 1000)
+
+
+def sink_process(world: InfluxWorld, where: InfluxSettings, **env: str) -> subprocess.Popen[bytes]:
+    values = {
+        "PACELINE_INFLUX__URL": where.url, "PACELINE_INFLUX__TOKEN": where.token.get_secret_value(), "PACELINE_INFLUX__ORG": where.org,
+        "PACELINE_INFLUX__BUCKET": where.bucket, **env,
+    }  # fmt: skip
+    log = (world.files.folder / "sink.out").open("ab")
+    command = [sys.executable, "-m", "paceline", "influx", "sink", "--data", str(world.files.folder.parent)]
+    with log:
+        return subprocess.Popen(command, env={**os.environ, **values}, stdout=log, stderr=log, cwd=PROJECT)
+
+
+POINTS = ("before_commit", "after_commit", "before_done", "after_done")
+
+
+async def test_a_sink_killed_at_any_point_goes_on_without_a_loss(tmp_path, influx):
+    world = InfluxWorld(tmp_path / "site" / "platform", time.time_ns() // 1000 - 600 * US)
+    where = settings_for(influx, "killed")
+    for round_, point in enumerate(POINTS):
+        world.ride_on(50)
+        process = sink_process(world, where, PACELINE_KILL_AT=f"influx.{point}:{1 + round_ % 2}")
+        await wait_for(lambda process=process: process.poll() is not None)
+        assert process.returncode == -signal.SIGKILL, (world.files.folder / "sink.out").read_text()[-2000:]
+    world.ride_on(50)
+    process = sink_process(world, where)
+    try:
+        probe = Sinking(world, where, SinkFiles(world.files.folder / "probe"))
+        expected = world.samples()
+        await wait_for(
+            lambda: json_of(world.files.status)["counters"].get("waiting_lines") == 0 and len(probe.tracks("anna", "bob")) >= len(expected)
+        )
+        assert probe.tracks("anna", "bob") == expected
+        probe.close()
+    finally:
+        world.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0
+
+
+def json_of(path: Path) -> dict:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {"counters": {}}

@@ -1,0 +1,4 @@
+class ApiException(Exception):
+    status: int | None
+    reason: str | None
+    message: str | None
