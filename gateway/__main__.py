@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 from pathlib import Path
 
 from broker.errors import ConfigError, PacelineError
+from broker.logs import set_up_log
 from gateway.app import run
 from gateway.settings import GatewaySettings, load_settings
 
@@ -24,7 +24,7 @@ async def _until_signalled(settings: GatewaySettings) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run with the settings in the file named by the one argument."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_log("info", role="gateway")
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m gateway SETTINGS.json\n")
         return 2

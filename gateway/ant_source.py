@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from broker.errors import ConfigError
+from broker.liveness import Part
 from device_profiles.catalogue import Catalogue, catalogue
 from gateway.ant_control import AntControl
 from gateway.ant_devices import AntDevices, Samples
@@ -24,7 +25,6 @@ from gateway.ant_transport import Transport, open_stick
 from gateway.clock import Instant
 from gateway.controllable import Controllable
 from gateway.intake import read_clock
-from gateway.liveness import Part
 from gateway.settings import AntSettings
 from gateway.sightings import Sightings
 

@@ -18,7 +18,9 @@ from random import SystemRandom
 
 from broker.commands import CommandReason, CommandState, Reply, encode_answer, id_in
 from broker.errors import StoreError
+from broker.liveness import Liveness, Part
 from broker.nodeconfig import NodeConfig, NodeState
+from broker.watch import STALL_S, Watch, in_loop
 from gateway.answers import Answers
 from gateway.clock import EARLIEST_UTC_US
 from gateway.command_book import CommandBook
@@ -29,7 +31,7 @@ from gateway.fleet import Fleet
 from gateway.intake import Intake, read_clock
 from gateway.keeping import keep_running
 from gateway.link import LinkSettings, tls_context
-from gateway.liveness import Liveness, Part
+from gateway.measures import of_counters, of_spool
 from gateway.near import NearListener
 from gateway.notify import Notifier, keep_told, notifier_of
 from gateway.radios import Radios
@@ -43,19 +45,26 @@ from gateway.uplink_switch import UplinkSwitch
 
 log = logging.getLogger(__name__)
 
-STALL_S = 120.0  # longer than any wait of a part that is well: a reconnect, a salvage of the spool, a slow card
 MAX_DEVICES_SHOWN = 500  # of the state document; the counts of all stay in the spool
 
 
-async def run(settings: GatewaySettings, *, notifier: Notifier | None = None, seen: Callable[[Gateway], None] | None = None) -> None:
+async def run(
+    settings: GatewaySettings,
+    *,
+    notifier: Notifier | None = None,
+    seen: Callable[[Gateway], None] | None = None,
+    watch: Watch | None = None,
+) -> None:
     """Run one gateway until cancelled. ConfigError or StoreError when it cannot start.
 
-    `notifier` None: the service manager of the environment is told. `seen` gets the gateway once it is open.
+    `notifier` None: the service manager of the environment is told. `seen` gets the gateway once it is open; `watch` its figures.
     """
+    watch = watch or Watch("gateway")
     notifier = notifier or notifier_of(os.environ, os.getpid())
     with locked_directory(settings.data_dir), RefusedStore(settings.data_dir / "refused.db") as refused:
-        gateway = Gateway(settings, refused)
+        gateway = Gateway(settings, refused, watch.liveness)
         await gateway.open()
+        gateway.show(watch)
         if seen is not None:
             seen(gateway)
         try:
@@ -70,13 +79,13 @@ async def run(settings: GatewaySettings, *, notifier: Notifier | None = None, se
 class Gateway:
     """The parts of one process. `await open()`, `await serve()` until cancelled, `await close()`."""
 
-    def __init__(self, settings: GatewaySettings, refused: RefusedStore) -> None:
+    def __init__(self, settings: GatewaySettings, refused: RefusedStore, liveness: Liveness | None = None) -> None:
         self._settings = settings
         self._refused = refused
         self._random = SystemRandom().random
         self._crashes: Counter[str] = Counter()
         self.fleet = Fleet()
-        self.liveness = Liveness(time.monotonic)
+        self.liveness = liveness or Liveness(time.monotonic)
         self._uplink = UplinkSwitch(self._make_uplink, self._crashes, random=self._random)
         self._config = RemoteConfig(
             settings.data_dir,
@@ -207,6 +216,17 @@ class Gateway:
         if self._spool is not None:
             await self._spool.close()
         log.info("gateway %s/%s ended", self._settings.tenant, self._settings.node)
+
+    def show(self, watch: Watch) -> None:
+        """Give `watch` the figures and links of an open gateway. Without its platform it takes samples, but is not ready."""
+        watch.link("uplink", lambda: self.connected, lambda: self.uplink_error)
+        near, spool = self._near, self._spool
+        if near is not None:
+            watch.link("near", lambda: near.connected, lambda: near.last_error, connects=lambda: near.counters.connects)
+        if spool is not None:
+            watch.ready_when("spool", lambda: spool.alarm)
+            watch.measure(in_loop(lambda: of_spool(spool.stats())))
+        watch.measure(in_loop(lambda: of_counters(self._counters())))
 
     def state(self) -> NodeState:
         """What this node says of itself."""

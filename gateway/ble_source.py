@@ -17,6 +17,7 @@ from typing import Final
 from bleak.backends.device import BLEDevice
 
 from broker.errors import LinkError
+from broker.liveness import Part, unwatched
 from device_profiles.catalogue import Catalogue
 from device_profiles.samples import Identity, Sample
 from gateway.ble_address import device_of_address, device_of_serial, lasts
@@ -31,7 +32,6 @@ from gateway.bluez_watch import BluezWatch
 from gateway.clock import Instant
 from gateway.controllable import Controllable, ControlLink
 from gateway.intake import read_clock
-from gateway.liveness import Part, unwatched
 from gateway.sensing import Sensing
 from gateway.settings import BleSettings
 from gateway.sightings import Sightings

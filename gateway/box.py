@@ -17,10 +17,11 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Literal
 
+from broker.liveness import Liveness
+from broker.watch import Watch
 from gateway.app import Gateway, run
 from gateway.data_lock import locked_directory
 from gateway.keeping import keep_running
-from gateway.liveness import Liveness
 from gateway.notify import Notifier, keep_told, notifier_of
 from gateway.settings import BleSettings, GatewaySettings
 from gateway.setup_check import try_credential
@@ -44,21 +45,23 @@ class BoxSettings:
     ble: BleSettings
 
 
-async def run_box(box: BoxSettings, settings_of: Callable[[BoxCredential], GatewaySettings]) -> None:
-    """Run until cancelled. `settings_of` gives the gateway's settings once the platform is known.
+async def run_box(box: BoxSettings, settings_of: Callable[[BoxCredential], GatewaySettings], watch: Watch | None = None) -> None:
+    """Run until cancelled. `settings_of` gives the gateway's settings once the platform is known; `watch` sees what it counts.
 
     ConfigError when the page's port is taken or what was saved cannot be read; StoreError when the data folder cannot be written.
     """
+    watch = watch or Watch("gateway")
     notifier = notifier_of(os.environ, os.getpid())
     credential = load_credential(box.data_dir)
     code = None if credential is not None else SetupCode(secrets.randbelow, time.monotonic)
     desk = SetupDesk(box.data_dir, code, try_credential, stays=box.after == "state")
     if credential is not None and box.after == "closed":
-        await run(settings_of(credential), notifier=notifier)
+        await run(settings_of(credential), notifier=notifier, watch=watch)
         return
     async with PageServer(box.host, box.port, (socket.gethostname().lower(), "localhost"), desk.answer) as server:
         if credential is None:
             assert code is not None
+            watch.ready_when("set-up", lambda: "" if load_credential(box.data_dir) else "waits to be set up")
             credential = await _set_up(box, desk, notifier, notice(lan_address(), server.port, code.text))
             if box.after == "closed":
                 server.close()
@@ -66,7 +69,7 @@ async def run_box(box: BoxSettings, settings_of: Callable[[BoxCredential], Gatew
         def seen(gateway: Gateway, known: BoxCredential = credential) -> None:
             desk.view = lambda: _view(gateway, known)
 
-        await run(settings_of(credential), notifier=notifier, seen=seen)
+        await run(settings_of(credential), notifier=notifier, seen=seen, watch=watch)
 
 
 async def _set_up(box: BoxSettings, desk: SetupDesk, notifier: Notifier, text: str) -> BoxCredential:

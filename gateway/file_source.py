@@ -18,12 +18,12 @@ from typing import Final, Literal
 from broker.errors import BadInputError, StoreError
 from broker.frames import Clock, Frame
 from broker.ids import subject_of
+from broker.liveness import Part, unwatched
 from broker.recorded import SAMPLES, Identity, frames_of, identity_of, last_instant_us, span_of
 from device_profiles.errors import FileError
 from device_profiles.files.recording import Recording
 from gateway.clock import Instant, box_dating
 from gateway.intake import Intake, read_clock
-from gateway.liveness import Part, unwatched
 from gateway.replay_book import Page, ReplayBook, key_of
 from gateway.settings import FileReplay
 

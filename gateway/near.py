@@ -20,12 +20,12 @@ from broker.cancellation import in_own_task
 from broker.errors import Rejected, StoreError
 from broker.faultpoints import hit
 from broker.layouts import layout_named
+from broker.liveness import Part, unwatched
 from broker.topics import ROOT, UP_FILTERS, parse_topic, topic
 from gateway.clock import Instant, OriginClocks
 from gateway.fleet import Fleet
 from gateway.intake import Intake, read_clock
 from gateway.link import LinkSettings, is_refusal, open_link
-from gateway.liveness import Part, unwatched
 from gateway.near_reading import Heard, NearReading, answers
 from gateway.refused import RefusedRow, RefusedStore
 from gateway.settings import NearBroker

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from gateway.liveness import Liveness
+from broker.liveness import Liveness
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from broker.liveness import Part
 from broker.nodeconfig import NodeConfig
 from gateway.controllable import Controllable
 from gateway.intake import Intake, read_clock
 from gateway.keeping import keep_running
-from gateway.liveness import Part
 from gateway.sensing import Sensing
 from gateway.settings import GatewaySettings
 from gateway.sightings import FILE, Sightings

@@ -18,10 +18,10 @@ from typing import Final
 from broker.errors import BadInputError, StoreError
 from broker.frames import Frame
 from broker.layouts import Layout, layout_named
+from broker.liveness import Part, unwatched
 from device_profiles.samples import Sample
 from gateway.clock import Instant
 from gateway.intake import Intake, read_clock
-from gateway.liveness import Part, unwatched
 from gateway.sessions import DeviceSession, record_body
 
 log = logging.getLogger(__name__)

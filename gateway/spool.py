@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from broker.errors import StoreError
+from broker.liveness import Part, unwatched
 from broker.nodeconfig import DeviceCount
-from gateway.liveness import Part, unwatched
 from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import SQLITE_TROUBLE, FullPolicy, Lock, SpoolFullError, SpoolSettings
 from gateway.spool_file import SpoolFile
@@ -110,6 +110,11 @@ class Spool:
     def end(self) -> int:
         """The number the next row will get, as far as commits have been reported."""
         return self._end
+
+    @property
+    def alarm(self) -> str:
+        """Why it cannot be written; empty while it can."""
+        return self._writer.alarm
 
     async def append(self, rows: Sequence[SpoolRow]) -> int:
         """Store rows under consecutive numbers and return the first, once they are on the disk. Concurrent appends share a commit.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.errors import StoreError
-from gateway.liveness import Part
+from broker.liveness import Part
 from gateway.ranges import Range, RangeSet
 from gateway.spool_disk import DamagedError, FullPolicy, SpoolFullError, SpoolSettings
 from gateway.spool_file import SpoolFile

@@ -24,11 +24,11 @@ from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_ROWS, encode_bund
 from broker.cancellation import heard, in_own_task
 from broker.errors import LinkError, PacelineError, Rejected
 from broker.faultpoints import hit
+from broker.liveness import Part, unwatched
 from broker.nodeconfig import NodeState
 from broker.topics import topic
 from gateway.answers import Answers
 from gateway.link import Link, LinkSettings, explain, is_refusal, open_link, tls_context
-from gateway.liveness import Part, unwatched
 from gateway.ranges import Range
 from gateway.reconnect import Ending, Reconnect, ReconnectSettings
 from gateway.window import Send, Wait, Window, WindowSettings, known_reason

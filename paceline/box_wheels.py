@@ -25,7 +25,8 @@ LOCK: Final = Path(__file__).with_name("box") / "wheels.txt"
 PYTHONS: Final = ("3.11", "3.12", "3.13")
 MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 LIBRARIES: Final = (
-    "msgpack", "pydantic", "PyYAML", "click", "aiomqtt", "paho-mqtt", "fitparse", "defusedxml", "bleak", "dbus-fast", "segno", "pyusb",
+    "msgpack", "pydantic", "PyYAML", "click", "aiomqtt", "paho-mqtt", "prometheus-client",
+    "fitparse", "defusedxml", "bleak", "dbus-fast", "segno", "pyusb",
 )  # fmt: skip
 _SOURCES: Final = frozenset({"fitparse"})  # pure, and published without a wheel
 _GLIBC: Final = ("manylinux_2_36", "manylinux_2_28", "manylinux_2_17", "manylinux2014")  # up to that of Debian 12

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
 from broker.kafka import KafkaSettings
+from broker.logs import Level, LogSettings
+from broker.metrics import MetricsSettings
 from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
 from processors.influx_settings import InfluxSettings
 
@@ -90,7 +92,9 @@ class Settings(BaseModel):
     model_config = _STRICT
     data: Path = Path("data")
     tenant: Tenant = "gym"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Level = "info"
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     central: BrokerSettings = BrokerSettings()
     near: BrokerSettings = BrokerSettings()
     gateway: GatewayPart = GatewayPart()

@@ -25,6 +25,7 @@ from typing import Final, Literal
 from broker.errors import ConfigError, PacelineError
 from broker.topics import UP_FILTERS, topic
 from paceline.live_client import fetch_live
+from paceline.role_view import role_views
 from paceline.site import Site
 
 TIMEOUT_S: Final = 5.0
@@ -60,6 +61,7 @@ async def examine(
         if not held:
             findings.append(await may_send(site))
         findings.append(await page(site))
+        findings += await asyncio.to_thread(processes, site)
     else:
         findings += [port(name, host, number) for name, host, number in _ports(site)]
     return findings
@@ -245,6 +247,21 @@ async def may_send(site: Site) -> Finding:
     except OSError as error:
         return Finding("rights of the box", False, f"{central.host}:{central.port}: {error.strerror or error}", "start the central broker")
     return Finding("rights of the box", False, f"what {user} publishes does not arrive", _ACL_CURE)
+
+
+def processes(site: Site) -> list[Finding]:
+    """Whether every process that runs here lives, and is ready."""
+    found: list[Finding] = []
+    for view in role_views(site.data):
+        name, cure = f"{view.role} ready", f"see {site.logs / view.role}.log"
+        try:
+            still, reasons = view.stands_still(), view.reasons()
+        except OSError as error:
+            found.append(Finding(name, False, f"{view.host}:{view.port}: {error}", f"it is away: `paceline run` starts it again; {cure}"))
+            continue
+        said = [f"{part} stands still" for part in still] + [f"{part}: {why}" for part, why in reasons.items()]
+        found.append(Finding(name, not said, "; ".join(said) or "lives, links up, caught up", cure))
+    return found
 
 
 async def page(site: Site) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from pydantic import SecretStr
 
 from broker.ids import is_id
-from paceline.config import Loaded, Settings, current_environment, load
+from broker.logs import hide, set_up_log
+from paceline.config import Loaded, Settings, current_environment, leaves, load
 
 if TYPE_CHECKING:
     from paceline.site import Site
@@ -34,14 +35,11 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def read_settings(config_file: Path | None, data: Path | None, options: dict[str, Any] | None = None) -> Loaded:
-    """The settings of this call; also sets the log level."""
+def read_settings(config_file: Path | None, data: Path | None, options: dict[str, Any] | None = None, *, role: str = "") -> Loaded:
+    """The settings of this call; also sets up the log, whose lines say `role`."""
     loaded = load(config_file, current_environment(), {"data": data, **(options or {})})
-    logging.basicConfig(
-        level=loaded.settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
-    )
-    for noisy in ("amqtt", "transitions", "uvicorn"):  # they tell every state change
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    hide(value.get_secret_value() for _, value in leaves(loaded.settings) if isinstance(value, SecretStr))
+    set_up_log(loaded.settings.log_level, loaded.settings.log.format, role)
     return loaded
 
 

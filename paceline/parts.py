@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import SecretStr
 
 from broker.embedded import EmbeddedSettings
 from broker.errors import ConfigError
+from broker.watch import Watch
 from gateway.settings import GatewaySettings, NearBroker, UplinkBroker
 from gateway.setup_credential import BoxCredential
 from paceline.config import Settings, as_environment
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from processors.platform import PlatformSettings
 
 Broker = Literal["central", "near"]
+
+SUPERVISED: Final = ("platform", "gateway", "events", "broker-central", "broker-near", "influx")  # ports of `metrics` count on from the first
 
 
 def embedded_settings(site: Site, broker: Broker) -> EmbeddedSettings:
@@ -92,20 +95,31 @@ def api_options(site: Site) -> ApiOptions:
     return ApiOptions(s.tenant, s.api.host, s.api.port, s.api.token.get_secret_value(), site.token_file)
 
 
-async def run_ingest(site: Site) -> None:
+async def run_ingest(site: Site, watch: Watch) -> None:
     """Ingest alone, until cancelled."""
     from paceline.ingest_part import ingest_link, open_appender
     from processors.ingest import IngestService
+    from processors.log import SqliteLog
+    from processors.measures import of_ingest, of_log
 
+    opened = asyncio.Event()
+    watch.ready_when("log", lambda: "" if opened.is_set() else "cannot be written yet: see the log of this process")
     async with open_appender(site) as log:
-        await IngestService(ingest_link(site), log, share=site.settings.ingest.share).run()
+        opened.set()
+        ingest = IngestService(ingest_link(site), log, share=site.settings.ingest.share, alive=watch.part("ingest"))
+        watch.link("ingest", lambda: not ingest.trouble, lambda: ingest.trouble, connects=lambda: ingest.connects)
+        watch.measure(lambda: of_ingest(ingest.stats))
+        if isinstance(log, SqliteLog):
+            watch.measure(lambda: of_log(log))
+        await ingest.run()
 
 
-async def run_api(site: Site) -> None:
+async def run_api(site: Site, watch: Watch) -> None:
     """The API alone, until cancelled."""
     from processors.api import serve_api
     from processors.api.opening import open_services
     from processors.log import SqliteLog
+    from processors.measures import of_log
 
     def no_latency() -> dict[str, float]:
         return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
@@ -114,17 +128,24 @@ async def run_api(site: Site) -> None:
         SqliteLog.open(site.log_db) as log,
         open_services(log, site.state_db, site.node_configs, site.settings.tenant, nodes=dict, latency=no_latency) as services,
     ):
-        await serve_api(services, api_options(site), asyncio.Event())
+        up = asyncio.Event()
+        watch.ready_when("page", lambda: "" if up.is_set() else "does not listen yet")
+        watch.measure(lambda: of_log(log))
+        await serve_api(services, api_options(site), asyncio.Event(), up.set)
 
 
-async def run_publisher(settings: Settings) -> None:
+async def run_publisher(settings: Settings, watch: Watch) -> None:
     """The publisher of events, until cancelled. ConfigError without a Kafka to publish to."""
     from processors.event_publisher import EventPublisher
+    from processors.measures import of_publisher
 
     if not settings.kafka.bootstrap:
         raise ConfigError("kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP")
     site = Site(settings)
-    await EventPublisher(settings.kafka, site.state_db, site.platform_dir / "published.json").run()
+    publisher = EventPublisher(settings.kafka, site.state_db, site.platform_dir / "published.json", alive=watch.part("events"))
+    watch.link("kafka", lambda: publisher.done.connected, lambda: publisher.done.last_error)
+    watch.measure(lambda: of_publisher(publisher.done))
+    await publisher.run()
 
 
 def influx_settings(settings: Settings) -> InfluxSettings:
@@ -154,16 +175,23 @@ async def run_influx(settings: Settings) -> None:
 def roles(site: Site) -> list[Role]:
     """The processes of the site, in the order they start."""
     s = site.settings
-    env = as_environment(s)
     brokers: list[Role] = []
     for name in ("central", "near"):
         where = s.central if name == "central" else s.near
         if where.kind == "embedded":
-            brokers.append(Role(f"broker-{name}", ("broker", "serve", name), env, port_open(where.host, where.port)))
+            role = f"broker-{name}"
+            brokers.append(Role(role, ("broker", "serve", name), environment_of(s, role), port_open(where.host, where.port)))
     return [
         *brokers,
-        Role("platform", ("process",), env, port_open(s.api.host, s.api.port)),
-        Role("gateway", ("gateway",), env, at_once),
-        *([Role("events", ("events", "publish"), env, at_once)] if s.kafka.bootstrap else []),
-        *([Role("influx", ("influx", "sink"), env, at_once)] if s.influx.url else []),
+        Role("platform", ("process",), environment_of(s, "platform"), port_open(s.api.host, s.api.port)),
+        Role("gateway", ("gateway",), environment_of(s, "gateway"), at_once),
+        *([Role("events", ("events", "publish"), environment_of(s, "events"), at_once)] if s.kafka.bootstrap else []),
+        *([Role("influx", ("influx", "sink"), environment_of(s, "influx"), at_once)] if s.influx.url else []),
     ]
+
+
+def environment_of(settings: Settings, role: str) -> dict[str, str]:
+    """What a child process that plays `role` is told: these settings, with a metrics port of its own counted from `metrics.port`."""
+    base = settings.metrics.port
+    own = settings.metrics.model_copy(update={"port": base + SUPERVISED.index(role) if base else 0})
+    return as_environment(settings.model_copy(update={"metrics": own}))

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from broker.credentials import hash_secret, new_secret, read_passwords, write_passwords
 from broker.errors import ConfigError, StoreError
+from broker.logs import hide
 from broker.topics import PLATFORM
 from paceline.config import BrokerSettings, Settings
 from paceline.supervise import free_port, require_free
@@ -193,11 +194,13 @@ def _draw(site: Site, broker: str, users: Sequence[str]) -> None:
 
 def _read_secrets(path: Path) -> dict[str, str]:
     try:
-        return json.loads(path.read_text("utf-8"))
+        known: dict[str, str] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}", cure="restore it, or remove the secrets folder to draw new ones") from error
+    hide(known.values())
+    return known
 
 
 def _write_secrets(path: Path, known: Mapping[str, str]) -> None:

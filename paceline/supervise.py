@@ -26,7 +26,7 @@ from broker.errors import ConfigError, PacelineError
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 10.0
+STOP_TIMEOUT_S: Final = 22.0  # a role ends itself within 20 s (paceline/watched.py)
 FIRST_BACKOFF_S: Final = 0.2
 LAST_BACKOFF_S: Final = 5.0
 STEADY_S: Final = 20.0  # a child that lived this long starts with the first back-off again
@@ -80,7 +80,7 @@ class Supervisor:
                 raise PacelineError(f"{child.role.name} was not ready within {READY_TIMEOUT_S:.0f} s", cure=self._look(child))
 
     async def stop(self) -> None:
-        """Stop in reverse order: SIGTERM, then SIGKILL after 10 s."""
+        """Stop in reverse order: SIGTERM, then SIGKILL after STOP_TIMEOUT_S."""
         self._stopping = True
         for child in reversed(self._children):
             await self._end(child)

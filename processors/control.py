@@ -39,7 +39,7 @@ _USER: Final = "platform/control"
 
 
 class Control:
-    """`nodes` maps (tenant, node) to the last state each node reported."""
+    """`nodes` maps (tenant, node) to the last state each node reported; `connected` while the broker lets it in."""
 
     def __init__(self, folder: Path, host: str, port: int, password: SecretStr, desk: EquipmentDesk | None = None) -> None:
         self._folder = folder
@@ -48,6 +48,7 @@ class Control:
         self._published: dict[Path, float] = {}
         self._commanded: dict[tuple[str, bytes], float] = {}  # when it was published last
         self.nodes: dict[tuple[str, str], NodeState] = {}
+        self.connected = False
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -56,6 +57,8 @@ class Control:
                 await in_own_task(self._session())
             except* (aiomqtt.MqttError, OSError) as group:  # of the session's tasks; OSError: a configuration file that just went
                 _log.warning("control: broker %s:%d: %s", self._host, self._port, "; ".join(str(e) for e in group.exceptions))
+            finally:
+                self.connected = False
             await asyncio.sleep(0.2 + random.random())
 
     async def _session(self) -> None:
@@ -72,6 +75,7 @@ class Control:
             logger=_log,
         ) as client:
             await client.subscribe([(f"{ROOT}/+/+/state", 1), (f"{ROOT}/+/+/rsp", 1)])
+            self.connected = True
             self._published.clear()
             self._commanded.clear()
             async with asyncio.TaskGroup() as group:

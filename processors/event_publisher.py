@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from broker.errors import BadInputError, LinkError
 from broker.events.envelope import decode_structured, encode_kafka
 from broker.kafka import KafkaSettings
+from broker.liveness import Part, unwatched
 from processors.publish_cursor import Cursor, found_in, read_cursor, write_cursor
 from processors.results_db import OutboxRow, events
 from processors.stores import ReadStore
@@ -52,16 +53,18 @@ class Published:
     failures: int = 0
     behind: int = 0
     last_error: str = ""
+    connected: bool = False
 
 
 class EventPublisher:
     """Follows one outbox."""
 
-    def __init__(self, kafka: KafkaSettings, state: Path, cursor: Path, *, send_s: float = SEND_S) -> None:
+    def __init__(self, kafka: KafkaSettings, state: Path, cursor: Path, *, send_s: float = SEND_S, alive: Part | None = None) -> None:
         self._kafka = kafka
         self._state = state
         self._cursor_file = cursor
         self._send_s = send_s
+        self._alive = alive or unwatched()
         self.done = Published()
 
     async def run(self) -> None:
@@ -71,11 +74,14 @@ class EventPublisher:
             before = self.done.events
             try:
                 async with _producer(self._kafka, self._send_s) as producer:
+                    self.done.connected = True
+                    self._alive.rest()
                     await self._follow(producer)
             except (KafkaError, LinkError, OSError, TimeoutError) as error:
                 failures = 0 if self.done.events > before else failures + 1
                 wait_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
                 self.done.failures += 1
+                self.done.connected = False
                 self.done.last_error = f"{type(error).__name__}: {error}"
                 _log.warning("events: %s cannot be reached (%s); again in %.1f s", self._kafka.bootstrap, self.done.last_error, wait_s)
                 await asyncio.sleep(wait_s)
@@ -95,7 +101,9 @@ class EventPublisher:
                         return  # the state was set aside and is made again in another file
                     await asyncio.sleep(POLL_S)
                     continue
+                self._alive.work()
                 await self.publish(producer, rows)
+                self._alive.rest()
                 at = rows[-1].seq
                 await asyncio.to_thread(write_cursor, self._cursor_file, Cursor(at, rows[-1].id))
                 self.done.events += len(rows)

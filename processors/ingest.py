@@ -19,6 +19,7 @@ from typing import Final
 from broker import mqtt_codec as mqtt
 from broker.errors import StoreError
 from broker.faultpoints import hit
+from broker.liveness import Part, unwatched
 from broker.logrecord import LogRecord
 from broker.topics import ROOT, UP_FILTERS, Address, parse_topic
 from processors.accept import UP_LEAVES, Accepted, DeadLetter, accept, merged_acks
@@ -81,7 +82,9 @@ class IngestService:
         clock_us: Callable[[], int] = wall_us,
         jitter: random.Random | None = None,
         share: str = "",
+        alive: Part | None = None,
     ) -> None:
+        self._alive = alive or unwatched()
         self._log = to
         self._clock_us = clock_us
         self._waiting: deque[_Pending] = deque()
@@ -101,6 +104,11 @@ class IngestService:
     def connects(self) -> int:
         """How often a connection was accepted by the broker."""
         return self._client.connects
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from acknowledging: the log, else the link; empty when nothing does."""
+        return self.stats.alarm or ("" if self.ready.is_set() else self._client.last_error or "not connected yet")
 
     async def run(self) -> None:
         """Serve until cancelled; what is being appended is finished, what waits unacknowledged is left to the broker."""
@@ -126,12 +134,14 @@ class IngestService:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                self._alive.beat()
                 taken = self._take()
                 for pending in taken:
                     self._dispatch(pending.run)
                 batch = await asyncio.to_thread(self._prepare, taken)
                 await self._append(batch)
                 self._settle(batch)
+            self._alive.rest()
 
     def _take(self) -> list[_Pending]:
         """Everything that waits, up to the batch limit; at least one run."""
@@ -189,6 +199,7 @@ class IngestService:
                 await asyncio.to_thread(self._log.append, batch.records, batch.dead)
             except StoreError as error:
                 self.stats.append_errors += 1
+                self._alive.beat()
                 if not self.stats.alarm:
                     log.error("nothing is acknowledged until the log can be written: %s", error)  # noqa: TRY400 - no traceback a retry
                 self.stats.alarm = error.message

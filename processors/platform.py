@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from broker.watch import Watch
 from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
 from processors.bulk_client import BulkSettings
@@ -21,6 +23,7 @@ from processors.control import Control
 from processors.equipment import EquipmentDesk
 from processors.ingest import IngestService
 from processors.log import SqliteLog
+from processors.measures import Lag, of_ingest, of_latency, of_log, of_nodes, of_stage, size_of
 from processors.pulse import EVERY_S, write_pulse
 from processors.pulse import NAME as PULSE
 from processors.runner import Runner
@@ -63,29 +66,37 @@ class PlatformSettings(BaseModel):
         return self.data_dir / "nodes"
 
 
-async def run(settings: PlatformSettings) -> None:
-    """Run until SIGTERM or SIGINT. PacelineError when the port or a store cannot be used."""
+async def run(settings: PlatformSettings, watch: Watch | None = None) -> None:
+    """Run until SIGTERM or SIGINT, which `watch` is told first. PacelineError when the port or a store cannot be used."""
+    watch = watch or Watch("platform")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        watch.drain()
+        stop.set()
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(name, told)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with SqliteLog.open(settings.log_file) as log:
-        await _serve(settings, log, stop)
+        await _serve(settings, log, stop, watch)
 
 
-async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event) -> None:
+async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event, watch: Watch) -> None:
     runner = Runner(log, settings.state_file, tells=settings.tells)
-    ingest = IngestService(BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value()), log)
+    link = BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value())
+    ingest = IngestService(link, log, alive=watch.part("ingest"))
     desk = EquipmentDesk(settings.data_dir / "equipment.db")
     control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk)
-    page_stop = asyncio.Event()
+    page_stop, page_up = asyncio.Event(), asyncio.Event()
+    _show(watch, settings, log, runner, ingest, control, page_up)
     await asyncio.to_thread(warm_up)  # before anything is accepted: the first frame must not wait for a compiler
     tasks = {
         "ingest": asyncio.create_task(ingest.run()),
         "control": asyncio.create_task(control.run()),
-        "runner": asyncio.create_task(runner.run()),
-        "page": asyncio.create_task(_page(settings, log, control, runner, desk, page_stop)),
+        "runner": asyncio.create_task(runner.run(alive=watch.part("runner"))),
+        "page": asyncio.create_task(_page(settings, log, control, runner, desk, page_stop, page_up.set)),
     }
     if settings.tells:
         tasks["pulse"] = asyncio.create_task(_pulse(settings, control, runner))
@@ -106,8 +117,36 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
         desk.close()
 
 
+def _show(
+    watch: Watch,
+    settings: PlatformSettings,
+    log: SqliteLog,
+    runner: Runner,
+    ingest: IngestService,
+    control: Control,
+    page_up: asyncio.Event,
+) -> None:
+    """Figures and conditions of the parts."""
+    lag = Lag(log, lambda: runner.position)
+    watch.link("ingest", lambda: not ingest.trouble, lambda: ingest.trouble, connects=lambda: ingest.connects)
+    watch.link("control", lambda: control.connected)
+    watch.ready_when("stage live", lag.holds)
+    watch.ready_when("page", lambda: "" if page_up.is_set() else "does not listen yet")
+    watch.measure(lambda: of_ingest(ingest.stats))
+    watch.measure(lambda: of_log(log))
+    watch.measure(lambda: of_stage("live", runner.stats, runner.position, lag))
+    watch.measure(lambda: [of_latency(runner.latency.buckets), size_of("state", settings.state_file)])
+    watch.measure(lambda: of_nodes(control.nodes))
+
+
 async def _page(
-    settings: PlatformSettings, log: SqliteLog, control: Control, runner: Runner, desk: EquipmentDesk, stop: asyncio.Event
+    settings: PlatformSettings,
+    log: SqliteLog,
+    control: Control,
+    runner: Runner,
+    desk: EquipmentDesk,
+    stop: asyncio.Event,
+    ready: Callable[[], None],
 ) -> None:
     """The API and the live page, until `stop`."""
     options = ApiOptions(settings.tenant, settings.api_host, settings.api_port, settings.api_token.get_secret_value(), settings.token_file)
@@ -120,7 +159,7 @@ async def _page(
         latency=runner.latency.quantiles,
         desk=desk,
     ) as services:
-        await serve_api(services, options, stop)
+        await serve_api(services, options, stop, ready)
 
 
 async def _pulse(settings: PlatformSettings, control: Control, runner: Runner) -> None:

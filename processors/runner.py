@@ -19,6 +19,7 @@ import numpy as np
 from broker.errors import BadInputError
 from broker.faultpoints import hit
 from broker.frames import Clock
+from broker.liveness import Part, unwatched
 from broker.logrecord import Kind, LogRecord
 from broker.reference import decode_reference
 from processors.believed_db import BelievedWriter
@@ -33,6 +34,7 @@ from processors.reference_data import ReferenceData
 from processors.results_db import put_reference, references
 from processors.segment_file import SEGMENT_FOLDER, SegmentFiles
 from processors.stage import Activity, Batch, Outputs, Wants, batches_of
+from processors.stage_stats import StageStats
 from processors.state_db import StateDb
 from processors.track_db import stored_under
 from processors.wall import wall_us
@@ -90,6 +92,7 @@ class Runner:
         self._max_records = max_records
         self.position = self._store.position(LiveStage.name)
         self.latency = Latency()
+        self.stats = StageStats()
         self._stopping, self._log_end = False, 0
         self._wake_s = 0.005  # what a wake costs, as a moving average
 
@@ -117,13 +120,15 @@ class Runner:
 
     def _advance(self, first: int, records: Sequence[LogRecord]) -> None:
         db = self._store.db
+        began_s = time.monotonic()
         db.execute("BEGIN IMMEDIATE")
         try:
             steps = [self._step(batch) for batch in batches_of(first, records)]
             changes = self._mutate(steps)
             changes += self._book.flush()
             position = first + len(records) - 1
-            self._store.save(self._stage.name, self._states, position, self._counts(steps, changes))
+            counts = self._counts(steps, changes)
+            self._store.save(self._stage.name, self._states, position, counts)
             hit("runner.before_commit")
             db.execute("COMMIT")
         except BaseException:
@@ -134,7 +139,8 @@ class Runner:
         hit("runner.after_commit")
         if len(self._states) > MAX_LOADED:
             self._states.forget()
-        self._measure(steps)
+        newest_us = self._measure(steps)
+        self.stats.committed(len(records), time.monotonic() - began_s, counts, newest_us, len(self._states))
 
     def _roll_back(self) -> None:
         if self._store.db.in_transaction:
@@ -230,14 +236,18 @@ class Runner:
             ("samples", sum(f.frame.samples or 0 for o in steps for _, f in (*o.taken, *o.undated))),
         ]
 
-    def _measure(self, steps: list[Outputs]) -> None:
+    def _measure(self, steps: list[Outputs]) -> int:
+        """Count the latencies; the time of the newest sample that was no recording (0: none)."""
         now_us = self._clock_us()
+        newest_us = 0
         for outputs in steps:
             for _, f in outputs.taken:
                 if f.frame.clock != Clock.RECORDED:
+                    newest_us = max(newest_us, f.end_us)
                     late_us = now_us - f.end_us
                     if late_us < BACKLOG_US:
                         self.latency.add(late_us // 1000)
+        return newest_us
 
     def fire_wakes(self) -> int:
         """Append wakes that are due to the log, durably, then forget them; returns how many.
@@ -251,17 +261,20 @@ class Runner:
             self._store.drop_wakes(due, now_us)
         return len(due)
 
-    async def run(self, *, timers: bool = True) -> None:
-        """Follow the log until cancelled. A failing store is retried; nothing is skipped."""
+    async def run(self, *, timers: bool = True, alive: Part | None = None) -> None:
+        """Follow the log until cancelled; `alive` beats with every round. A failing store is retried; nothing is skipped."""
         next_timer = 0.0
+        alive = alive or unwatched()
         while not (self._stopping and self.position >= self._log_end):
+            alive.beat()
             try:
                 done = await asyncio.to_thread(self.advance)
                 behind = done == self._max_records  # frames first, while there are many of them
                 if timers and time.monotonic() >= next_timer + (OVERLOADED_S if behind else 0):
                     fired = await asyncio.to_thread(self.fire_wakes)
                     next_timer = time.monotonic() + (0 if fired else TIMER_S)
-            except Exception:
+            except Exception as error:
+                self.stats.failed(f"{type(error).__name__}: {error}")
                 _log.exception("runner: could not process after position %d; trying again", self.position)
                 await asyncio.sleep(RETRY_S)
                 continue

@@ -30,14 +30,16 @@ def serve(name: str, config_file: Path | None, data: Path | None) -> None:
       PACELINE_CENTRAL__PORT=1883 paceline broker serve central --data data
     """
     from broker.embedded import serve as serve_embedded
-    from paceline.commands.roles import run_role
     from paceline.parts import embedded_settings
     from paceline.site import open_site
     from paceline.supervise import die_with_parent
+    from paceline.watched import run_watched
 
     die_with_parent()
-    site = open_site(read_settings(config_file, data).settings)
-    run_role(serve_embedded(embedded_settings(site, "central" if name == "central" else "near")))
+    role = f"broker-{name}"
+    site = open_site(read_settings(config_file, data, role=role).settings)
+    settings = embedded_settings(site, "central" if name == "central" else "near")
+    run_watched(role, site.settings, lambda _watch: serve_embedded(settings))
 
 
 @broker.group()

@@ -97,12 +97,13 @@ def publish(config_file: Path | None, data: Path | None) -> None:
     Example:
       PACELINE_KAFKA__BOOTSTRAP=kafka:9092 paceline events publish --data data
     """
-    from paceline.commands.roles import run_role
     from paceline.parts import run_publisher
     from paceline.supervise import die_with_parent
+    from paceline.watched import run_watched
 
     die_with_parent()
-    run_role(run_publisher(read_settings(config_file, data).settings))
+    settings = read_settings(config_file, data, role="events").settings
+    run_watched("events", settings, lambda watch: run_publisher(settings, watch))
 
 
 @contextmanager

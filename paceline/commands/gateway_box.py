@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from paceline.commands.roles import run_role
 from paceline.options import read_settings, settings_options
+from paceline.watched import run_watched
 
 
 @click.command()
@@ -25,10 +25,7 @@ def box(config_file: Path | None, data: Path | None) -> None:
     from gateway.box import BoxSettings, run_box
     from paceline.parts import box_gateway
 
-    settings = read_settings(config_file, data).settings
+    settings = read_settings(config_file, data, role="gateway").settings
     page = settings.box
-    run_role(
-        run_box(
-            BoxSettings(settings.data, page.host, page.port, page.after, settings.gateway.ble), lambda known: box_gateway(settings, known)
-        )
-    )
+    box = BoxSettings(settings.data, page.host, page.port, page.after, settings.gateway.ble)
+    run_watched("gateway", settings, lambda watch: run_box(box, lambda known: box_gateway(settings, known), watch))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from paceline.commands.roles import run_role
 from paceline.options import read_settings, settings_options
 from paceline.site import open_site
 from paceline.supervise import die_with_parent
+from paceline.watched import run_watched
 
 
 @click.command()
@@ -25,4 +25,5 @@ def run(config_file: Path | None, data: Path | None) -> None:
     from paceline.parts import gateway_settings
 
     die_with_parent()
-    run_role(run_gateway(gateway_settings(open_site(read_settings(config_file, data).settings))))
+    site = open_site(read_settings(config_file, data, role="gateway").settings)
+    run_watched("gateway", site.settings, lambda watch: run_gateway(gateway_settings(site), watch=watch))

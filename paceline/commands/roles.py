@@ -13,6 +13,7 @@ import click
 from paceline.options import read_settings, settings_options
 from paceline.site import Site, open_site
 from paceline.supervise import die_with_parent
+from paceline.watched import run_watched
 
 
 @click.command()
@@ -27,7 +28,8 @@ def process(config_file: Path | None, data: Path | None) -> None:
     from paceline.parts import platform_settings
     from processors.platform import run
 
-    run_role(run(platform_settings(_site(config_file, data))))
+    site = _site(config_file, data, "platform")
+    run_watched("platform", site.settings, lambda watch: run(platform_settings(site), watch))
 
 
 @click.command()
@@ -41,7 +43,8 @@ def ingest(config_file: Path | None, data: Path | None) -> None:
     """
     from paceline.parts import run_ingest
 
-    run_role(run_ingest(_site(config_file, data)))
+    site = _site(config_file, data, "ingest")
+    run_watched(site.settings.ingest.name, site.settings, lambda watch: run_ingest(site, watch))
 
 
 @click.command()
@@ -57,12 +60,13 @@ def api(config_file: Path | None, data: Path | None) -> None:
     """
     from paceline.parts import run_api
 
-    run_role(run_api(_site(config_file, data)))
+    site = _site(config_file, data, "api")
+    run_watched("api", site.settings, lambda watch: run_api(site, watch))
 
 
-def _site(config_file: Path | None, data: Path | None) -> Site:
+def _site(config_file: Path | None, data: Path | None, role: str) -> Site:
     die_with_parent()
-    return open_site(read_settings(config_file, data).settings)
+    return open_site(read_settings(config_file, data, role=role).settings)
 
 
 def run_role(work: Coroutine[Any, Any, object]) -> None:

@@ -18,6 +18,7 @@ import pytest
 import usb.backend.libusb1
 
 from broker.errors import ConfigError
+from broker.liveness import unwatched
 from gateway.ant_serial import SerialStick
 from gateway.ant_source import AntSource
 from gateway.ant_survey import survey
@@ -26,7 +27,6 @@ from gateway.ant_usb import UsbStick
 from gateway.clock import Instant
 from gateway.controllable import Controllable
 from gateway.intake import read_clock
-from gateway.liveness import unwatched
 from gateway.settings import AntSettings
 from gateway.sightings import Sightings
 from simulators.ant_machines import Trainer

@@ -1,4 +1,4 @@
-"""Which parts of the gateway still make progress (pure: time comes in as a function). The watchdog is fed only while none stands still.
+"""Which parts of a process still make progress (pure: time comes in as a function). A watchdog is fed only while none stands still.
 
 The rule: a part that has something to do must beat within its limit, again and again; a part that waits for others to give it something
 rests. So a quiet hall is no alarm, and a thread that hangs, dies or waits for ever with work before it is one.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.liveness import Liveness, unwatched
+from broker.liveness import Liveness, unwatched
 from gateway.notify import Notifier, keep_told, notifier_of
 from gateway.spool import Spool, SpoolRow, SpoolSettings
 
