@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
-import urllib.error
 import urllib.request
 from typing import Any, cast
 
@@ -31,5 +31,5 @@ def _fetch(site: Site, path: str) -> dict[str, Any] | None:
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310 - as above
             return cast("dict[str, Any]", json.load(response))
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, http.client.HTTPException):  # it may end in the middle of an answer
         return None
