@@ -7,12 +7,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from broker.errors import StoreError
 from paceline.site import Site
-from processors.bulk_client import BulkSettings
-from processors.log import Appender
+
+if TYPE_CHECKING:
+    from processors.bulk_client import BulkSettings
+    from processors.log import Appender
 
 _log = logging.getLogger(__name__)
 AGAIN_S: Final = 2.0
@@ -23,6 +25,8 @@ def ingest_link(site: Site) -> BulkSettings:
 
     A sharer keeps no session there: what the broker would hold for one that is gone is better sent again by the nodes, to the others.
     """
+    from processors.bulk_client import BulkSettings
+
     central, own = site.settings.central, site.settings.ingest
     password = own.password.get_secret_value() or site.secret("central", site.ingest_user)
     return BulkSettings(central.host, central.port, site.ingest_user, password, clean=bool(own.share))
