@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 Broker = Literal["central", "near"]
 
-SUPERVISED: Final = ("platform", "gateway", "events", "broker-central", "broker-near", "influx")  # ports of `metrics` count on from the first
+SUPERVISED: Final = (
+    "platform",
+    "gateway",
+    "events",
+    "broker-central",
+    "broker-near",
+    "influx",
+)  # ports of `metrics` count on from the first
 
 
 def embedded_settings(site: Site, broker: Broker) -> EmbeddedSettings:
