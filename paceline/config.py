@@ -18,11 +18,11 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from broker.errors import ConfigError
+from broker.influx import InfluxSettings
 from broker.kafka import KafkaSettings
 from broker.logs import Level, LogSettings
 from broker.metrics import MetricsSettings
 from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
-from processors.influx_settings import InfluxSettings
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})

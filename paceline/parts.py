@@ -10,13 +10,13 @@ from pydantic import SecretStr
 
 from broker.embedded import EmbeddedSettings
 from broker.errors import ConfigError
+from broker.influx import InfluxSettings
 from broker.watch import Watch
 from gateway.settings import GatewaySettings, NearBroker, UplinkBroker
 from gateway.setup_credential import BoxCredential
 from paceline.config import Settings, as_environment
 from paceline.site import Site
 from paceline.supervise import Role, at_once, port_open
-from processors.influx_settings import InfluxSettings
 
 if TYPE_CHECKING:
     from processors.api import ApiOptions

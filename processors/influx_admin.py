@@ -23,8 +23,8 @@ from influxdb_client import (
 from influxdb_client.rest import ApiException
 
 from broker.errors import ConfigError, LinkError
+from broker.influx import InfluxSettings
 from processors.influx_schema import BUCKETS, Bucket
-from processors.influx_settings import InfluxSettings
 
 _NOT_HERE: Final = (404, 405, 501)
 _FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)

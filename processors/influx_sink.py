@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from broker.cancellation import in_own_task
 from broker.errors import PacelineError
+from broker.influx import InfluxSettings
 from broker.replace_file import replace_file
 from processors.influx_collector import Collector
 from processors.influx_outbox import Outbox
 from processors.influx_sender import Eraser, Sender
-from processors.influx_settings import InfluxSettings
 from processors.influx_wire import WriteLink
 from processors.pulse import NAME as PULSE
 from processors.wall import wall_us

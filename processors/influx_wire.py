@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from broker.errors import BadInputError, LinkError
-from processors.influx_settings import InfluxSettings
+from broker.influx import InfluxSettings
 
 MOST_ANSWER: Final = 256 * 1024
 MOST_WAIT_S: Final = 600.0

@@ -160,8 +160,8 @@ def dead(*, config_file: Path | None, data: Path | None, as_json: bool, limit: i
     Example:
       paceline influx dead --data data --json
     """
+    from broker.influx import InfluxSettings
     from paceline.site import Site
-    from processors.influx_settings import InfluxSettings
     from processors.influx_sink import SinkFiles, open_outbox
 
     files = SinkFiles(Site(read_settings(config_file, data).settings).platform_dir)

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.errors import StoreError
+from broker.influx import InfluxSettings
 from processors import influx_queries as ask
 from processors.influx_admin import InfluxAdmin
 from processors.influx_collector import Collector
@@ -30,7 +31,6 @@ from processors.influx_outbox import Batch, Change, Outbox
 from processors.influx_packing import pack
 from processors.influx_schema import BUCKETS
 from processors.influx_sender import Sender
-from processors.influx_settings import InfluxSettings
 from processors.influx_sink import SinkFiles, open_outbox
 from processors.influx_wire import Meaning, WriteLink
 from processors.line_protocol import Field, Measurement, Points, encode_lines, field_text, tag_text

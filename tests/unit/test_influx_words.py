@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from broker.influx import InfluxSettings
 from processors.influx_schema import BUCKETS
-from processors.influx_settings import InfluxSettings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "influx.md"
 BEGIN, END = "<!-- schema: made by tests/unit/test_influx_words.py -->\n", "<!-- end -->"
