@@ -8,6 +8,7 @@ a value leaves its field out; the first field of a measurement is never absent. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -97,6 +98,7 @@ def series_keys(points: Points) -> list[bytes]:
     ]  # fmt: skip
 
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.@/-]+").fullmatch  # what needs no escape
 _CONTROL: Final = dict.fromkeys((*range(32), 127), "_")
 _TAG: Final = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 _NAME: Final = str.maketrans({",": "\\,", " ": "\\ "})
@@ -111,7 +113,7 @@ def tag_text(text: str) -> str:
 
 def escape_tag(text: str) -> str:
     """A tag's name or value, or a field's name, as it stands in a line."""
-    return tag_text(text).translate(_TAG)
+    return text if _PLAIN(text) else tag_text(text).translate(_TAG)
 
 
 def escape_name(text: str) -> str:
