@@ -1,7 +1,7 @@
 """Blocks of believed samples in the state file, written by the runner in its own transaction when it is asked to tell them.
 
 A queue for readers with a cursor of their own: numbers only grow, and a state that is made again has another generation. Bounded by age
-and bytes: the oldest go, whether anybody read them or not; a reader sees that by the numbers.
+and bytes: the oldest go (never the last), whether anybody read them or not; a reader sees that by the numbers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class BelievedWriter:
         left = self._bytes
         if left is None:
             left = int(self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM believed").fetchone()[0])
-        for number, appended_us, size in self._db.execute("SELECT id, appended_us, length(body) FROM believed ORDER BY id"):
+        for number, appended_us, size in self._db.execute(
+            "SELECT id, appended_us, length(body) FROM believed WHERE id < (SELECT max(id) FROM believed) ORDER BY id"
+        ):
             if appended_us >= before_us and left <= self._keep_bytes:
                 break
             self._db.execute("DELETE FROM believed WHERE id=?", (number,))

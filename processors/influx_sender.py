@@ -94,7 +94,7 @@ class Sender:
         self._outbox, self._link, self._eraser = outbox, link, eraser
         self._clock_us, self._pace = clock_us, pace
         self.lanes = {bucket: Lane() for bucket in BUCKETS}
-        self._done: dict[int, None] = {}  # dealt with, and not yet forgotten because the disk was full
+        self._done: dict[str, tuple[tuple[int, ...], _Outcome]] = {}  # dealt with and not yet forgotten: the disk is full
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -136,22 +136,15 @@ class Sender:
 
     def send_one(self, bucket: str, link: Link) -> bool:
         """Deal with the oldest request of a bucket; False when nothing is owed. LinkError: it stays owed."""
-        owed = self._outbox.owed(bucket)
-        if owed is None:
-            return False
-        ids = tuple(number for number in owed.ids if number not in self._done)
-        if len(ids) < len(owed.ids):  # the disk was full when they were dealt with
-            self._forget(tuple(number for number in owed.ids if number in self._done), _Outcome())
-            return True
-        self._forget(ids, self._dealt(owed, link))
+        if bucket not in self._done:
+            owed = self._outbox.owed(bucket)
+            if owed is None:
+                return False
+            self._done[bucket] = owed.ids, self._dealt(owed, link)
+        ids, outcome = self._done[bucket]
+        self._outbox.done(ids, {"sent": outcome.sent, "expired": outcome.expired, "refused": len(outcome.dead)}, outcome.dead)
+        del self._done[bucket]
         return True
-
-    def _forget(self, ids: tuple[int, ...], outcome: _Outcome) -> None:
-        self._done |= dict.fromkeys(ids)
-        counts = {"sent": outcome.sent, "expired": outcome.expired, "refused": len(outcome.dead)}
-        self._outbox.done(ids, counts, outcome.dead)
-        for number in ids:
-            self._done.pop(number, None)
 
     def _dealt(self, owed: Owed, link: Link) -> _Outcome:
         batch, outcome = owed.batch, _Outcome()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
@@ -22,6 +25,7 @@ from broker.influx import InfluxSettings
 
 MOST_ANSWER: Final = 256 * 1024
 MOST_WAIT_S: Final = 600.0
+_CLOSE_S: Final = 5.0
 
 
 class Meaning(Enum):
@@ -93,6 +97,7 @@ class WriteLink:
         self._tls = _tls(settings) if where.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
         self._closed = False
+        self._busy = threading.Lock()
         self.connects = 0
 
     def write(self, bucket: str, unit: str, body: bytes) -> Verdict:
@@ -106,16 +111,24 @@ class WriteLink:
     def close(self) -> None:
         """Break the connection for good, also under a request that waits."""
         self._closed = True
-        self._drop()
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        if self._busy.acquire(timeout=_CLOSE_S):  # a request under way ends now, and closes what it used
+            self._drop()
+            self._busy.release()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            if connection.sock is not None:
-                _shut(connection.sock)
             connection.close()
 
     def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str, str | None]:
+        with self._busy:
+            return self._posted(path, body, headers)
+
+    def _posted(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str, str | None]:
         fresh = self._connection is None
         try:
             return self._asked(path, body, headers)
@@ -136,16 +149,20 @@ class WriteLink:
         connection.request("POST", path, body, dict(headers))
         with connection.getresponse() as answer:
             raw = answer.read(MOST_ANSWER)
-            if not answer.isclosed():  # longer than any answer of InfluxDB
-                self._drop()
+            if answer.length:  # cut off, or longer than any answer of InfluxDB: what it means is not known
+                raise http.client.IncompleteRead(raw, answer.length)
             return answer.status, _said(raw), answer.getheader("Retry-After")
 
     def _connect(self) -> http.client.HTTPConnection:
         self.connects += 1
         timeout_s = self._settings.timeout_s
         if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._tls)
+            made = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        else:
+            made = http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._tls)
+        made.connect()
+        made.auto_open = 0  # a connection that was closed meanwhile is an error and not a new one
+        return made
 
     def _broken(self, error: Exception) -> LinkError:
         return LinkError(
@@ -163,15 +180,6 @@ def _tls(settings: InfluxSettings) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=settings.cafile or None)
     except OSError as error:
         raise BadInputError(f"influx.cafile {settings.cafile}: {error}", cure="name the certificate of your authority") from error
-
-
-def _shut(sock: object) -> None:
-    shutdown = getattr(sock, "shutdown", None)
-    if shutdown is not None:
-        try:
-            shutdown(2)
-        except OSError:
-            return
 
 
 def _said(raw: bytes) -> str:

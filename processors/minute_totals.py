@@ -164,5 +164,5 @@ def totals(minutes: Iterable[Minute], t_us: int, told: set[Group]) -> list[Row]:
         s = sums[group]
         hr, power = (round(10 * s[a] / s[n]) if s[n] else None for a, n in ((HR_SUM, HR_N), (PW_SUM, PW_N)))
         rows.append(Row(group, (s[N], len(people[group]), s[DIST_UM] // 100_000, hr, power), t_us * 1000))
-    told |= sums.keys()
+    told.update(sums)
     return rows

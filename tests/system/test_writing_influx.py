@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from broker.errors import StoreError
 from broker.influx import InfluxSettings
@@ -48,7 +49,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def influx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Influx]:
-    async with start_influx(tmp_path_factory.mktemp("influx")) as server:
+    async with start_influx(tmp_path_factory.mktemp("influx"), asks_log_in=True) as server:
+        server.say("CREATE USER tests WITH PASSWORD 'tests' WITH ALL PRIVILEGES")
         yield server
 
 
@@ -376,15 +378,64 @@ async def test_whatever_tags_and_texts_hold_the_server_gives_back(influx):
         assert float(rows[i]["f"]) == pytest.approx((number % 10**12) / 1000)
 
 
-def sink_process(world: InfluxWorld, where: InfluxSettings, **env: str) -> subprocess.Popen[bytes]:
-    values = {
-        "PACELINE_INFLUX__URL": where.url, "PACELINE_INFLUX__TOKEN": where.token.get_secret_value(), "PACELINE_INFLUX__ORG": where.org,
-        "PACELINE_INFLUX__BUCKET": where.bucket, **env,
+async def test_a_wrong_token_and_a_missing_bucket_say_their_cure_and_nothing_is_lost(world, influx):
+    where = settings_for(influx, "token")
+    world.ride_on(25)
+    wrong = Sinking(world, where.model_copy(update={"token": SecretStr("tests:wrong")}))
+    wrong.collect()
+    await wrong.send(until=lambda: wrong.sender.lanes["live"].error != "")
+    assert "influx.token" in wrong.sender.lanes["live"].cure
+    assert "paceline influx setup" in wrong.sender.lanes["live"].cure
+    wrong.close()
+    nowhere = Sinking(world, where.model_copy(update={"bucket": "nowhere_{bucket}/autogen"}))
+    await nowhere.send(until=lambda: nowhere.sender.lanes["live"].error != "")
+    assert "influx.bucket" in nowhere.sender.lanes["live"].cure
+    nowhere.close()
+    right = Sinking(world, where)
+    await right.send()
+    assert right.tracks("anna", "bob") == world.samples()
+    assert right.outbox.counters()["dead"] == 0
+    right.close()
+
+
+def paceline(world: InfluxWorld, where: InfluxSettings, *args: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", "paceline", "influx", *args, "--data", str(world.files.folder.parent)]
+    done = subprocess.run(command, env=environment(where), capture_output=True, text=True, timeout=120, check=False, cwd=PROJECT)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+async def test_the_commands_say_what_is_wrong_and_how_it_goes(world, influx):
+    where = settings_for(influx, "commands")
+    assert "no sink ever ran here" in paceline(world, where, "status", code=2)
+    assert paceline(world, where, "check").count("can be written") == 5
+    wrong = where.model_copy(update={"token": SecretStr("tests:wrong")})
+    assert "paceline influx setup" in paceline(world, wrong, "check", code=1)
+    assert "start it" in paceline(world, where.model_copy(update={"url": "http://127.0.0.1:9"}), "check", code=1)
+    assert "influx.url is empty" in paceline(world, where.model_copy(update={"url": ""}), "check", code=2)
+    assert "CREATE DATABASE" in paceline(world, where, "setup", code=2)  # what 1.8 has instead of buckets
+    sinking = Sinking(world, where)
+    sinking.outbox.commit(Change(batches=[Batch("live", "write", "us", 1, T0_US, pack(BAD[0]))]))
+    await sinking.send()
+    sinking.close()
+    (dead,) = json.loads(paceline(world, where, "dead", "--json"))
+    assert (dead["bucket"], dead["line"]) == ("live", BAD[0].decode())
+    assert "unable to parse" in dead["said"]
+
+
+def environment(where: InfluxSettings, **more: str) -> dict[str, str]:
+    return {
+        **os.environ, "PACELINE_INFLUX__URL": where.url, "PACELINE_INFLUX__TOKEN": where.token.get_secret_value(),
+        "PACELINE_INFLUX__ORG": where.org, "PACELINE_INFLUX__BUCKET": where.bucket, **more,
     }  # fmt: skip
+
+
+def sink_process(world: InfluxWorld, where: InfluxSettings, **env: str) -> subprocess.Popen[bytes]:
     log = (world.files.folder / "sink.out").open("ab")
     command = [sys.executable, "-m", "paceline", "influx", "sink", "--data", str(world.files.folder.parent)]
     with log:
-        return subprocess.Popen(command, env={**os.environ, **values}, stdout=log, stderr=log, cwd=PROJECT)
+        return subprocess.Popen(command, env=environment(where, **env), stdout=log, stderr=log, cwd=PROJECT)
 
 
 POINTS = ("before_commit", "after_commit", "before_done", "after_done")

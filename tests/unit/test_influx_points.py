@@ -1,0 +1,212 @@
+"""What the platform knows as points: efforts that overwrite themselves, boards without names, and reading stores by position."""
+
+from __future__ import annotations
+
+import gzip
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from broker.events import models
+from broker.events.envelope import Event, make_event
+from broker.events.models import utc_text
+from processors.influx_collector import Collector
+from processors.influx_outbox import Outbox
+from processors.influx_points import board_rows, effort_rows, node_points, points_of
+from processors.influx_queries import track
+from processors.influx_schema import BOARD, BUCKETS
+from processors.influx_sink import SinkFiles
+from processors.line_protocol import encode_lines
+from processors.pulse import read_pulse, write_pulse
+from tests.any_way import US
+from tests.influx_world import InfluxWorld
+
+AT_US = 1_790_000_000_000_000
+
+
+def effort(ms: int = 60_000, *, timing: str = "final", corrected: bool = False, start_us: int = AT_US, kept_off: bool = False) -> Event:
+    values = {
+        "effort": "e" * 26, "activity": "a" * 26, "subject": "gym/ann", "segment": "hill", "ordinal": 0, "started_at": utc_text(start_us),
+        "elapsed_ms": ms, "accuracy_ms": 10, "timing": timing, "hr_avg_bpm": 150, "power_avg_w": None, "kept_off": kept_off,
+    }  # fmt: skip
+    if corrected:
+        values["change"] = models.EffortCorrection(elapsed_delta_ms=10, fields=("elapsed_ms",))
+    model = models.EffortCorrected if corrected else models.Effort
+    name = f"paceline.social.effort.{'corrected' if corrected else 'recorded'}.v1"
+    return make_event(name, model.model_validate(values), time_us=AT_US, recorded_us=AT_US, phase="final", position=5)
+
+
+def removed() -> Event:
+    data = models.EffortRemoved(effort="e" * 26, activity="a" * 26, subject="gym/ann", segment="hill")
+    return make_event("paceline.social.effort.removed.v1", data, time_us=AT_US, recorded_us=AT_US, phase="correction", position=6)
+
+
+@pytest.mark.parametrize("timing", ["provisional", "settled"])
+def test_only_final_efforts_are_written(timing):
+    assert effort_rows(effort(timing=timing), "run", None) == ([], None)
+
+
+def test_an_effort_that_is_timed_again_keeps_its_time_and_overwrites_itself():
+    (first,), at = effort_rows(effort(60_000), "run", None)
+    (second,), then = effort_rows(effort(60_700, start_us=AT_US + 300_000, corrected=True), "run", at)
+    assert (first.tags, first.t) == (second.tags, second.t) == (("hill", "run", "gym"), at.t_ns)
+    assert (first.values[0], second.values[0]) == (60_000, 60_700)
+    assert then.t_ns // 1_000_000 == (AT_US + 60_000_000) // 1000
+
+
+def test_an_effort_of_another_sport_stands_no_more_where_it_was():
+    _, at = effort_rows(effort(), "run", None)
+    rows, then = effort_rows(effort(), "ride", at)
+    assert [(row.tags[1], row.values[2]) for row in rows] == [("ride", 1), ("run", 0)]
+    assert then.sport == "ride"
+
+
+def test_an_effort_that_is_removed_or_not_believed_does_not_stand():
+    rows, at = effort_rows(effort(kept_off=True), "run", None)
+    assert [row.values[2] for row in rows] == [0]
+    (gone,), then = effort_rows(removed(), "run", at)
+    assert (gone.t, gone.values[2], then) == (at.t_ns, 0, None)
+    assert effort_rows(removed(), "run", None) == ([], None)
+
+
+def test_no_name_of_a_person_is_in_an_effort_or_on_a_board():
+    rows, _ = effort_rows(effort(), "run", None)
+    row = models.BoardRow(rank=1, subject="gym/ann", effort="e" * 26, elapsed_ms=60_000, started_at=utc_text(AT_US))
+    moved = models.BoardChange(subject="gym/ann", rank_before=None, rank_after=1)
+    data = models.BoardChanged(board="gym/hill", segment="hill", top=(row, row.model_copy(update={"elapsed_ms": 61_500})), change=moved)
+    event = make_event("paceline.social.board.changed.v1", data, time_us=AT_US, recorded_us=AT_US, phase="provisional", position=7)
+    boards = board_rows(event)
+    assert [(r.tags, r.values) for r in boards] == [(("01", "hill", "gym"), (60_000, 0)), (("02", "hill", "gym"), (61_500, 1_500))]
+    assert "ann" not in repr(rows) + repr(boards)
+    assert encode_lines(points_of(BOARD, boards)).count(b"\n") == 2
+
+
+def test_flux_is_written_with_what_the_tag_holds():
+    text = track("paceline_live", "gym", 'a"b\n', "-1h")
+    assert 'r.ath == "a\\"b_"' in text
+    assert text.startswith('from(bucket: "paceline_live")')
+
+
+# reading the stores
+
+
+@pytest.fixture
+def world(tmp_path: Path):
+    made = InfluxWorld(tmp_path / "platform")
+    yield made
+    made.close()
+
+
+def collector_of(world: InfluxWorld, outbox: Outbox) -> Collector:
+    return Collector(outbox, world.files.state, world.files.log, world.files.pulse, "here")
+
+
+def lines_of(outbox: Outbox) -> dict[str, list[bytes]]:
+    """What is owed, by bucket."""
+    found: dict[str, list[bytes]] = {}
+    for bucket in BUCKETS:
+        while (owed := outbox.owed(bucket)) is not None:
+            found.setdefault(bucket, []).extend(gzip.decompress(owed.batch.body).splitlines())
+            outbox.done(owed.ids, {})
+    return found
+
+
+def all_of(world: InfluxWorld, folder: Path, looks: int) -> dict[str, list[bytes]]:
+    """The lines of a whole world when somebody looks `looks` times, each time with a new collector; without the counters."""
+    outbox = Outbox(SinkFiles(folder).outbox, cap_bytes=10**9)
+    found: dict[str, list[bytes]] = {}
+    for _ in range(looks):
+        with closing(collector_of(world, outbox)) as collector:
+            while collector.look(world.now_us):
+                pass
+        for bucket, lines in lines_of(outbox).items():
+            found.setdefault(bucket, []).extend(lines)
+    outbox.close()
+    return {bucket: sorted(set(lines)) for bucket, lines in found.items() if bucket != "ops"}
+
+
+def test_lines_do_not_depend_on_how_often_one_looks(world, tmp_path):
+    world.segments()
+    world.ride_on(150)
+    world.finish()
+    world.now_us += 3_600 * US
+    once, often = all_of(world, tmp_path / "a", 1), all_of(world, tmp_path / "b", 5)
+    assert once == often
+    assert once.keys() == {"live", "seg", "agg"}
+
+
+def test_nothing_new_is_nothing_written(world, tmp_path):
+    world.ride_on(25)
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+    with closing(collector_of(world, outbox)) as collector:
+        collector.look(world.now_us)
+        made = outbox.counters()["made"]
+        for _ in range(3):
+            assert not collector.look(world.now_us)
+        assert outbox.counters()["made"] == made
+    outbox.close()
+
+
+def test_blocks_that_went_before_they_were_read_are_counted(world, tmp_path):
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+    with closing(collector_of(world, outbox)) as collector:
+        world.ride_on(25)
+        collector.look(world.now_us)
+        world.runner._told._keep_bytes = 1
+        world.ride_on(75)
+        collector.look(world.now_us)
+        assert outbox.counters()["lost_blocks"] >= 2
+    outbox.close()
+
+
+def test_a_state_that_was_made_again_is_read_from_its_beginning(world, tmp_path):
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+    world.ride_on(50)
+    with closing(collector_of(world, outbox)) as collector:
+        collector.look(world.now_us)
+        first = lines_of(outbox)["live"]
+        world.close()
+        for name in ("state.db", "state.db-wal", "state.db-shm"):
+            (world.files.folder / name).unlink(missing_ok=True)
+        again = InfluxWorld(world.files.folder)
+        again.runner.drain()
+        collector.look(world.now_us)
+        assert sorted(lines_of(outbox)["live"]) == sorted(first)
+        again.close()
+    outbox.close()
+
+
+def test_damaged_blocks_are_passed_over_and_counted(world, tmp_path):
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+    world.ride_on(25)
+    world.runner._store.db.execute("UPDATE believed SET body=x'00' WHERE id=1")
+    world.ride_on(25)
+    with closing(collector_of(world, outbox)) as collector:
+        collector.look(world.now_us)
+    assert outbox.counters()["unreadable"] == 1
+    assert outbox.counters()["made"] > 40
+    outbox.close()
+
+
+def test_a_platform_that_is_not_there_yet_is_waited_for(tmp_path):
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+    files = SinkFiles(tmp_path / "nowhere")
+    with closing(Collector(outbox, files.state, files.log, files.pulse, "here")) as collector:
+        assert not collector.look(AT_US)
+    assert outbox.counters()["made"] == 1  # its own counters
+    outbox.close()
+
+
+def test_a_pulse_is_read_as_it_was_left_and_a_damaged_one_is_none(world):
+    world.report_nodes()
+    pulse = read_pulse(world.files.pulse)
+    assert pulse is not None
+    assert [(n.tenant, n.node, n.online, n.spool_rows, n.hours_left) for n in pulse.nodes] == [("gym", "box", True, 7, 12.5)]
+    assert pulse.p99_ms == 85
+    assert b"spool=7i" in encode_lines(node_points(pulse.nodes, AT_US))
+    for raw in (b"", b"{}", b'{"t_us": 1, "nodes": [[1]], "p99_ms": 2}', b"\xff"):
+        world.files.pulse.write_bytes(raw)
+        assert read_pulse(world.files.pulse) is None
+    write_pulse(world.files.pulse, AT_US, {}, {})
+    assert read_pulse(world.files.pulse) is not None
