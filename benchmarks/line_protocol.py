@@ -53,12 +53,12 @@ def run(quick: bool) -> dict[str, object]:
 
 def measure(folder: Path, url: str, turns: int) -> dict[str, float]:
     """CPU-seconds per million rows, made and written, of what is installed in this process; bytes a row."""
+    from broker.influx import InfluxSettings
     from processors.influx_lines import LineMaker
     from processors.influx_outbox import Change, Outbox
     from processors.influx_points import tele_points
     from processors.influx_schema import BUCKETS
     from processors.influx_sender import Sender
-    from processors.influx_settings import InfluxSettings
     from processors.influx_wire import WriteLink
     from processors.line_protocol import encode_lines
     from processors.series_guard import SeriesGuard

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import BadInputError, LinkError
+from broker.influx import InfluxSettings
 from processors.influx_packing import pack
-from processors.influx_settings import InfluxSettings
 from processors.influx_wire import MOST_WAIT_S, Meaning, WriteLink, judge
 
 NOW_S = 1_790_000_000.0
