@@ -15,6 +15,8 @@ from broker.events.catalogue import CATALOGUE
 FRAMES: Final = "telemetry.frames"
 DEAD: Final = "telemetry.dlq"
 REFERENCE: Final = "reference.changes"
+RESULTS: Final = "stage.results"
+BOARD_WORDS: Final = "stage.boards"
 LIVE_STATE: Final = "live.state"
 BOARDS_STATE: Final = "boards.state"
 
@@ -65,6 +67,8 @@ def platform_topics() -> tuple[Topic, ...]:
         Topic(
             REFERENCE, PLATFORM, 1, FOR_EVER, compacted=True
         ),  # key: tenant/entity/id; one partition: every stage reads it whole, in order
+        Topic(RESULTS, PLATFORM, FRAME_PARTITIONS, FRAMES_DAYS * DAY_MS),  # key: the subject; what the live stage tells the finish stage
+        Topic(BOARD_WORDS, PLATFORM, FRAME_PARTITIONS, FRAMES_DAYS * DAY_MS),  # key: the board; changed efforts and entries
         Topic(LIVE_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True),  # key: the subject; what the live view shows
         Topic(BOARDS_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True),  # key: the board
     )

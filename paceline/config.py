@@ -86,6 +86,17 @@ class BoxPart(BaseModel):
     after: Literal["state", "closed"] = "state"
 
 
+class StagesPart(BaseModel):
+    """Stages on Kafka: the folder of tracks that all share (empty: in the data folder), how often they commit, whether exactly once, and
+    the name of this replica of its stage, which stays the same when it starts again."""
+
+    model_config = _STRICT
+    tracks: str = ""
+    commit_s: float = Field(default=1.0, ge=0.1, le=60.0)
+    exactly_once: bool = False
+    replica: str = Field(default="0", pattern=r"^[a-z0-9-]{1,32}$")
+
+
 class Settings(BaseModel):
     """All settings of `paceline run` and of each role."""
 
@@ -103,6 +114,7 @@ class Settings(BaseModel):
     ingest: IngestPart = IngestPart()
     kafka: KafkaSettings = KafkaSettings()
     influx: InfluxSettings = InfluxSettings()
+    stages: StagesPart = StagesPart()
 
 
 @dataclass(frozen=True, slots=True)

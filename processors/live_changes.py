@@ -6,6 +6,7 @@ Each stretch of samples that a change touches gets a wake of its own, so no step
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from broker.ids import unbound_of
 from broker.logrecord import LogRecord
@@ -50,7 +51,21 @@ def take_change(reference: ReferenceData, states: LiveStates, record: LogRecord,
     value = decode_reference(record.body)
     counted_for = [reference.counting_for(*held) for held in inputs.held]
     before = reference.apply(value)
-    at_us = record.appended_us
+    touch_changed(reference, states, Changed(value, before, counted_for, record.appended_us), inputs, outputs)
+
+
+class Changed(NamedTuple):
+    """A change that `reference` has taken: the value before it, and whom each of the held samples counted for until then."""
+
+    value: Reference
+    before: Reference | None
+    counted_for: Sequence[Sequence[str]]
+    at_us: int
+
+
+def touch_changed(reference: ReferenceData, states: LiveStates, changed: Changed, inputs: Inputs, outputs: Outputs) -> None:
+    """Have what a change touches computed again; for runners whose partitions share one `reference`."""
+    value, before, counted_for, at_us = changed
     if isinstance(value, AthleteRef):
         if _counted(before) != _counted(value):
             outputs.wakes += [again_wake(a.subject, a.start_us, a.end_us, at_us) for a in inputs.activities]

@@ -111,6 +111,10 @@ class ReferenceData:
         """Whether a tenant has a segment."""
         return self.index(tenant) is not None
 
+    def segment(self, tenant: str, name: str) -> SegmentRef | None:
+        """The last value of a segment, removed or not."""
+        return self._segments.get(tenant, {}).get(name)
+
     def binding(self, tenant: str, name: str) -> BindingRef | None:
         """The last value of a binding, undone or not."""
         return self._bindings.get((tenant, name))

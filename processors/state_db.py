@@ -20,15 +20,15 @@ from broker.errors import StoreError
 from broker.reference import SegmentRef, decode_reference
 from processors.live_kernel import COLUMNS, GAP_US, HOLD_US, START
 from processors.live_row import box_of
-from processors.live_state import TICK_SPAN_US, LiveStates, Numbering
+from processors.live_state import LiveStates, Numbering
 from processors.ranges import RangeSet
 from processors.reference_data import ReferenceData
 from processors.results_db import SCHEMA as RESULTS_SCHEMA
 from processors.results_db import attempts_of, box_around, boxes_meet, put_attempts, touched_by_segment
-from processors.samples import TakenFrame
 from processors.stage import Activity, Inputs, Mutation, Numbered, Outputs, Wants
-from processors.track_db import decode_layout, held_of, pack, raw_frames, read_tracks, uploads_in
-from processors.tracks import decode_track, encode_track, split_at_gaps, tracks_of
+from processors.track_blobs import RowBlobs, TrackBlobs, blob_of
+from processors.track_db import decode_layout, held_of, pack, raw_frames, raw_rows, read_tracks, uploads_in
+from processors.tracks import decode_track, split_at_gaps, tracks_of
 
 _log = logging.getLogger(__name__)
 
@@ -120,9 +120,11 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
 class StateDb:
     """The writing side, used by one runner."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, blobs: TrackBlobs | None = None) -> None:
+        """`blobs`: where folded tracks are kept; None: in the file."""
         set_aside(path)
         self.db = connect(path, write=True)
+        self.blobs = RowBlobs(self.db) if blobs is None else blobs
 
     def close(self) -> None:
         self.db.close()
@@ -159,7 +161,7 @@ class StateDb:
     def inputs(self, wants: Wants, reference: ReferenceData) -> Inputs:
         """What a stage must look up: tracks and activities of a window (it grows to whole activities), whom a change touches."""
         if wants.origins:
-            return Inputs(held=[held for origin in wants.origins for held in held_of(self.db, origin)])
+            return Inputs(held=[held for origin in wants.origins for held in held_of(self.db, origin, self.blobs)])
         if wants.history:
             return Inputs(activities=self.activities(wants.history))
         if wants.segment is not None:
@@ -177,7 +179,7 @@ class StateDb:
             new_lo, new_hi = min([lo, *(a.start_us for a in activities)]), max([hi, *(a.end_us for a in activities)])
             if (new_lo, new_hi) == (lo, hi):
                 hi += HOLD_US  # samples passed over while another source counted may count once late ones change that
-                tracks = read_tracks(self.db, window.key, lo, hi, reference)
+                tracks = read_tracks(self.db, window.key, lo, hi, reference, self.blobs)
                 before = self._before(window.key, lo)
                 return Inputs(tracks, activities, self._raw_count(window.key, lo, hi), before, uploads=uploads_in(self.db, tracks))
             lo, hi = new_lo, new_hi
@@ -230,13 +232,7 @@ class StateDb:
             many("INSERT OR REPLACE INTO wake VALUES (?,?,?)", [(w.key, w.name, w.at_us) for w in outputs.wakes])
 
     def _raw(self, outputs: Outputs) -> None:
-        groups: dict[tuple[str, str], list[TakenFrame]] = {}
-        for key, taken in outputs.taken:
-            groups.setdefault((key, taken.node), []).append(taken)
-        rows: list[tuple[str, str, int, int, int, bytes]] = []
-        for (key, node), frames in groups.items():
-            starts = [f.frame.t0_us + f.offset_us for f in frames]
-            rows.append((key, node, min(starts), max(starts) + TICK_SPAN_US, len(frames), pack(frames)))
+        rows = raw_rows(outputs.taken)
         if rows:
             self.db.executemany("INSERT INTO raw (subject, node, first_us, last_us, frames, body) VALUES (?,?,?,?,?,?)", rows)
         if outputs.undated:
@@ -253,16 +249,9 @@ class StateDb:
         taken = list(raw_frames(self.db, key, lo, hi))
         if any(track is None for track in (decode_layout(f) for f in taken)):
             return  # a layout not known here stays as frames until it is
-        held = self.db.execute("SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, hi, lo)).fetchall()
-        merged = tracks_of(taken, [decode_track(row[0], f"track of {key}") for row in held])
-        self.db.execute("DELETE FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, hi, lo))
+        merged = tracks_of(taken, [decode_track(body, f"track of {key}") for body in self.blobs.read(key, lo, hi)])
+        self.blobs.replace(key, lo, hi, [blob_of(part) for track in merged.values() for part in split_at_gaps(track, GAP_US)])
         self.db.execute("DELETE FROM raw WHERE subject=? AND id<=?", (key, last_id))
-        rows = [
-            (key, part.layout, int(part.t_us[0]), int(part.t_us[-1]), len(part), encode_track(part))
-            for track in merged.values()
-            for part in split_at_gaps(track, GAP_US)
-        ]
-        self.db.executemany("INSERT INTO track VALUES (?,?,?,?,?,?)", rows)
 
     def boards(self, mutations: Sequence[Mutation]) -> None:
         """Persist board entries as they are now."""

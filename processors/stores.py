@@ -26,6 +26,7 @@ from processors.results_db import (
 )
 from processors.stage import Activity
 from processors.state_db import ACTIVITY_COLUMNS, activity_from, board_entries, connect
+from processors.track_blobs import TrackBlobs
 from processors.track_db import read_frames, read_tracks
 from processors.tracks import Track
 
@@ -35,8 +36,10 @@ FOREVER_US: Final = 1 << 62
 class ReadStore:
     """Queries over one state file."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, blobs: TrackBlobs | None = None) -> None:
+        """`blobs`: where folded tracks are kept; None: in the state file."""
         self._db = connect(state, write=False)
+        self._blobs = blobs
 
     def close(self) -> None:
         self._db.close()
@@ -57,7 +60,7 @@ class ReadStore:
 
     def tracks(self, subject: str, from_us: int = -FOREVER_US, to_us: int = FOREVER_US) -> dict[int, Track]:
         """Canonical tracks by layout id of a subject between two times (both included)."""
-        return read_tracks(self._db, subject, from_us, to_us)
+        return read_tracks(self._db, subject, from_us, to_us, blobs=self._blobs)
 
     def activities(self, subject: str | None = None) -> list[Activity]:
         """Activities of a subject (None: of all), by subject and start."""

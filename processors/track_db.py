@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -19,16 +19,34 @@ from broker.frames import read_frame
 from broker.ids import origin_of, origin_unbound
 from broker.reference import UploadRef
 from processors.live_kernel import GAP_US, I64
+from processors.live_state import TICK_SPAN_US
 from processors.preference import is_upload
 from processors.reference_data import ReferenceData, attributed
 from processors.results_db import references, upload
 from processors.samples import TakenFrame
 from processors.stage import Held
+from processors.track_blobs import RowBlobs, TrackBlobs
 from processors.tracks import Track, cut, decode_track, merge, tracks_of, without_repeats
 
 _LEN: Final = struct.Struct("<H")
 FOREVER_US: Final = 1 << 62
 HELD_GAP_US: Final = GAP_US
+
+
+RawRow = tuple[str, str, int, int, int, bytes]
+"""Subject, node, first and last time of frames (the last one padded by the longest a frame can last), how many, and the frames packed."""
+
+
+def raw_rows(taken: Iterable[tuple[str, TakenFrame]]) -> list[RawRow]:
+    """Dated frames with the keys they came with, a row for those of one key and node."""
+    groups: dict[tuple[str, str], list[TakenFrame]] = {}
+    for key, frame in taken:
+        groups.setdefault((key, frame.node), []).append(frame)
+    rows: list[RawRow] = []
+    for (key, node), frames in groups.items():
+        starts = [f.frame.t0_us + f.offset_us for f in frames]
+        rows.append((key, node, min(starts), max(starts) + TICK_SPAN_US, len(frames), pack(frames)))
+    return rows
 
 
 def pack(frames: Sequence[TakenFrame]) -> bytes:
@@ -62,7 +80,7 @@ def raw_frames(db: sqlite3.Connection, subject: str, from_us: int, to_us: int) -
         yield from _unpack(subject, node, body)
 
 
-def _undated_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
+def undated_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame]:
     """Undated frames of numberings that have a date by now, with that date."""
     rows = db.execute("SELECT origin, boot, date_offset_us FROM numbering WHERE subject=? AND date_seq IS NOT NULL", (subject,))
     dates = {(origin, int(boot, 16)): offset for origin, boot, offset in rows}
@@ -74,44 +92,43 @@ def _undated_frames(db: sqlite3.Connection, subject: str) -> Iterator[TakenFrame
 
 
 def read_tracks(
-    db: sqlite3.Connection, subject: str, from_us: int, to_us: int, reference: ReferenceData | None = None
+    db: sqlite3.Connection, subject: str, from_us: int, to_us: int, reference: ReferenceData | None = None, blobs: TrackBlobs | None = None
 ) -> dict[int, Track]:  # fmt: skip
     """All samples that count for a subject from from_us to to_us (both included), canonical, by layout; unknown layouts are left out.
 
-    `reference` knows the bindings; None: those in the store.
+    `reference` knows the bindings; None: those in the store. `blobs`: where folded tracks are; None: in the store too.
     """
     reference = reference or bindings_of(db)
+    blobs = blobs or RowBlobs(db)
     parts: dict[int, list[Track]] = {}
     keys = stored_under(db, subject, reference)
     for key in keys:
-        for layout, track in _stored_tracks(db, key, from_us, to_us).items():
+        for layout, track in _stored_tracks(db, key, from_us, to_us, blobs).items():
             mine = attributed(track, key, subject, reference)
             if len(mine):
                 parts.setdefault(layout, []).append(mine)
     return {layout: found[0] if len(found) == 1 else without_repeats(merge(found)) for layout, found in sorted(parts.items())}
 
 
-def _stored_tracks(db: sqlite3.Connection, key: str, from_us: int, to_us: int) -> dict[int, Track]:
-    frames = [*raw_frames(db, key, from_us, to_us), *_undated_frames(db, key)]
-    blobs = [
-        decode_track(row[0], f"track of {key}")
-        for row in db.execute("SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, to_us, from_us))
-    ]
-    found = {layout: cut(track, from_us, to_us) for layout, track in tracks_of(frames, blobs).items()}
+def _stored_tracks(db: sqlite3.Connection, key: str, from_us: int, to_us: int, blobs: TrackBlobs) -> dict[int, Track]:
+    frames = [*raw_frames(db, key, from_us, to_us), *undated_frames(db, key)]
+    folded = [decode_track(body, f"track of {key}") for body in blobs.read(key, from_us, to_us)]
+    found = {layout: cut(track, from_us, to_us) for layout, track in tracks_of(frames, folded).items()}
     return {layout: track for layout, track in found.items() if len(track)}
 
 
-def held_of(db: sqlite3.Connection, origin: str) -> list[Held]:
+def held_of(db: sqlite3.Connection, origin: str, blobs: TrackBlobs | None = None) -> list[Held]:
     """Where samples of an origin are stored, dated ones: each stretch of them without a long gap by itself."""
+    blobs = blobs or RowBlobs(db)
     keys = db.execute("SELECT DISTINCT subject FROM numbering WHERE origin=? ORDER BY subject", (origin,)).fetchall()
     found: list[Held] = []
     for (key,) in keys:
         spans: list[tuple[int, int]] = []
-        for (body,) in db.execute("SELECT blob FROM track WHERE subject=?", (key,)):
+        for body in blobs.read(key, -FOREVER_US, FOREVER_US):
             track = decode_track(body, f"track of {key}")
             mine = track.t_us[np.isin(track.source, [n for n, (name, _) in enumerate(track.sources) if name == origin])]
             spans += _stretches(mine)
-        frames = [*raw_frames(db, key, -FOREVER_US, FOREVER_US), *_undated_frames(db, key)]
+        frames = [*raw_frames(db, key, -FOREVER_US, FOREVER_US), *undated_frames(db, key)]
         spans += [(f.frame.t0_us + f.offset_us, f.end_us) for f in frames if f.origin == origin]
         found += [Held(key, origin, lo, hi) for lo, hi in _joined(spans)]
     return found

@@ -88,7 +88,7 @@ def _raw_track(layout: int, frames: list[TakenFrame]) -> Track:
 
 
 def merge(tracks: Sequence[Track]) -> Track:
-    """One canonical track of several of the same layout."""
+    """One canonical track of several of the same layout. What two of them hold (after a kill while folding) is there once."""
     sources = tuple(sorted({source for track in tracks for source in track.sources}))
     place = {source: i for i, source in enumerate(sources)}
     remapped = [np.array([place[s] for s in track.sources], np.uint16)[track.source] for track in tracks]
@@ -98,6 +98,11 @@ def merge(tracks: Sequence[Track]) -> Track:
     index = np.concatenate([track.index for track in tracks])
     records = np.concatenate([track.records for track in tracks])
     order = np.lexsort((index, seq, source, t_us))
+    if len(tracks) > 1 and len(order):
+        same = np.ones(len(order) - 1, np.bool_)
+        for column in (t_us, source, seq, index):
+            same &= column[order[1:]] == column[order[:-1]]
+        order = order[np.concatenate([[True], ~same])]
     return Track(tracks[0].layout, sources, t_us[order], source[order], seq[order], index[order], records[order])
 
 

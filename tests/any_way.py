@@ -20,6 +20,7 @@ from processors.log import SqliteLog
 from processors.results import activity_id, effort_id
 from processors.runner import Runner, replay
 from processors.stores import ReadStore
+from processors.track_blobs import TrackBlobs
 
 US = 1_000_000
 T0_US = 1_790_000_000 * US
@@ -274,9 +275,9 @@ class Course:
         self.log.close()
 
 
-def outcome(state: Path) -> dict[str, str]:
+def outcome(state: Path, blobs: TrackBlobs | None = None) -> dict[str, str]:
     """Everything that must not depend on the way, readable when it does."""
-    store = ReadStore(state)
+    store = ReadStore(state, blobs)
     try:
         made: dict[str, str] = {}
         for subject in store.subjects():

@@ -17,14 +17,24 @@ from paceline.watched import run_watched
 
 
 @click.command()
+@click.argument("stage", type=click.Choice(["all", "live", "finish", "boards", "view"]), default="all")
 @settings_options
-def process(config_file: Path | None, data: Path | None) -> None:
+def process(stage: str, config_file: Path | None, data: Path | None) -> None:
     """Run the platform: ingest, stages, stores, HTTP API and page, in one process.
+
+    With a STAGE only a replica of that one, on Kafka: live, finish or boards; view keeps the state file that `paceline api` serves.
 
     \b
     Example:
       paceline process --data data
+      PACELINE_KAFKA__BOOTSTRAP=kafka:9092 PACELINE_STAGES__REPLICA=a paceline process live --data data
     """
+    if stage != "all":
+        from paceline.stages import run_stage
+
+        die_with_parent()
+        run_stage(stage, read_settings(config_file, data).settings)
+        return
     from paceline.parts import platform_settings
     from processors.platform import run
 

@@ -1,0 +1,76 @@
+"""Wiring of the stages on Kafka: one replica of one stage, or the follower that keeps a state file for readers."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from broker.errors import ConfigError
+from paceline.config import Settings
+from paceline.site import Site
+
+if TYPE_CHECKING:
+    from processors.shards import StageOnKafka
+
+
+def run_stage(name: str, settings: Settings) -> None:
+    """Run until SIGTERM or Ctrl-C. ConfigError without a Kafka to run on."""
+    if not settings.kafka.bootstrap:
+        raise ConfigError("kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP")
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    site = Site(settings)
+    if name == "view":
+        _follow(site)
+    else:
+        _stage(name, site)
+
+
+def tracks_folder(site: Site) -> Path:
+    """The folder of tracks that all stages share."""
+    return Path(site.settings.stages.tracks) if site.settings.stages.tracks else site.platform_dir / "tracks"
+
+
+def _stage(name: str, site: Site) -> None:
+    from processors.quix_engine import Replica, StageApp
+    from processors.warm import warm_up
+
+    s = site.settings
+    place = site.platform_dir / f"{name}-{s.stages.replica}"
+    if name != "boards":
+        warm_up()
+    replica = Replica(s.kafka, place / "state", s.stages.replica, s.stages.commit_s, s.stages.exactly_once)
+    StageApp(_made(name, site, place / "work"), replica).run()
+
+
+def _made(name: str, site: Site, work: Path) -> StageOnKafka:
+    from processors.quix_boards import BoardsOnKafka
+    from processors.quix_finish import FinishOnKafka
+    from processors.quix_live import LiveOnKafka
+    from processors.reference_feed import ReferenceFeed
+    from processors.track_blobs import FolderBlobs
+
+    if name == "boards":
+        return BoardsOnKafka(work)
+    feed, blobs = ReferenceFeed(site.settings.kafka), FolderBlobs(tracks_folder(site))
+    return LiveOnKafka(feed, blobs, work) if name == "live" else FinishOnKafka(feed, blobs, work)
+
+
+def _follow(site: Site) -> None:
+    from processors.kafka_view import KafkaView
+
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is called with
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    view = KafkaView(site.settings.kafka, site.state_db)
+    try:
+        view.run(stop)
+    finally:
+        view.close()

@@ -1,0 +1,92 @@
+"""Keeps a state file for readers from a cluster's topics: what `paceline api` serves beside stages on Kafka.
+
+Reads without a group, every partition from where the file says it is; records and places commit together, so nothing is missed and what
+comes again changes nothing. A file that is lost is made again from the compacted topics.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import Consumer, TopicPartition
+
+from broker.errors import BadInputError, ConfigError, LinkError
+from broker.kafka import KafkaSettings
+from broker.kafka_topics import BOARDS_STATE, LIVE_STATE, REFERENCE, event_topics
+from processors.kafka_admin import admin_options
+from processors.state_db import StateDb
+from processors.state_view import StateView
+
+_log = logging.getLogger(__name__)
+
+MOST: Final = 5000
+WAIT_S: Final = 0.05
+START_S: Final = 60.0
+_BEGINNING: Final = -2
+TOPICS: Final = (LIVE_STATE, BOARDS_STATE, REFERENCE, *(topic.name for topic in event_topics()))
+
+
+class KafkaView:
+    """One follower of one file."""
+
+    def __init__(self, kafka: KafkaSettings, state: Path) -> None:
+        self._store = StateDb(state)
+        self._view = StateView(self._store)
+        settings: dict[str, Any] = {
+            **admin_options(kafka), "group.id": "none", "enable.auto.commit": False, "auto.offset.reset": "earliest",
+            "fetch.queue.backoff.ms": 5,
+        }  # fmt: skip
+        self._consumer = Consumer(settings)
+        self._at: dict[tuple[str, int], int] = {}
+        self.unreadable = 0
+        self._consumer.assign([TopicPartition(topic, p, self._from(topic, p)) for topic in TOPICS for p in range(self._partitions(topic))])
+
+    def _partitions(self, topic: str) -> int:
+        deadline_s = time.monotonic() + START_S
+        while True:
+            try:
+                found = self._consumer.list_topics(topic, timeout=10).topics[topic]
+            except Exception as error:
+                if time.monotonic() > deadline_s:
+                    raise LinkError(f"Kafka does not answer about {topic}: {error}", cure="check kafka.bootstrap") from error
+            else:
+                if not found.partitions:
+                    raise ConfigError(f"Kafka has no topic {topic}", cure="run `paceline topics apply`")
+                return len(found.partitions)
+
+    def _from(self, topic: str, partition: int) -> int:
+        at = self._store.position(f"{topic}[{partition}]")
+        return at or _BEGINNING
+
+    def step(self) -> int:
+        """Take what there is, in one transaction; returns how many records."""
+        messages = [m for m in self._consumer.consume(MOST, WAIT_S) if m.error() is None]
+        if not messages:
+            return 0
+        db = self._store.db
+        db.execute("BEGIN IMMEDIATE")
+        for m in messages:
+            topic, partition, offset = str(m.topic()), int(m.partition() or 0), int(m.offset() or 0)
+            try:
+                self._view.take(topic, m.key() or b"", m.value(), m.headers() or (), offset)
+            except BadInputError as error:
+                self.unreadable += 1
+                _log.error("view: %s[%d] %d: %s", topic, partition, offset, error)
+            self._at[topic, partition] = offset + 1
+        db.executemany("INSERT OR REPLACE INTO position VALUES (?,?)", [(f"{t}[{p}]", at) for (t, p), at in self._at.items()])
+        self._at.clear()
+        db.execute("COMMIT")
+        return len(messages)
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until `stop`."""
+        while not stop.is_set():
+            self.step()
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._store.close()

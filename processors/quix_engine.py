@@ -1,0 +1,229 @@
+"""The engine under the stages on Kafka: Quix Streams keeps the consumer group, the state with its changelog, recovery and checkpoints; this
+hands a stage whole batches.
+
+Quix calls a function per message. Our stages are batch-shaped, so `StageApp` replaces the step that takes one message by one that takes
+what the consumer has, cut by partition, and hands each partition's part to its shard. A checkpoint (each `commit_s`) first asks every
+shard to write what changed into its cells; then Quix produces the changelog, flushes, commits offsets and writes RocksDB. After a kill a
+partition is at its last checkpoint again, wherever it is opened; what was sent since then is sent again, the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from quixstreams import Application
+from quixstreams.kafka import ConnectionConfig
+from quixstreams.kafka.consumer import raise_for_msg_error
+from quixstreams.models import TopicConfig
+from quixstreams.models.topics.exceptions import TopicNotFoundError
+from quixstreams.processing import ProcessingContext
+from quixstreams.state import PartitionTransaction
+
+from broker.kafka import KafkaSettings
+from processors.shards import Message, Shard, StageOnKafka
+
+_log = logging.getLogger(__name__)
+
+MOST_MESSAGES: Final = 4096  # of one batch
+WAIT_S: Final = 0.02  # for more of them
+TICK_S: Final = 0.1
+SESSION_MS: Final = 10_000  # so long a killed replica holds its partitions
+TRANSACTION_MS: Final = 10_000  # so long an open transaction of a killed replica holds back readers of what is committed
+CHANGELOG_LAG_MS: Final = 86_400_000  # a value whose successor was never committed is still needed: compaction waits
+CHANGELOG_MOST_BYTES: Final = 10_485_760
+SHOWN_S: Final = 60.0
+_STORE: Final = "default"
+
+
+class Replica(NamedTuple):
+    """One process of a stage. `name` is its own among the replicas, and stays the same when it starts again."""
+
+    kafka: KafkaSettings
+    state_dir: Path
+    name: str
+    commit_s: float = 1.0
+    exactly_once: bool = False
+
+
+class StageApp(Application):
+    """A replica of a stage, until SIGTERM."""
+
+    def __init__(self, stage: StageOnKafka, replica: Replica) -> None:
+        producer: dict[str, Any] = {
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 500_000,
+        }
+        if replica.exactly_once:
+            producer |= {"transactional.id": f"{_group(stage)}-{replica.name}", "transaction.timeout.ms": TRANSACTION_MS}
+        super().__init__(
+            ConnectionConfig(**_connection(replica.kafka)),
+            consumer_group=_group(stage),
+            auto_offset_reset="earliest",
+            commit_interval=replica.commit_s,
+            state_dir=replica.state_dir,
+            processing_guarantee="exactly-once" if replica.exactly_once else "at-least-once",
+            consumer_extra_config={
+                "session.timeout.ms": SESSION_MS,
+                "heartbeat.interval.ms": 2_000,
+                "fetch.queue.backoff.ms": 5,
+                "fetch.wait.max.ms": 50,  # a question to a broker waits behind a fetch
+                "client.id": f"{stage.name}-{replica.name}",
+            },
+            producer_extra_config=producer,
+            broker_availability_timeout=0,  # an outage of Kafka is waited for
+            loglevel=None,
+        )
+        self._stage = stage
+        self._shards: dict[int, tuple[object, Shard]] = {}
+        self._next: dict[int, int] = {}
+        self._ticked_s = 0.0
+        topic = self.topic(stage.topic, key_deserializer="bytes", value_deserializer="bytes")
+        config = topic.broker_config
+        self.dataframe(topic)  # subscribes to it
+        self._register(config)
+        self._processing_context = _Flushing.of(self._processing_context, self._flush)
+        self._store = self._state_manager.get_store(stage.topic, _STORE)
+
+    def _register(self, config: TopicConfig) -> None:
+        """Have the state kept, and its changelog made when there is none; a broker shows a new topic only a little later."""
+        changelog = TopicConfig(
+            num_partitions=config.num_partitions,
+            replication_factor=config.replication_factor,
+            extra_config={"min.compaction.lag.ms": str(CHANGELOG_LAG_MS), "max.message.bytes": str(CHANGELOG_MOST_BYTES)},
+        )
+        deadline_s = time.monotonic() + SHOWN_S
+        while True:
+            try:
+                self._state_manager.register_store(self._stage.topic, _STORE, changelog_config=changelog)
+            except TopicNotFoundError:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def transaction(self, partition: int) -> PartitionTransaction:
+        """The open transaction of a partition's state."""
+        return self._processing_context.checkpoint.get_store_transaction(self._stage.topic, partition, _STORE)
+
+    def committed(self, partition: int, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Cells of the last checkpoint between two keys."""
+        return self._store.partitions[partition].iter_items(lower, upper)
+
+    def send(
+        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), partition: int | None = None
+    ) -> None:
+        self._producer.produce(topic, value, key, list(headers) or None, partition)
+
+    def _process_message(self, dataframe_composed: Any) -> None:  # noqa: ARG002 - Quix hands it over
+        """One round: a batch of messages, in place of one message through a data frame."""
+        self._producer.poll(0)
+        messages = self._consumer.consume(MOST_MESSAGES, WAIT_S)
+        self._keep_shards()
+        parts: dict[int, list[Message]] = {}
+        for raw in messages:
+            message = raise_for_msg_error(raw)
+            if message.topic() == self._stage.topic:
+                parts.setdefault(message.partition(), []).append(
+                    Message(message.offset(), message.key(), message.value(), message.headers() or ())
+                )
+        for partition, part in parts.items():
+            self._take(partition, part)
+        self._run_tracker.set_message_consumed(bool(messages))
+        now_s = time.monotonic()
+        if now_s - self._ticked_s >= TICK_S:
+            self._ticked_s = now_s
+            shards = {partition: shard for partition, (_, shard) in self._shards.items()}
+            self._stage.between(shards)
+            for shard in shards.values():
+                shard.tick()
+
+    def _take(self, partition: int, part: list[Message]) -> None:
+        """Hand a part to its shard: none of a partition that is not ours, none twice."""
+        held = self._shards.get(partition)
+        if held is None:
+            return
+        after = self._next.get(partition, 0)
+        part = [message for message in part if message.offset >= after]
+        if part:
+            held[1].take(part)
+            last = part[-1].offset
+            self._next[partition] = last + 1
+            self._processing_context.store_offset(self._stage.topic, partition, last)
+
+    def _keep_shards(self) -> None:
+        """A shard for each partition that is ours and recovered, none for others."""
+        if self._state_manager.recovery_required:
+            return
+        ours = self._store.partitions
+        for partition, (store, shard) in list(self._shards.items()):
+            if ours.get(partition) is not store:
+                del self._shards[partition]
+                self._next.pop(partition, None)
+                shard.close()
+        for partition, store in ours.items():
+            if partition not in self._shards:
+                self._shards[partition] = store, self._stage.open(partition, _Cells(self, partition), self)
+
+    def _flush(self) -> None:
+        for partition, (store, shard) in self._shards.items():
+            if self._store.partitions.get(partition) is store:
+                shard.flush()
+
+
+class _Flushing(ProcessingContext):
+    """Has the shards write their cells before each checkpoint."""
+
+    before_commit: Callable[[], None]
+
+    @classmethod
+    def of(cls, held: ProcessingContext, before_commit: Callable[[], None]) -> _Flushing:
+        made = cls(**{f.name: getattr(held, f.name) for f in fields(held) if f.init})
+        made.before_commit = before_commit
+        return made
+
+    def commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:
+        if force or self.checkpoint.expired():
+            self.before_commit()
+        super().commit_checkpoint(force, revoking)
+
+
+class _Cells:
+    """Cells of a partition in the open checkpoint."""
+
+    def __init__(self, app: StageApp, partition: int) -> None:
+        self._app = app
+        self._partition = partition
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._app.transaction(self._partition).get_bytes(key, b"")
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._app.transaction(self._partition).set_bytes(key, value, b"")
+
+    def drop(self, key: bytes) -> None:
+        self._app.transaction(self._partition).delete(key, b"")
+
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._app.committed(self._partition, prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
+
+
+def _group(stage: StageOnKafka) -> str:
+    return f"paceline-{stage.name}"
+
+
+def _connection(kafka: KafkaSettings) -> dict[str, Any]:
+    """How Quix reaches the cluster."""
+    made: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security.lower()}
+    if kafka.security.startswith("SASL"):
+        made |= {"sasl_mechanism": kafka.mechanism, "sasl_username": kafka.username, "sasl_password": kafka.password}
+    if kafka.cafile:
+        made["ssl_ca_location"] = kafka.cafile
+    return made

@@ -1,0 +1,203 @@
+"""The finish stage on Kafka, keyed by subject: what activities come to, and which efforts stand in them.
+
+Words of the live stage come in the order it said them; a word that was said again after a kill is known by its place and dropped. The
+book of results is the one of one machine, but efforts leave it for their boards: `stage.boards`, by board. Tracks are read from the shared
+folder, which the live stage made whole before it asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import msgpack
+
+from broker.errors import BadInputError
+from broker.events.envelope import Event
+from broker.kafka_topics import BOARD_WORDS, LIVE_STATE, RESULTS
+from broker.logrecord import Kind, LogRecord
+from broker.reference import SegmentRef
+from processors.effort_book import EffortBook
+from processors.finish import FinishStage
+from processors.live_wakes import FINISH
+from processors.reference_data import ReferenceData, attributed
+from processors.reference_feed import Change, ReferenceFeed
+from processors.results import Effort
+from processors.results_db import box_around, put_effort, touched_by_segment
+from processors.row_mirror import Cells
+from processors.shards import Message, Out, Shard
+from processors.stage import Activity, Batch, Begun, Inputs, LiveEfforts, Outputs
+from processors.stage_words import EffortNow, Result, Said, ToFinish, board_of, decode_result, encode_board_word, encode_result
+from processors.track_blobs import TrackBlobs, beside_key
+from processors.tracks import Track, cut, decode_track, merge, tracks_of, without_repeats
+from processors.working_copy import WorkingCopy, send_events
+
+_log = logging.getLogger(__name__)
+
+MIRRORED: Final = ("effort", "final", "final_track", "activity", "asked")
+_SAID: Final = b"w"  # the cell of the last word that was taken
+_CHANGES: Final = b"c"
+_ASKED: Final = "CREATE TABLE asked (subject TEXT, start_us INTEGER, body BLOB, PRIMARY KEY (subject, start_us)) WITHOUT ROWID"
+_FORGET: Final = "DELETE FROM activity WHERE subject=? AND anchor_us=?"
+AFTER_ALL_WORDS: Final = 10**15  # changes of reference data are as new as this plus their offset: no word has such a one
+
+
+class FinishOnKafka:
+    """The stage for the engine."""
+
+    name = "finish"
+    topic = RESULTS
+
+    def __init__(self, feed: ReferenceFeed, blobs: TrackBlobs, work: Path) -> None:
+        self._feed = feed
+        self._blobs = blobs
+        self._work = work
+
+    def open(self, partition: int, cells: Cells, out: Out) -> FinishShard:
+        shard = FinishShard(partition, cells, out, self._feed.reference, self._blobs, self._work)
+        for change in self._feed.since(shard.changes):
+            shard.referred(change)
+        shard.changes = max(self._feed.end, shard.changes or -1)
+        return shard
+
+    def between(self, shards: Mapping[int, Shard]) -> None:
+        for change in self._feed.poll():
+            self._feed.take(change)
+            for shard in shards.values():
+                if isinstance(shard, FinishShard):
+                    shard.referred(change)
+
+
+class ActivityBook(EffortBook):
+    """The book of results without boards: a changed effort is kept here and handed on."""
+
+    def __init__(self, db: sqlite3.Connection, reference: ReferenceData) -> None:
+        super().__init__(db, reference)
+        self.changed: list[EffortNow] = []
+
+    def _put(self, before: Effort | None, now: Effort, appended_us: int) -> None:
+        if before is None or replace(before, version=now.version) != now:
+            put_effort(self._db, now)
+            self.changed.append(EffortNow(now, appended_us))
+
+    def told(self) -> list[Event]:
+        """The events of activities since the last call."""
+        events = list(self._events)
+        self._events.clear()
+        self._ordinals.clear()
+        return events
+
+
+class FinishShard:
+    """One partition."""
+
+    def __init__(self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path) -> None:
+        self._partition = partition
+        self._cells = cells
+        self._out = out
+        self._reference = reference
+        self._blobs = blobs
+        self._stage = FinishStage(reference)
+        self._copy = WorkingCopy(work / f"finish-{partition}.db", cells, MIRRORED, _ASKED)
+        self._book = ActivityBook(self._copy.db, reference)
+        raw = cells.get(_SAID)
+        self._said: Said = (-1, 0) if raw is None else tuple(msgpack.unpackb(raw))
+        raw = cells.get(_CHANGES)
+        self.changes = None if raw is None else int(raw)
+        self.unfinished = 0
+
+    def take(self, messages: Sequence[Message]) -> None:
+        for m in messages:
+            try:
+                word, said = decode_result(m.value or b"", m.offset, f"{RESULTS}[{self._partition}] {m.offset}")
+            except BadInputError as error:
+                _log.error("finish: %s", error)
+                continue
+            if said > self._said:
+                self._said = said
+                self._word(word, m.offset)
+        self._send()
+
+    def _word(self, word: Result, version: int) -> None:
+        if isinstance(word, Begun):
+            self._book.take(Outputs(begun=[word]))
+            self._known(word)
+        elif isinstance(word, LiveEfforts):
+            self._book.take(Outputs(efforts=[word]))
+        else:
+            a = word.activity
+            self._copy.db.execute(_FORGET, (a.subject, a.anchor_us))
+            self._copy.store.sink(Outputs(activities=[a]))
+            body = encode_result(word, (0, 0))
+            self._copy.db.execute("INSERT OR REPLACE INTO asked VALUES (?,?,?)", (a.subject, a.start_us, body))
+            self._finish(word, version)
+
+    def _known(self, word: Begun) -> None:
+        """Note that an activity is under way, until it is finished or none any more."""
+        self._copy.db.execute(_FORGET, (word.subject, word.anchor_us))
+        if not word.over:
+            a = Activity(word.subject, word.anchor_us, word.anchor_us, word.anchor_us, 0, 0, 0, 0, 0, 0, 0, False, word.version)
+            self._copy.store.sink(Outputs(activities=[a]))
+
+    def _finish(self, word: ToFinish, version: int) -> None:
+        a = word.activity
+        record = LogRecord(Kind.WAKE, a.subject, "", "", word.appended_us, f"{FINISH}{a.start_us}".encode())
+        inputs = Inputs(self._tracks(word), [a], uploads=word.uploads)
+        try:
+            outputs = self._stage.step(Batch(version, [record]), inputs)
+        except Exception:
+            self.unfinished += 1
+            _log.exception("finish: could not finish %d of %s", a.start_us, a.subject)
+            return
+        self._book.take(outputs)
+
+    def _tracks(self, word: ToFinish) -> dict[int, Track]:
+        """What counts for the subject in the span of the activity, by layout."""
+        a = word.activity
+        parts: dict[int, list[Track]] = {}
+        for key in word.keys:
+            bodies = [body for place in (key, beside_key(key)) for body in self._blobs.read(place, a.start_us, a.end_us)]
+            for layout, track in tracks_of([], [decode_track(body, f"track of {key}") for body in bodies]).items():
+                mine = attributed(cut(track, a.start_us, a.end_us), key, a.subject, self._reference)
+                if len(mine):
+                    parts.setdefault(layout, []).append(mine)
+        return {layout: found[0] if len(found) == 1 else without_repeats(merge(found)) for layout, found in sorted(parts.items())}
+
+    def referred(self, change: Change) -> None:
+        """A change of reference data: what people decided is written into efforts, and what it touches is finished again."""
+        db, value = self._copy.db, change.value
+        version = AFTER_ALL_WORDS + change.offset
+        again = [(wake.key, int(wake.name.removeprefix(FINISH))) for wake in self._book.referred(value, version, change.record.appended_us)]
+        if isinstance(value, SegmentRef):
+            box = box_around(value.points) if value.points and not value.removed else None
+            again += touched_by_segment(db, value.tenant, value.id, box)
+        for subject, start_us in again:
+            row = db.execute("SELECT body FROM asked WHERE subject=? AND start_us=?", (subject, start_us)).fetchone()
+            if row is not None:
+                word, _ = decode_result(row[0], version)
+                assert isinstance(word, ToFinish)
+                self._finish(word, version)
+        self.changes = change.offset
+        self._send()
+
+    def _send(self) -> None:
+        for word in self._book.changed:
+            self._out.send(BOARD_WORDS, board_of(word).encode(), encode_board_word(word))
+        self._book.changed.clear()
+        send_events(self._out, self._book.told())
+
+    def tick(self) -> None:
+        """Nothing waits for time here."""
+
+    def flush(self) -> None:
+        self._copy.save(self._out, LIVE_STATE, self._partition, ("final", "final_track"))
+        self._cells.put(_SAID, msgpack.packb(self._said))
+        if self.changes is not None:
+            self._cells.put(_CHANGES, str(self.changes).encode())
+
+    def close(self) -> None:
+        self._copy.close()

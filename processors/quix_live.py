@@ -1,0 +1,249 @@
+"""The live stage on Kafka: one shard a partition of `telemetry.frames`, the same pure stage as on one machine.
+
+Efforts and activities go to `stage.results` by subject, entries of the class in progress to `stage.boards` by board, both at once; what
+readers show goes to `live.state` with each checkpoint. A wake is a row of the shard's state until its time has come, then a WAKE record of
+the same key: a silent athlete's activity closes. A `finish:` wake folds the track into the shared folder and asks the finish stage.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from broker.errors import BadInputError
+from broker.kafka_records import decode_log_record, encode_log_record
+from broker.kafka_topics import BOARD_WORDS, FRAMES, LIVE_STATE, RESULTS
+from broker.logrecord import Kind, LogRecord
+from broker.reference import Reference, SegmentRef, decode_reference
+from processors.collector import waiting_collector
+from processors.finish import is_finish
+from processors.live import LiveStage
+from processors.live_cells import LiveCells
+from processors.live_changes import Changed, concerned_by, touch_changed, wants_of_change
+from processors.live_state import LiveStates
+from processors.live_wakes import FINISH
+from processors.reference_data import ReferenceData
+from processors.reference_feed import Change, ReferenceFeed
+from processors.results_db import put_reference
+from processors.row_mirror import Cells
+from processors.shards import Message, Out, Shard
+from processors.stage import Batch, Begun, Inputs, LiveEfforts, Mutation, Outputs, Wants, batches_of
+from processors.stage_words import Entries, Result, ToFinish, encode_board_word, encode_result
+from processors.track_blobs import TrackBlobs
+from processors.track_db import stored_under
+from processors.wall import wall_us
+
+_log = logging.getLogger(__name__)
+
+MAX_LOADED: Final = 100_000  # subjects of a shard
+WAKES_A_TICK: Final = 200
+_CHANGES: Final = b"c"  # the cell that says up to which change of reference data a partition is
+
+
+class LiveOnKafka:
+    """The stage for the engine; `work` is a folder for working copies, which nobody needs again."""
+
+    name = "live"
+    topic = FRAMES
+
+    def __init__(self, feed: ReferenceFeed, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int] = wall_us) -> None:
+        self._feed = feed
+        self._blobs = blobs
+        self._work = work
+        self._clock_us = clock_us
+
+    def open(self, partition: int, cells: Cells, out: Out) -> LiveShard:
+        shard = LiveShard(partition, cells, out, self._feed.reference, self._blobs, self._work, self._clock_us)
+        for change in self._feed.since(shard.changes):
+            shard.taken(change, None, shard.weigh(change))
+        if shard.changes is None:
+            shard.changes = self._feed.end  # it has no state yet that they could touch
+        return shard
+
+    def between(self, shards: Mapping[int, Shard]) -> None:
+        ours = [shard for shard in shards.values() if isinstance(shard, LiveShard)]
+        for change in self._feed.poll():
+            weighed = [shard.weigh(change) for shard in ours]
+            before = self._feed.take(change)
+            for shard, inputs in zip(ours, weighed, strict=True):
+                shard.taken(change, before, inputs)
+
+
+class LiveShard:
+    """One partition."""
+
+    def __init__(
+        self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int]
+    ) -> None:
+        self._partition = partition
+        self._cells = cells
+        self._out = out
+        self._reference = reference
+        self._clock_us = clock_us
+        self._states = LiveStates()
+        self._store = LiveCells(work / f"live-{partition}.db", cells, self._states, blobs, partition)
+        self._stage = LiveStage(reference)
+        raw = cells.get(_CHANGES)
+        self.changes = None if raw is None else int(raw)
+        self.unreadable = 0
+
+    def take(self, messages: Sequence[Message]) -> None:
+        with waiting_collector():
+            for first, records in self._runs(messages):
+                for batch in batches_of(first, records):
+                    self._step(batch)
+
+    def _runs(self, messages: Sequence[Message]) -> Iterator[tuple[int, list[LogRecord]]]:
+        """Records whose offsets follow one another: a position must not depend on how they were cut."""
+        first, records = 0, list[LogRecord]()
+        for m in messages:
+            try:
+                record = decode_log_record(m.key, m.value, m.headers, f"{FRAMES}[{self._partition}] {m.offset}")
+            except BadInputError as error:
+                self.unreadable += 1
+                _log.error("live: %s", error)
+                continue
+            if records and m.offset != first + len(records):
+                yield first, records
+                records = []
+            if not records:
+                first = m.offset
+            records.append(record)
+        if records:
+            yield first, records
+
+    def _step(self, batch: Batch) -> None:
+        record = batch.records[0]
+        if record.kind == Kind.FRAME:
+            self._made(self._live(batch), batch)
+        elif record.kind == Kind.WAKE:
+            self._store.drop_wakes([(record.key, record.body.decode())], record.appended_us)
+            if is_finish(batch):
+                self._ask_finish(batch)
+            else:
+                self._made(self._live(batch), batch)
+        else:
+            self._uploaded(batch)
+
+    def _live(self, batch: Batch) -> Outputs:
+        stage, states, store = self._stage, self._states, self._store
+        if batch.records[0].kind == Kind.WAKE:
+            store.load(stage.name, states, Wants([batch.records[0].key]))
+        wants = stage.wants(states, batch)
+        store.load(stage.name, states, wants)
+        if wants.window is not None:
+            store.save_numberings(states)
+        return stage.step(states, batch, store.inputs(wants, self._reference))
+
+    def _made(self, outputs: Outputs, batch: Batch) -> None:
+        """Keep and tell what a step made."""
+        self._store.save_numberings(self._states)
+        self._store.sink(outputs)
+        for key in outputs.compact:
+            for stored in stored_under(self._store.db, key, self._reference):
+                self._store.compact(stored)
+        self._tell([*outputs.begun, *outputs.efforts], batch.first)
+        boards: dict[str, list[Mutation]] = {}
+        for mutation in outputs.mutations:
+            boards.setdefault(mutation.board, []).append(mutation)
+        for board, mutations in boards.items():
+            self._out.send(BOARD_WORDS, board.encode(), encode_board_word(Entries(mutations)))
+
+    def _tell(self, words: Sequence[Result], position: int) -> None:
+        """Send words to the finish stage in the order of the records that caused them, whatever the batch."""
+        said: dict[int, int] = {}
+        for word in sorted(words, key=_said_at):
+            at = word.version if isinstance(word, Begun | LiveEfforts) else position
+            number = said[at] = said.get(at, -1) + 1
+            subject = word.activity.subject if isinstance(word, ToFinish) else word.subject
+            self._out.send(RESULTS, subject.encode(), encode_result(word, (at, number)), partition=self._partition)
+
+    def _ask_finish(self, batch: Batch) -> None:
+        record, store = batch.records[0], self._store
+        store.load(self._stage.name, self._states, Wants([record.key]))
+        activity = store.current(record.key, int(record.body[len(FINISH) :]))
+        if activity is None or not activity.closed:
+            return
+        store.save_numberings(self._states)
+        keys = stored_under(store.db, record.key, self._reference)
+        for key in keys:
+            store.fold(key)
+        uploads = [u for key in keys for u in store.uploads(key)]
+        self._tell([ToFinish(activity, keys, uploads, record.appended_us)], batch.first)
+
+    def _uploaded(self, batch: Batch) -> None:
+        """What an uploaded file says of itself is of its athlete alone, and travels beside its frames."""
+        try:
+            value = decode_reference(batch.records[0].body, f"{FRAMES}[{self._partition}] {batch.first}")
+        except BadInputError as error:
+            self.unreadable += 1
+            _log.error("live: %s", error)
+            return
+        self._store.save_numberings(self._states)
+        put_reference(self._store.db, value, batch.first)
+        wants = self._stage.wants(self._states, batch)
+        inputs = self._store.inputs(wants, self._reference)
+        self._store.load(self._stage.name, self._states, Wants([*wants.keys, *self._stage.also_wants(batch, inputs)]))
+        self._made(self._stage.step(self._states, batch, inputs), batch)
+
+    # changes of reference data
+
+    def weigh(self, change: Change) -> Inputs:
+        """What a change touches here, before the process takes it."""
+        record = change.record
+        self._store.save_numberings(self._states)
+        self._store.shapes = _shapes(change.value, self._reference)
+        wants = wants_of_change(record, self._reference)
+        inputs = self._store.inputs(wants, self._reference)
+        self._store.load(self._stage.name, self._states, Wants([*wants.keys, *concerned_by(record, inputs, self._reference)]))
+        change.counted_for[self._partition] = [self._reference.counting_for(*held) for held in inputs.held]
+        return inputs
+
+    def taken(self, change: Change, before: Reference | None, inputs: Inputs) -> None:
+        """Have what a change touches here computed again, once the process has taken it."""
+        outputs = Outputs()
+        counted_for = change.counted_for.pop(self._partition)
+        changed = Changed(change.value, before, counted_for, change.record.appended_us)
+        touch_changed(self._reference, self._states, changed, inputs, outputs)
+        self._store.sink(outputs)
+        self.changes = change.offset
+
+    # time and checkpoints
+
+    def tick(self) -> None:
+        now_us = self._clock_us()
+        due = self._store.due_wakes(now_us, WAKES_A_TICK)
+        for key, name in due:
+            found = encode_log_record(LogRecord(Kind.WAKE, key, "", "", now_us, name.encode()))
+            self._out.send(found.topic, found.key, found.value, found.headers)
+        if due:
+            self._store.drop_wakes(due, now_us)
+
+    def flush(self) -> None:
+        for key, value in self._store.save_cells(self._states):
+            self._out.send(LIVE_STATE, key, value, partition=self._partition)
+        if self.changes is not None:
+            text = str(self.changes).encode()
+            if self._cells.get(_CHANGES) != text:
+                self._cells.put(_CHANGES, text)
+        if len(self._states) > MAX_LOADED:
+            self._states.forget()
+            self._store.forget()
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def _said_at(word: Result) -> tuple[int, int]:
+    if isinstance(word, Begun):
+        return word.version, 0 if word.over else 1
+    return (word.version, 2) if isinstance(word, LiveEfforts) else (0, 3)
+
+
+def _shapes(value: Reference, reference: ReferenceData) -> list[SegmentRef]:
+    if not isinstance(value, SegmentRef):
+        return []
+    before = reference.segment(value.tenant, value.id)
+    return [shape for shape in (before, value) if shape is not None]

@@ -1,0 +1,110 @@
+"""Reference data for the processes of a stage on Kafka: `reference.changes` read whole at the start, then followed.
+
+All partitions of a process share one `ReferenceData`. A change is handed out before it is taken, so that each partition can look at what
+it touches as it was; `since` gives a partition that comes from elsewhere the changes it has not seen yet, the last of each entity.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import Consumer, TopicPartition
+
+from broker.errors import BadInputError, LinkError
+from broker.kafka import KafkaSettings
+from broker.kafka_records import decode_log_record
+from broker.kafka_topics import REFERENCE
+from broker.logrecord import LogRecord
+from broker.reference import Reference, decode_reference
+from processors.kafka_admin import admin_options
+from processors.reference_data import ReferenceData
+
+_log = logging.getLogger(__name__)
+
+START_S: Final = 60.0
+_OFFSET_BEGINNING: Final = -2
+
+
+@dataclass(slots=True)
+class Change:
+    """One change, and whom the samples it concerns counted for before it, by partition."""
+
+    offset: int
+    record: LogRecord
+    value: Reference
+    counted_for: dict[int, list[list[str]]] = field(default_factory=dict[int, list[list[str]]])
+
+
+class ReferenceFeed:
+    """See the module. `reference` knows all that was there at the start, and what was taken since."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        settings: dict[str, Any] = {
+            **admin_options(kafka),
+            "group.id": "none",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+        self._consumer = Consumer(settings)
+        self._consumer.assign([TopicPartition(REFERENCE, 0, _OFFSET_BEGINNING)])
+        self.reference = ReferenceData()
+        self._last: dict[tuple[str, str, str], Change] = {}
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Read to the end as it is now."""
+        deadline_s = time.monotonic() + START_S
+        while True:
+            try:
+                start, end = self._consumer.get_watermark_offsets(TopicPartition(REFERENCE, 0), timeout=10)
+                break
+            except Exception as error:
+                if time.monotonic() > deadline_s:
+                    raise LinkError(f"Kafka does not answer about {REFERENCE}: {error}", cure="check kafka.bootstrap") from error
+        while start < end and self._position() < end:
+            for change in self.poll(1.0):
+                self.take(change)
+            if time.monotonic() > deadline_s:
+                raise LinkError(f"{REFERENCE} could not be read to its end ({end}) in {START_S:.0f} s", cure="check Kafka")
+
+    def _position(self) -> int:
+        """The next offset to be read; those of compacted records count as read."""
+        at: int = self._consumer.position([TopicPartition(REFERENCE, 0)])[0].offset
+        return at
+
+    def poll(self, timeout_s: float = 0.0) -> list[Change]:
+        """The changes that came since, not yet taken."""
+        made: list[Change] = []
+        for message in self._consumer.consume(1000, timeout_s):
+            if message.error():
+                continue
+            where = f"{REFERENCE} {message.offset()}"
+            try:
+                record = decode_log_record(message.key(), message.value(), message.headers(), where)
+                made.append(Change(message.offset(), record, decode_reference(record.body, where)))
+            except BadInputError as error:
+                _log.error("reference: %s", error)
+        return made
+
+    def take(self, change: Change) -> Reference | None:
+        """Take a change; the value before it."""
+        value = change.value
+        self._last[value.entity, value.tenant, value.id] = change
+        return self.reference.apply(value)
+
+    def since(self, offset: int | None) -> Iterator[Change]:
+        """What was taken behind an offset, the last of each entity, in order; nothing for who is new."""
+        if offset is not None:
+            yield from sorted((c for c in self._last.values() if c.offset > offset), key=lambda c: c.offset)
+
+    @property
+    def end(self) -> int:
+        """The offset of the last change that was taken, -1 when there is none."""
+        return max((c.offset for c in self._last.values()), default=-1)
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -1,0 +1,127 @@
+"""Rows of a SQLite file as cells of a key-value store: what changed since the last look, and the rows again from the cells.
+
+A stage on Kafka keeps its rare rows in a working copy, so that its rules ask SQL as they do on one machine; what must survive are the
+cells. A cell's key is the table and the row's primary key, its value the whole row, both msgpack. A row that is gone is a cell
+that is gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgpack
+
+ROWS: Final = b"t"  # cells of rows begin with this byte
+
+
+class Cells(Protocol):
+    """One partition of a key-value store. Written cells are read back at once; `items` gives those of the last commit."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a cell, None when there is none."""
+        ...
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a cell."""
+        ...
+
+    def drop(self, key: bytes) -> None:
+        """Remove a cell, if it is there."""
+        ...
+
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Committed cells whose key begins so."""
+        ...
+
+
+class MemoryCells:
+    """Cells in memory: for tests, and what a benchmark compares with."""
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.held.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.held[key] = value
+
+    def drop(self, key: bytes) -> None:
+        self.held.pop(key, None)
+
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted((key, value) for key, value in self.held.items() if key.startswith(prefix)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """How a table is read and written."""
+
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, db: sqlite3.Connection, name: str) -> _Table:
+        told = db.execute(f"PRAGMA table_info({name})").fetchall()
+        keyed = sorted((pk, column) for _, column, _, _, _, pk in told if pk)
+        return cls(tuple(column for _, column, *_ in told), tuple(column for _, column in keyed))
+
+
+class RowMirror:
+    """Follows some tables of one connection. Rows are marked by triggers, so whoever writes them need not know."""
+
+    def __init__(self, db: sqlite3.Connection, tables: Sequence[str]) -> None:
+        self._db = db
+        self._tables = {name: _Table.of(db, name) for name in tables}
+        most = max(len(table.keys) for table in self._tables.values())
+        keys = ", ".join(f"k{n}" for n in range(most))
+        db.execute(f"CREATE TEMP TABLE marked (name, {keys})")
+        for name, table in self._tables.items():
+            for when, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+                values = [f"{row}.{key}" for key in table.keys] + ["0"] * (most - len(table.keys))
+                db.execute(
+                    f"CREATE TEMP TRIGGER mark_{name}_{when} AFTER {when} ON main.{name} "
+                    f"BEGIN INSERT INTO marked VALUES ('{name}', {', '.join(values)}); END"
+                )
+
+    def restore(self, cells: Cells) -> int:
+        """Write the rows of all cells; returns how many. They are not changes."""
+        by_table: dict[str, list[Sequence[Any]]] = {}
+        for key, value in cells.items(ROWS):
+            by_table.setdefault(msgpack.unpackb(key[1:])[0], []).append(msgpack.unpackb(value))
+        for name, rows in by_table.items():
+            if name in self._tables:
+                self._db.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({','.join('?' * len(rows[0]))})", rows)
+        self._db.execute("DELETE FROM marked")
+        return sum(map(len, by_table.values()))
+
+    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The cells that changed since the last call, None for those that are gone."""
+        found = self._db.execute("SELECT DISTINCT * FROM marked").fetchall()
+        if found:
+            self._db.execute("DELETE FROM marked")
+        for name, *marks in found:
+            table = self._tables[name]
+            values = marks[: len(table.keys)]
+            where = " AND ".join(f"{key}=?" for key in table.keys)
+            row = self._db.execute(f"SELECT {', '.join(table.columns)} FROM {name} WHERE {where}", values).fetchone()
+            yield row_key(name, values), None if row is None else msgpack.packb(row)
+
+
+def row_key(table: str, key: Iterable[Any]) -> bytes:
+    """The key of a row's cell."""
+    return ROWS + msgpack.packb([table, *key])
+
+
+def write_row(db: sqlite3.Connection, key: bytes, value: bytes | None) -> None:
+    """Take one cell of a row into a file with the same tables: what a reader of all partitions does."""
+    name, *values = msgpack.unpackb(key[1:])
+    if value is not None:
+        row = msgpack.unpackb(value)
+        db.execute(f"INSERT OR REPLACE INTO {name} VALUES ({','.join('?' * len(row))})", row)
+        return
+    keys = _Table.of(db, name).keys
+    db.execute(f"DELETE FROM {name} WHERE {' AND '.join(f'{key}=?' for key in keys)}", values)

@@ -1,0 +1,89 @@
+"""The state of a cluster as readers know it: the tables of one machine's `state.db`, made from what the stages tell.
+
+`live.state` and `boards.state` hold, by key, the cells of the stages that readers show; the events' topics become the outbox, and
+`reference.changes` the reference data. Any record may come again. So the API, the page and the tools read a cluster as they read a box.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+
+from broker.events.envelope import decode_kafka
+from broker.kafka_topics import BOARDS_STATE, LIVE_STATE, REFERENCE
+from broker.reference import decode_reference
+from processors import live_kernel as k
+from processors.live import activity_of
+from processors.live_cells import is_subject, subject_of_cell
+from processors.ranges import RangeSet
+from processors.results_db import put_attempts, put_events, put_reference
+from processors.row_mirror import ROWS, write_row
+from processors.stage import Outputs
+from processors.state_db import MOST_MISSING, StateDb
+
+_SKIPPED: Final = frozenset({"numbering", "position"})  # a subject's cell knows more of its numberings
+
+
+class StateView:
+    """Writes records into a state file. The caller begins and commits."""
+
+    def __init__(self, store: StateDb) -> None:
+        self._store = store
+        self._db: sqlite3.Connection = store.db
+
+    def take(self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), offset: int = 0) -> None:
+        """Take one record of any topic that is followed."""
+        if topic in (LIVE_STATE, BOARDS_STATE):
+            self._cell(key, value)
+        elif topic == REFERENCE:
+            if value is not None:
+                put_reference(self._db, decode_reference(value), offset)
+        elif value is not None:
+            event = decode_kafka(headers, key, value, topic)
+            put_events(self._db, [(event.id, event.type, event.topic, event.key, event.tenant, event.time_us, event.body)])
+
+    def _cell(self, key: bytes, value: bytes | None) -> None:
+        if is_subject(key):
+            if value is not None:
+                self._subject(subject_of_cell(key), value)
+            return
+        if not key.startswith(ROWS):
+            return
+        table, *of = msgpack.unpackb(key[1:])
+        if table not in _SKIPPED:
+            write_row(self._db, key, value)
+            if table == "activity" and value is not None:
+                self._under_way(of[0])
+
+    def _subject(self, subject: str, value: bytes) -> None:
+        row, attempts, numberings = msgpack.unpackb(value)
+        if row:
+            self._db.execute("INSERT OR REPLACE INTO state VALUES ('live', ?, ?)", (subject, row))
+        put_attempts(self._db, [(subject, attempts)])
+        self._db.executemany(
+            "INSERT OR REPLACE INTO numbering VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            [_numbering_row(subject, numbering) for numbering in numberings],
+        )
+        self._under_way(subject)
+
+    def _under_way(self, subject: str) -> None:
+        """The activity under way is as far as the row of its subject."""
+        found = self._db.execute("SELECT row FROM state WHERE stage='live' AND key=?", (subject,)).fetchone()
+        if found is None:
+            return
+        row = np.frombuffer(found[0], np.int64)[: k.COLUMNS]
+        query = "SELECT version FROM activity WHERE subject=? AND start_us=? AND closed=0"
+        version = self._db.execute(query, (subject, int(row[k.START]))).fetchone()
+        if version is not None:
+            self._store.sink(Outputs(activities=[activity_of(subject, row, version[0], closed=False)]))
+
+
+def _numbering_row(subject: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    origin, boot, node, device, raw, date_seq, *rest = values
+    ranges = RangeSet.decode(raw)
+    dated = None if date_seq is None else str(date_seq)
+    return subject, origin, f"{boot:016x}", node, device, len(ranges), min(ranges.holes, MOST_MISSING), raw, dated, *rest

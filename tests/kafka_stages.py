@@ -1,0 +1,96 @@
+"""The stages on a real Kafka: replicas as processes of the real command, killed and started as a test wants."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from broker.kafka import KafkaSettings
+from broker.kafka_records import encode_log_record
+from broker.kafka_topics import all_topics
+from broker.logrecord import LogRecord
+from processors.kafka_admin import KafkaAdmin
+
+WAIT_S = 90.0
+
+
+@dataclass
+class Replicas:
+    """Processes of the stages over one cluster; `folder` holds their data, tracks and what they wrote."""
+
+    folder: Path
+    bootstrap: str
+    exactly_once: bool = False
+    commit_s: float = 0.5
+    running: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, stage: str, name: str = "a") -> subprocess.Popen[bytes]:
+        env = {
+            **os.environ,
+            "PACELINE_KAFKA__BOOTSTRAP": self.bootstrap,
+            "PACELINE_DATA": str(self.folder / name),
+            "PACELINE_STAGES__TRACKS": str(self.folder / "tracks"),
+            "PACELINE_STAGES__REPLICA": name,
+            "PACELINE_STAGES__COMMIT_S": str(self.commit_s),
+            "PACELINE_STAGES__EXACTLY_ONCE": str(self.exactly_once).lower(),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log(stage, name).open("ab") as log:
+            process = subprocess.Popen([sys.executable, "-m", "paceline", "process", stage], env=env, stdout=log, stderr=log)
+        self.running[stage, name] = process
+        return process
+
+    def log(self, stage: str, name: str = "a") -> Path:
+        return self.folder / f"{stage}-{name}.log"
+
+    def kill(self, stage: str, name: str = "a") -> None:
+        process = self.running.pop((stage, name))
+        process.kill()
+        process.wait(60)
+
+    def stop(self, stage: str, name: str = "a") -> int:
+        process = self.running.pop((stage, name))
+        process.send_signal(signal.SIGTERM)
+        return process.wait(60)
+
+    def all_alive(self) -> None:
+        for (stage, name), process in self.running.items():
+            assert process.poll() is None, f"{stage} {name} ended:\n{self.log(stage, name).read_text(errors='replace')[-3000:]}"
+
+    def end(self) -> None:
+        for process in self.running.values():
+            process.kill()
+        for process in self.running.values():
+            process.wait(60)
+        self.running.clear()
+
+
+def make_topics(bootstrap: str) -> None:
+    """As `paceline topics apply` does."""
+    KafkaAdmin(KafkaSettings(bootstrap=bootstrap)).apply(all_topics(), replication=1)
+
+
+def append(bootstrap: str, records: Sequence[LogRecord]) -> None:
+    """Records as ingest appends them, acknowledged."""
+    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 5})
+    for record in records:
+        made = encode_log_record(record)
+        producer.produce(made.topic, key=made.key, value=made.value, headers=made.headers)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+def until(said: Callable[[], object], what: str, wait_s: float = WAIT_S) -> None:
+    """Poll until `said()` is true."""
+    deadline_s = time.monotonic() + wait_s
+    while not said():
+        assert time.monotonic() < deadline_s, what
+        time.sleep(0.1)

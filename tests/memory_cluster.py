@@ -1,0 +1,215 @@
+"""The stages of a cluster in one process and in memory: topics as lists, cells as dictionaries, checkpoints and kills as a test wants them.
+
+What Quix Streams and Kafka promise stands here in a few lines: a partition in order, what was sent before a checkpoint is sent again after
+a kill, cells as of the last checkpoint. The real ones are under `system/test_quix*.py`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker.kafka import partition_of
+from broker.kafka_records import decode_log_record, encode_log_record
+from broker.kafka_topics import BOARD_WORDS, FRAMES, REFERENCE, RESULTS
+from broker.logrecord import LogRecord
+from broker.reference import Reference, decode_reference
+from processors.quix_boards import BoardsOnKafka
+from processors.quix_finish import FinishOnKafka
+from processors.quix_live import LiveOnKafka
+from processors.reference_data import ReferenceData
+from processors.reference_feed import Change
+from processors.shards import Message, Shard, StageOnKafka
+from processors.state_db import StateDb
+from processors.state_view import StateView
+from processors.track_blobs import FolderBlobs
+
+
+@dataclass
+class Topics:
+    """What was sent, by topic and partition."""
+
+    partitions: int
+    held: dict[tuple[str, int], list[Message]] = field(default_factory=dict)
+    told: list[tuple[str, Message]] = field(default_factory=list)
+
+    def send(
+        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), partition: int | None = None
+    ) -> None:
+        if topic in (FRAMES, RESULTS, BOARD_WORDS):
+            at = partition_of(key, self.partitions) if partition is None else partition
+            lane = self.held.setdefault((topic, at), [])
+            lane.append(Message(len(lane), key, value, headers))
+        else:
+            self.told.append((topic, Message(len(self.told), key, value, headers)))
+
+
+class Feed:
+    """Reference data from a list."""
+
+    def __init__(self, records: list[LogRecord]) -> None:
+        self.records = records
+        self.at = 0
+        self.reference = ReferenceData()
+        self._last: dict[tuple[str, str, str], Change] = {}
+        for change in self.poll():
+            self.take(change)
+
+    def poll(self, timeout_s: float = 0.0) -> list[Change]:
+        made = [Change(n, r, decode_reference(r.body)) for n, r in enumerate(self.records[self.at :], self.at)]
+        self.at = len(self.records)
+        return made
+
+    def take(self, change: Change) -> Reference | None:
+        value = change.value
+        self._last[value.entity, value.tenant, value.id] = change
+        return self.reference.apply(value)
+
+    def since(self, offset: int | None) -> Iterator[Change]:
+        if offset is not None:
+            yield from sorted((c for c in self._last.values() if c.offset > offset), key=lambda c: c.offset)
+
+    @property
+    def end(self) -> int:
+        return max((c.offset for c in self._last.values()), default=-1)
+
+
+class Cells:
+    """Cells of a partition: written ones, and those of the last checkpoint."""
+
+    def __init__(self) -> None:
+        self.committed: dict[bytes, bytes] = {}
+        self.written: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.written[key] if key in self.written else self.committed.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.written[key] = value
+
+    def drop(self, key: bytes) -> None:
+        self.written[key] = None
+
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted((key, value) for key, value in self.committed.items() if key.startswith(prefix)))
+
+    def commit(self) -> None:
+        for key, value in self.written.items():
+            if value is None:
+                self.committed.pop(key, None)
+            else:
+                self.committed[key] = value
+        self.written.clear()
+
+
+class Process:
+    """One replica of a stage that has all partitions."""
+
+    def __init__(self, make: Callable[[], StageOnKafka], topics: Topics, cells: dict[int, Cells], offsets: dict[int, int]) -> None:
+        self.make, self.topics, self.cells, self.offsets = make, topics, cells, offsets
+        self.start()
+
+    def start(self) -> None:
+        self.stage = self.make()
+        self.at = dict(self.offsets)
+        self.shards: dict[int, Shard] = {}
+        for partition in range(self.topics.partitions):
+            cells = self.cells.setdefault(partition, Cells())
+            self.shards[partition] = self.stage.open(partition, cells, self.topics)
+
+    def step(self, most: int) -> int:
+        done = 0
+        for partition, shard in self.shards.items():
+            lane = self.topics.held.get((self.stage.topic, partition), [])
+            at = self.at.get(partition, 0)
+            part = lane[at : at + most]
+            if part:
+                shard.take(part)
+                self.at[partition] = at + len(part)
+                done += len(part)
+        self.stage.between(self.shards)
+        for shard in self.shards.values():
+            shard.tick()
+        return done
+
+    def checkpoint(self) -> None:
+        for partition, shard in self.shards.items():
+            shard.flush()
+            self.cells[partition].commit()
+        self.offsets.update(self.at)
+
+    def kill(self) -> None:
+        """As kill -9: what was not in a checkpoint is forgotten, what was sent stays sent."""
+        for partition, shard in self.shards.items():
+            shard.close()
+            self.cells[partition].written.clear()
+        self.start()
+
+
+class MemoryCluster:
+    """Live, finish and boards over shared topics and one folder of tracks."""
+
+    def __init__(self, path: Path, partitions: int = 3, rng: random.Random | None = None, now_us: int = 0) -> None:
+        self.path, self.rng, self.now_us = path, rng, now_us
+        self.topics = Topics(partitions)
+        self.references: list[LogRecord] = []
+        self.blobs = FolderBlobs(path / "tracks")
+        work = path / "work"
+        makes: list[Callable[[], StageOnKafka]] = [
+            lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us),
+            lambda: FinishOnKafka(Feed(self.references), self.blobs, work),
+            lambda: BoardsOnKafka(work),
+        ]
+        self.processes = [Process(make, self.topics, {}, {}) for make in makes]
+
+    def append(self, records: Sequence[LogRecord]) -> None:
+        for record in records:
+            made = encode_log_record(record)
+            if made.topic == REFERENCE:
+                self.references.append(decode_log_record(made.key, made.value, made.headers))
+                self.topics.told.append((REFERENCE, Message(len(self.references) - 1, made.key, made.value, made.headers)))
+            else:
+                self.topics.send(made.topic, made.key, made.value, made.headers)
+
+    def drain(self) -> None:
+        """Until nobody has anything to do."""
+        idle = 0
+        while idle < 2:
+            most = 1000 if self.rng is None else self.rng.choice([1, 2, 7, 40, 1000])
+            done = 0
+            for process in self.processes:
+                done += process.step(most)
+                if self.rng is not None:
+                    if self.rng.random() < 0.3:
+                        process.checkpoint()
+                    elif self.rng.random() < 0.1:
+                        process.kill()
+                        done += 1
+            idle = 0 if done else idle + 1
+
+    def pass_time(self, us: int) -> None:
+        """What is due by then is done, and what comes of it."""
+        self.now_us += us
+        self.drain()
+
+    def view(self) -> Path:
+        """What readers see, as a state file."""
+        for process in self.processes:
+            process.checkpoint()
+        path = self.path / "view.db"
+        path.unlink(missing_ok=True)
+        store = StateDb(path)
+        view = StateView(store)
+        store.db.execute("BEGIN")
+        for topic, m in self.topics.told:
+            view.take(topic, m.key or b"", m.value, m.headers, m.offset)
+        store.db.execute("COMMIT")
+        store.close()
+        return path
+
+    def close(self) -> None:
+        for process in self.processes:
+            for shard in process.shards.values():
+                shard.close()

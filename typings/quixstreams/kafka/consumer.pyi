@@ -1,0 +1,3 @@
+from quixstreams import Message
+
+def raise_for_msg_error(msg: Message) -> Message: ...

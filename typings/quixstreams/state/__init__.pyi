@@ -1,0 +1,19 @@
+from collections.abc import Iterator
+
+from quixstreams.models import TopicConfig
+
+class PartitionTransaction:
+    def get_bytes(self, key: bytes, prefix: bytes) -> bytes | None: ...
+    def set_bytes(self, key: bytes, value: bytes, prefix: bytes) -> None: ...
+    def delete(self, key: bytes, prefix: bytes) -> None: ...
+
+class RocksDBStorePartition:
+    def iter_items(self, lower_bound: bytes, upper_bound: bytes) -> Iterator[tuple[bytes, bytes]]: ...
+
+class Store:
+    partitions: dict[int, RocksDBStorePartition]
+
+class StateStoreManager:
+    recovery_required: bool
+    def register_store(self, stream_id: str, store_name: str, *, changelog_config: TopicConfig) -> None: ...
+    def get_store(self, stream_id: str, store_name: str) -> Store: ...
