@@ -112,5 +112,11 @@ EVENTS_UNREADABLE: Final = _metric("events_unreadable", "counter", "Events of th
 EVENTS_FAILURES: Final = _metric("events_failures", "counter", "Sends that failed: the batch goes again.")
 EVENTS_BEHIND: Final = _metric("events_behind", "gauge", "Events of the outbox not published yet (at most one batch is counted).")
 
+_metric = _of("InfluxDB sink")
+INFLUX_LINES: Final = _metric("influx_lines", "counter", "Lines by what became of them, since the outbox began.", labels=("of",))
+INFLUX_WAITING: Final = _metric("influx_waiting_lines", "gauge", "Lines in the outbox.")
+INFLUX_WAITING_BYTES: Final = _metric("influx_waiting_bytes", "gauge", "Bytes of them, compressed.", "bytes")
+INFLUX_SERIES: Final = _metric("influx_series_ratio", "gauge", "Series of a bucket as a part of what it may have.", "ratio", ("bucket",))
+
 PARTS["every process"] += [SOURCE_FAILURES, SERIES_LEFT_OUT]
 METRICS: Final = tuple(metric for part in PARTS.values() for metric in part)

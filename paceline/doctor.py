@@ -24,6 +24,7 @@ from typing import Final, Literal
 
 from broker.errors import ConfigError, PacelineError
 from broker.topics import UP_FILTERS, topic
+from paceline.config import Settings
 from paceline.live_client import fetch_live
 from paceline.role_view import role_views
 from paceline.site import Site
@@ -54,6 +55,7 @@ async def examine(
     """
     findings = [*versions(), clock(now_s()), *folder(site.data), *secrets(site)]
     findings += await radios(site, sensors)
+    findings += await asyncio.to_thread(servers, site.settings)
     held = lock_holder(site.gateway_dir / "gateway.lock")
     findings.append(Finding("gateway lock", True, f"held by process {held}" if held else "free: no gateway runs"))
     if running:
@@ -134,6 +136,18 @@ def lock_holder(path: Path) -> str:
     except OSError:
         pass
     return ""
+
+
+def servers(settings: Settings) -> list[Finding]:
+    """The servers beyond this machine that the settings name."""
+    from paceline.doctor_services import influx, kafka
+
+    found = [kafka(settings.kafka)] if settings.kafka.bootstrap else []
+    if settings.influx.url:
+        from paceline.parts import influx_settings
+
+        found += influx(influx_settings(settings))
+    return found
 
 
 def _ports(site: Site) -> list[tuple[str, str, int]]:

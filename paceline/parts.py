@@ -168,15 +168,19 @@ def influx_settings(settings: Settings) -> InfluxSettings:
     return influx.model_copy(update={"token": SecretStr(kept)}) if kept else influx
 
 
-async def run_influx(settings: Settings) -> None:
+async def run_influx(settings: Settings, watch: Watch) -> None:
     """The sink to InfluxDB, until cancelled."""
     from gateway.data_lock import locked_directory
     from processors.influx_admin import InfluxAdmin
+    from processors.influx_measures import show
     from processors.influx_sink import Sink, SinkFiles
 
     influx, site = influx_settings(settings), Site(settings)
     with locked_directory(site.platform_dir, "influx"):
-        await Sink(influx, SinkFiles(site.platform_dir), socket.gethostname(), InfluxAdmin(influx)).run()
+        files = SinkFiles(site.platform_dir)
+        sink = Sink(influx, files, socket.gethostname(), InfluxAdmin(influx))
+        show(watch, sink, files.outbox)
+        await sink.run()
 
 
 def roles(site: Site) -> list[Role]:

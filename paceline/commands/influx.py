@@ -33,12 +33,13 @@ def sink(config_file: Path | None, data: Path | None) -> None:
     Example:
       PACELINE_INFLUX__URL=http://influx:8086 paceline influx sink --data data
     """
-    from paceline.commands.roles import run_role
     from paceline.parts import run_influx
     from paceline.supervise import die_with_parent
+    from paceline.watched import run_watched
 
     die_with_parent()
-    run_role(run_influx(read_settings(config_file, data).settings))
+    settings = read_settings(config_file, data, role="influx").settings
+    run_watched("influx", settings, lambda watch: run_influx(settings, watch))
 
 
 @influx.command()
