@@ -19,6 +19,7 @@ CONFIG_NAME: Final = "mosquitto.conf"
 ACL_NAME: Final = "acl"
 PASSWORD_NAME: Final = "passwords"  # noqa: S105 - a file name
 PLATFORM_USERS: Final = ("platform/ingest", "platform/control", "platform/gateway")
+RELOADED: Final = "Reloading config"  # what mosquitto logs when it begins to read its files again
 
 
 class TlsSettings(BaseModel):
@@ -28,13 +29,16 @@ class TlsSettings(BaseModel):
     certfile: Path
     keyfile: Path
     cafile: Path | None = None
+    crlfile: Path | None = None  # the revoked, a list of each authority in `cafile`
     require_client_certificate: bool = False
-    certificate_is_identity: bool = False  # the common name is the user name; no secret is asked
+    certificate_is_identity: bool = False  # the common name is the user name; no secret is asked and no password file read
 
     @model_validator(mode="after")
     def _complete(self) -> TlsSettings:
         if (self.require_client_certificate or self.certificate_is_identity) and self.cafile is None:
             raise ValueError("client certificates need cafile, the authority that signed them")
+        if self.crlfile is not None and not self.require_client_certificate:
+            raise ValueError("crlfile needs require_client_certificate: it lists client certificates")
         if self.certificate_is_identity and not self.require_client_certificate:
             raise ValueError("certificate_is_identity needs require_client_certificate")
         return self
@@ -69,7 +73,7 @@ def render_config(settings: MosquittoSettings) -> dict[str, str]:
 
 
 def write_config(settings: MosquittoSettings) -> Path:
-    """Write the files into `settings.directory` and return the path of `mosquitto.conf`. The password file is created empty if missing."""
+    """Write the files into `settings.directory` and return the path of `mosquitto.conf`. A password file that is needed is made, empty."""
     files = render_config(settings)
     settings.directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -77,7 +81,8 @@ def write_config(settings: MosquittoSettings) -> Path:
         target.write_text(text, encoding="utf-8")
         target.chmod(0o600)
     passwords = password_path(settings)
-    if not passwords.exists():
+    by_certificate = settings.tls is not None and settings.tls.certificate_is_identity
+    if not by_certificate and not passwords.exists():
         passwords.touch(mode=0o600)
     return settings.directory / CONFIG_NAME
 
@@ -105,7 +110,7 @@ def _render_main(settings: MosquittoSettings) -> str:
         *_tls_lines(settings.tls),
         "",
         "allow_anonymous false",
-        f"password_file {password_path(settings)}",
+        *([] if settings.tls is not None and settings.tls.certificate_is_identity else [f"password_file {password_path(settings)}"]),
         f"acl_file {settings.directory / ACL_NAME}",
         "",
         f"max_packet_size {settings.max_packet_bytes}",
@@ -133,6 +138,8 @@ def _tls_lines(tls: TlsSettings | None) -> list[str]:
     lines = [f"certfile {tls.certfile}", f"keyfile {tls.keyfile}", "tls_version tlsv1.2"]
     if tls.cafile is not None:
         lines.append(f"cafile {tls.cafile}")
+    if tls.crlfile is not None:
+        lines.append(f"crlfile {tls.crlfile}")
     if tls.require_client_certificate:
         lines.append("require_certificate true")
     if tls.certificate_is_identity:

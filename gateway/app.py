@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
+from typing import TYPE_CHECKING
 
 from broker.commands import CommandReason, CommandState, Reply, encode_answer, id_in
 from broker.errors import StoreError
@@ -28,6 +29,7 @@ from gateway.data_lock import locked_directory
 from gateway.equipment import Equipment, Surroundings
 from gateway.file_source import FileSource
 from gateway.fleet import Fleet
+from gateway.identity import client_files
 from gateway.intake import Intake, read_clock
 from gateway.keeping import keep_running
 from gateway.link import LinkSettings, tls_context
@@ -42,6 +44,9 @@ from gateway.settings import GatewaySettings
 from gateway.spool import Spool, SpoolSettings
 from gateway.uplink import Uplink, UplinkSettings
 from gateway.uplink_switch import UplinkSwitch
+
+if TYPE_CHECKING:
+    from gateway.identity_keeper import IdentityKeeper
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +107,7 @@ class Gateway:
         self._answers = Answers()
         self._book: CommandBook | None = None
         self._equipment: Equipment | None = None
+        self._identity = self._open_identity(settings.uplink.identity)
 
     @property
     def connected(self) -> bool:
@@ -110,8 +116,10 @@ class Gateway:
 
     @property
     def uplink_error(self) -> str:
-        """Why the uplink is away, with its cure; empty when there is nothing to say."""
+        """Why the uplink is away, with its cure; empty when there is nothing to say. What the authority said is nearer the cause."""
         error = self._uplink.current.last_error if self._uplink.current is not None else None
+        if self._identity is not None and self._identity.trouble and not self.connected:
+            return self._identity.trouble
         return str(error) if error is not None and not self.connected else ""
 
     def _athlete_at(self, device: str, utc_us: int) -> str | None:
@@ -182,6 +190,20 @@ class Gateway:
         around = Surroundings(athlete_at=self._athlete_at, heard_us=radios.sensing.heard_us, connected=lambda: self.connected)
         return Equipment(self._settings.equipment, self._book, self._answers, radios.controllable, around)
 
+    def _open_identity(self, folder: Path | None) -> IdentityKeeper | None:
+        if folder is None:
+            return None
+        from gateway.identity_keeper import IdentityKeeper  # brings the client of the enrolment service
+
+        return IdentityKeeper(
+            folder,
+            check_s=self._settings.identity_check_s,
+            renewed=self._uplink.replace,
+            connected=lambda: self.connected,
+            random=self._random,
+            alive=self._part("identity"),
+        )
+
     def _command(self, raw: bytes) -> None:
         """A message on `cmd`."""
         if self._equipment is not None:
@@ -198,6 +220,8 @@ class Gateway:
         async with asyncio.TaskGroup() as upward:
             upward.create_task(self._uplink.run())
             upward.create_task(keep_running("config", self._config.run, self._crashes, random=self._random))
+            if self._identity is not None:
+                upward.create_task(keep_running("identity", self._identity.run, self._crashes, random=self._random))
             async with asyncio.TaskGroup() as storing, asyncio.TaskGroup() as sources:
                 self._radios.start(storing, sources)
                 if self._near is not None:
@@ -269,6 +293,8 @@ class Gateway:
             counters |= self._equipment.counters
         for source in self._files:
             counters[f"files_{source.status.state}"] = counters.get(f"files_{source.status.state}", 0) + 1
+        if self._identity is not None:
+            counters["identity_renewals"] = self._identity.renewals
         return counters | {f"crashed_{_word(name)}": count for name, count in self._crashes.items()}
 
     def _make_uplink(self) -> Uplink:
@@ -293,6 +319,7 @@ class Gateway:
             password=self._settings.password.get_secret_value(),
             tls=told.tls if told else own.tls,
             ca_file=own.ca_file,
+            files=client_files(own.identity) if own.identity is not None else None,
         )
 
     def _limits(self, config: NodeConfig):  # noqa: ANN202 - (bytes, policy), inferred with its literals

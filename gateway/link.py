@@ -20,6 +20,7 @@ import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 
 from broker.errors import ConfigError, LinkError
+from broker.pinned_tls import ClientFiles
 
 _log = logging.getLogger(__name__)
 _INBOX_MESSAGES: Final = 512
@@ -41,8 +42,7 @@ class LinkSettings:
     password: str = field(repr=False)
     tls: bool = False
     ca_file: Path | None = None  # None: the system's certificates
-    cert_file: Path | None = None  # client certificate, when the broker wants one
-    key_file: Path | None = None
+    files: ClientFiles | None = None  # an enrolled node: its own certificate, and the roots of its platform instead of `ca_file`
     keepalive_s: int = 6
     connect_timeout_s: float = 3.0
     answer_timeout_s: float = 10.0
@@ -51,18 +51,14 @@ class LinkSettings:
 
 def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
     """The context of a TLS link, None for plain; ConfigError names the file that cannot be used."""
+    if settings.files is not None:
+        return settings.files.context()
     if not settings.tls:
         return None
     try:
-        context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+        return ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
     except OSError as error:
         raise ConfigError(f"uplink ca_file {settings.ca_file}: {error}", cure="give a readable PEM file") from error
-    if settings.cert_file is not None:
-        try:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-        except OSError as error:
-            raise ConfigError(f"uplink cert_file {settings.cert_file}: {error}", cure="give a PEM certificate and its key") from error
-    return context
 
 
 class _Witness(logging.Handler):
@@ -201,6 +197,19 @@ def explain(failure: BaseException, settings: LinkSettings) -> LinkError:
     text = str(cause) or type(cause).__name__
     if getattr(getattr(cause, "rc", None), "value", None) == _UNSPECIFIED:
         text = "the connection was closed"
+    if settings.files is not None and (cure := _identity_cure(text.lower())):
+        return LinkError(f"{where}: TLS failed: {text}", cure=cure)
     if "SSL" in text or "certificate" in text.lower():
         return LinkError(f"{where}: TLS failed: {text}", cure="check ca_file, the name in the server's certificate and this box's clock")
     return LinkError(f"{where}: {text}", cure="check host, port and network; trying again by itself")
+
+
+def _identity_cure(said: str) -> str:
+    """What to do when the broker does not take the certificate of an enrolled node, or the node not the broker's; empty: something else."""
+    if "revoked" in said:
+        return "this node was revoked: enrol it again with a new code of `paceline node add`"
+    if "expired" in said:
+        return "this node's certificate expired: it renews by itself once it reaches the enrolment service"
+    if "unknown ca" in said or "verify failed" in said:
+        return "broker and node are not of one authority: enrol again with a code of `paceline node add` of that platform"
+    return ""

@@ -32,13 +32,16 @@ Id = Annotated[str, AfterValidator(_id)]
 
 
 class UplinkBroker(BaseModel):
-    """The broker of the platform. `ca_file` None: the system's certificates."""
+    """The broker of the platform. `ca_file` None: the system's certificates. `identity`: the folder of an enrolled node, which is known by
+    its certificate; password and `ca_file` are not used then.
+    """
 
     model_config = _STRICT
     host: Host
     port: _Port
     tls: bool = False
     ca_file: Path | None = None
+    identity: Path | None = None
 
 
 class NearBroker(BaseModel):
@@ -201,7 +204,7 @@ class GatewaySettings(BaseModel):
     data_dir: Path
     tenant: Tenant
     node: Node
-    password: SecretStr
+    password: SecretStr = SecretStr("")
     uplink: UplinkBroker
     near: NearBroker | None = None
     files: Files = ()
@@ -211,6 +214,13 @@ class GatewaySettings(BaseModel):
     equipment: EquipmentSettings = EquipmentSettings()
     frame_ms: int = Field(default=250, ge=50, le=10_000)
     trial_s: float = Field(default=60.0, gt=0, le=3600)
+    identity_check_s: float = Field(default=21_600, gt=0, le=86_400)  # how often the authority is asked how the certificate stands
+
+    @model_validator(mode="after")
+    def _known(self) -> GatewaySettings:
+        if not self.password.get_secret_value() and self.uplink.identity is None:
+            raise ValueError("password: give that of the node, or uplink.identity, the folder of an enrolled one")
+        return self
 
 
 def load_settings(path: Path) -> GatewaySettings:

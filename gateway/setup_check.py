@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import ssl
 from collections import Counter
+from pathlib import Path
 from typing import Final
 
 import aiomqtt
 
 from broker.errors import ConfigError, LinkError
 from broker.topics import topic
+from gateway.identity import client_files
 from gateway.link import LinkSettings, explain, open_link
-from gateway.setup_credential import BoxCredential
+from gateway.setup_credential import IDENTITY_FOLDER, BoxCredential
 
 _GRANTED: Final = frozenset({0, 1, 2})
 
 
-async def try_credential(credential: BoxCredential) -> LinkError | None:
+async def try_credential(credential: BoxCredential, data_dir: Path) -> LinkError | None:
     """None when the broker takes this box as a node; else why not, in words for a person, with the cure. Bounded by 20 s."""
+    files = client_files(data_dir / IDENTITY_FOLDER) if credential.enrolled else None
     settings = LinkSettings(
-        credential.host, credential.port, credential.username, credential.password.get_secret_value(), tls=credential.tls
+        credential.host, credential.port, credential.username, credential.password.get_secret_value(), tls=credential.tls, files=files
     )
     try:
-        async with open_link(settings, _context(credential), None, Counter()) as link:
+        async with open_link(settings, files.context() if files is not None else _context(credential), None, Counter()) as link:
             code = (await link.client.subscribe([(topic(credential.tenant, credential.node, "ack"), 1)]))[0]
     except ConfigError as error:
         return LinkError(error.message, cure=error.cure)

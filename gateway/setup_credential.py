@@ -1,6 +1,7 @@
 """What a box is told at its set-up: the broker of its platform, and who it is there. Kept in `uplink.json` of the data folder, mode 0600.
 
-Replaced durably and whole or not at all. An authority of its own (PEM) lies in `uplink-ca.pem` beside it, written first.
+Replaced durably and whole or not at all. An authority of its own (PEM) lies in `uplink-ca.pem` beside it, written first. An enrolled box
+has no password: its identity lies in the folder `identity` beside it (`gateway/identity.py`).
 """
 
 from __future__ import annotations
@@ -8,20 +9,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from broker.errors import ConfigError, StoreError
 from broker.replace_file import replace_file
+from gateway.identity import Identity
 from gateway.settings import Host, Node, Tenant, UplinkBroker
 
 FILE: Final = "uplink.json"
 CA_FILE: Final = "uplink-ca.pem"
+IDENTITY_FOLDER: Final = "identity"
 MAX_CA_CHARS: Final = 16_000
 
 
 def _secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
-    if not text or len(text) > 256 or not text.isprintable():
+    if len(text) > 256 or not text.isprintable():
         raise ValueError("give the password that the platform printed for this box")
     return value
 
@@ -34,7 +47,7 @@ def _pem(text: str) -> str:
 
 
 class BoxCredential(BaseModel):
-    """Broker, tenant, node and password of one box. `ca_pem` empty: the certificates of the system."""
+    """Broker, tenant, node and password of one box. `ca_pem` empty: the system's certificates. `enrolled`: known by its certificate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     host: Host
@@ -42,7 +55,8 @@ class BoxCredential(BaseModel):
     tls: bool = True
     tenant: Tenant
     node: Node
-    password: Annotated[SecretStr, AfterValidator(_secret)]
+    enrolled: bool = False
+    password: Annotated[SecretStr, AfterValidator(_secret)] = Field(default=SecretStr(""), validate_default=True)
     ca_pem: Annotated[str, Field(max_length=MAX_CA_CHARS), AfterValidator(_pem)] = ""
 
     @property
@@ -52,11 +66,26 @@ class BoxCredential(BaseModel):
 
     def broker(self, data_dir: Path) -> UplinkBroker:
         """The broker as the gateway's settings have it."""
+        if self.enrolled:
+            return UplinkBroker(host=self.host, port=self.port, tls=True, identity=data_dir / IDENTITY_FOLDER)
         return UplinkBroker(host=self.host, port=self.port, tls=self.tls, ca_file=data_dir / CA_FILE if self.tls and self.ca_pem else None)
+
+    @field_validator("password")
+    @classmethod
+    def _given(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if not value.get_secret_value() and not info.data.get("enrolled"):
+            raise ValueError("give the password that the platform printed for this box")
+        return value
 
     @field_serializer("password")
     def _told(self, value: SecretStr) -> str:
         return value.get_secret_value()
+
+
+def credential_of_identity(identity: Identity) -> BoxCredential:
+    """The credential of a box that is enrolled."""
+    place = identity.place
+    return BoxCredential(host=place.host, port=place.port, tenant=place.tenant, node=place.node, enrolled=True)
 
 
 def load_credential(data_dir: Path) -> BoxCredential | None:

@@ -13,9 +13,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from broker.enrolment import EnrolmentCode, read_enrolment_code
 from broker.errors import LinkError, PacelineError, StoreError
+from gateway.enrolment import enrol
+from gateway.identity import Identity
 from gateway.setup_code import SetupCode
-from gateway.setup_credential import BoxCredential, save_credential
+from gateway.setup_credential import IDENTITY_FOLDER, BoxCredential, credential_of_identity, save_credential
 from gateway.setup_form import Form, again, credential_of, typed
 from gateway.setup_http import Answer, Request
 from gateway.setup_page import BoxView, done_page, form_page, state_page
@@ -23,16 +26,18 @@ from gateway.sightings import read_devices
 
 log = logging.getLogger(__name__)
 
-Try = Callable[[BoxCredential], Awaitable[LinkError | None]]
+Try = Callable[[BoxCredential, Path], Awaitable[LinkError | None]]
+Enrol = Callable[[EnrolmentCode, Path], Identity]
 
 
 class SetupDesk:
     """`answer` is for the server. `await set_up()` gives the credential once it is kept; `view` is asked for the state from then on."""
 
-    def __init__(self, data_dir: Path, code: SetupCode | None, try_credential: Try, *, stays: bool) -> None:
+    def __init__(self, data_dir: Path, code: SetupCode | None, try_credential: Try, *, stays: bool, enrol: Enrol = enrol) -> None:
         self._data_dir = data_dir
         self._code = code
         self._try = try_credential
+        self._enrol = enrol
         self._stays = stays
         self._one = asyncio.Lock()
         self._kept: asyncio.Future[BoxCredential] = asyncio.get_running_loop().create_future()
@@ -69,10 +74,16 @@ class SetupDesk:
         if not code.is_right(values.get("code", "")):
             log.warning("set-up page: a wrong code was given")
             return self._again(values, {"code": "not the code of this box: it is on its screen and in its log"}, HTTPStatus.FORBIDDEN)
-        credential = credential_of(values)
+        if values.get("enrolment"):
+            try:
+                credential = await asyncio.to_thread(self._enrolled, values["enrolment"])
+            except PacelineError as refused:
+                return self._again(values, {"enrolment": _told(refused)}, HTTPStatus.UNPROCESSABLE_ENTITY)
+        else:
+            credential = credential_of(values)
         if isinstance(credential, Form):
             return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, form_page(credential, self._devices()))
-        if (error := await self._try(credential)) is not None:
+        if (error := await self._try(credential, self._data_dir)) is not None:
             return self._again(values, {"": _told(error)}, HTTPStatus.BAD_GATEWAY)
         try:
             await asyncio.to_thread(save_credential, self._data_dir, credential)
@@ -82,6 +93,10 @@ class SetupDesk:
         self._kept.set_result(credential)
         log.info("set up as %s at %s:%d", credential.username, credential.host, credential.port)
         return Answer(HTTPStatus.OK, done_page(stays=self._stays))
+
+    def _enrolled(self, line: str) -> BoxCredential:
+        """Enrol this box by a code. Tried again with the same code it is the same key, so a broker that was away costs no code."""
+        return credential_of_identity(self._enrol(read_enrolment_code(line), self._data_dir / IDENTITY_FOLDER))
 
     def _again(self, values: dict[str, str], wrong: dict[str, str], status: HTTPStatus) -> Answer:
         return Answer(status, form_page(again(values, wrong), self._devices()))

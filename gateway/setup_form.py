@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from gateway.setup_credential import BoxCredential
 
-FIELDS: Final = ("code", "host", "port", "tls", "ca_pem", "tenant", "node", "password")
-_KEPT: Final = ("code", "host", "port", "tls", "ca_pem", "tenant", "node")
+FIELDS: Final = ("code", "enrolment", "host", "port", "tls", "ca_pem", "tenant", "node", "password")
+_KEPT: Final = ("code", "enrolment", "host", "port", "tls", "ca_pem", "tenant", "node")
 _SAYS: Final = {
     "host": "give the name or address of the platform's broker",
     "port": "a port is a number from 1 to 65535: 8883 with TLS as a rule",

@@ -47,19 +47,24 @@ def form_page(form: Form, devices: Sequence[Mapping[str, Any]]) -> str:
     pem = escape(form.values.get("ca_pem", ""))
     fields = (
         _field(form, "code", "Code", 'autocomplete="off" autocapitalize="characters" spellcheck="false" required')
+        + _field(
+            form,
+            "enrolment",
+            "Enrolment code",
+            'autocomplete="off" autocapitalize="none" spellcheck="false"',
+            "the line that paceline node add printed; all below stays empty then",
+        )
         + '<div class="two">'
-        + _field(form, "host", "Broker", 'autocapitalize="none" spellcheck="false" inputmode="url" required')
-        + _field(form, "port", "Port", 'inputmode="numeric" required')
+        + _field(form, "host", "Broker", 'autocapitalize="none" spellcheck="false" inputmode="url"')
+        + _field(form, "port", "Port", 'inputmode="numeric"')
         + "</div>"
         + f'<label><input type="checkbox" name="tls"{" checked" if "tls" in form.values else ""}>Encrypted (TLS)</label>'
         + f"<details{opened}><summary>The broker has a certificate of its own</summary>"
         + f'<label for="ca_pem">Its authority, as PEM{_wrong(form, "ca_pem")}</label>'
         + f'<textarea id="ca_pem" name="ca_pem" spellcheck="false">{pem}</textarea></details>'
         + _field(form, "tenant", "Gym", 'autocapitalize="none" spellcheck="false"', "its id on the platform")
-        + _field(
-            form, "node", "This box", 'autocapitalize="none" spellcheck="false" required', "its id, or gym/box as the platform prints it"
-        )
-        + _field(form, "password", "Password", 'type="password" autocomplete="off" required', "printed by the platform with the id")
+        + _field(form, "node", "This box", 'autocapitalize="none" spellcheck="false"', "its id, or gym/box as the platform prints it")
+        + _field(form, "password", "Password", 'type="password" autocomplete="off"', "printed by the platform with the id")
     )
     body = f'{head}<form class="panel" method="post" action="/">{whole}{fields}<button>Check and save</button></form>{_near(devices)}'
     return _page("Set up this box", body)

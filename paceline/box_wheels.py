@@ -27,6 +27,7 @@ MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 LIBRARIES: Final = (
     "msgpack", "pydantic", "PyYAML", "click", "aiomqtt", "paho-mqtt", "prometheus-client",
     "fitparse", "defusedxml", "bleak", "dbus-fast", "segno", "pyusb",
+    "cryptography",
 )  # fmt: skip
 _SOURCES: Final = frozenset({"fitparse"})  # pure, and published without a wheel
 _GLIBC: Final = ("manylinux_2_36", "manylinux_2_28", "manylinux_2_17", "manylinux2014")  # up to that of Debian 12
@@ -54,10 +55,11 @@ class Library:
         """Whether a box with this Python (`3.11`) and machine (`x86_64`) takes it."""
         if self.is_source:
             return True
-        *_, tag, _abi, platform = self.file.removesuffix(".whl").split("-")
+        *_, tag, abi, platform = self.file.removesuffix(".whl").split("-")
         if platform == "any":
             return True
-        return tag == f"cp{python.replace('.', '')}" and any(place.endswith(f"_{machine}") for place in platform.split("."))
+        fits = int(tag[3:]) <= int(python.partition(".")[2]) if abi == "abi3" else tag == f"cp{python.replace('.', '')}"
+        return fits and any(place.endswith(f"_{machine}") for place in platform.split("."))
 
 
 def locked(text: str) -> tuple[Library, ...]:
@@ -142,7 +144,19 @@ def _is_whole(path: Path, library: Library) -> bool:
 
 def _platform(python: str, arch: str) -> list[str]:
     platforms = [part for glibc in _GLIBC for part in ("--platform", f"{glibc}_{MACHINES[arch]}")]
-    return ["--python-version", python, "--implementation", "cp", "--abi", f"cp{python.replace('.', '')}", "--abi", "none", *platforms]
+    return [
+        "--python-version",
+        python,
+        "--implementation",
+        "cp",
+        "--abi",
+        f"cp{python.replace('.', '')}",
+        "--abi",
+        "abi3",
+        "--abi",
+        "none",
+        *platforms,
+    ]
 
 
 def _pip(arguments: Sequence[str], target: Path, *, deps: bool = False) -> None:

@@ -23,6 +23,7 @@ from broker.kafka import KafkaSettings
 from broker.logs import Level, LogSettings
 from broker.metrics import MetricsSettings
 from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
+from paceline.ca_rules import CaRules
 
 PREFIX: Final = "PACELINE_"
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
@@ -43,6 +44,43 @@ class BrokerSettings(BaseModel):
     kind: Literal["embedded", "external"] = "embedded"
     host: Host = "127.0.0.1"
     port: Port = 0
+
+
+class CentralSettings(BaseModel):
+    """The central broker. `mosquitto` is started by us with TLS, and knows everybody by certificates of this site's authority.
+
+    `certificates`: an `external` one does so too, with `secrets/authority/published`. `program`: the mosquitto to start; the system's.
+    `platform`: further processes of ours with rights there, such as ingest processes that share.
+    """
+
+    model_config = _STRICT
+    kind: Literal["embedded", "external", "mosquitto"] = "embedded"
+    host: Host = "127.0.0.1"
+    port: Port = 0
+    certificates: bool = False
+    program: str = ""
+    platform: tuple[Node, ...] = ()
+
+    @property
+    def by_certificate(self) -> bool:
+        """Whether certificates are who is who there, and no passwords."""
+        return self.certificates or self.kind == "mosquitto"
+
+    @property
+    def link_host(self) -> str:
+        """Where our own processes reach it."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - an address to listen on, not to connect to
+
+
+class IdentitySettings(CaRules):
+    """The certificate authority and its enrolment service. `names`: host names and addresses by which nodes reach this platform, the first
+    of them in enrolment codes.
+    """
+
+    host: Host = "127.0.0.1"
+    port: Port = 0
+    names: tuple[Host, ...] = ()
+    check_s: float = Field(default=21_600, gt=0, le=86_400)  # how often a box asks how its certificate stands
 
 
 class GatewayPart(BaseModel):
@@ -106,11 +144,12 @@ class Settings(BaseModel):
     log_level: Level = "info"
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
-    central: BrokerSettings = BrokerSettings()
+    central: CentralSettings = CentralSettings()
     near: BrokerSettings = BrokerSettings()
     gateway: GatewayPart = GatewayPart()
     api: ApiSettings = ApiSettings()
     box: BoxPart = BoxPart()
+    identity: IdentitySettings = IdentitySettings()
     ingest: IngestPart = IngestPart()
     kafka: KafkaSettings = KafkaSettings()
     influx: InfluxSettings = InfluxSettings()

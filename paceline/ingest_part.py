@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from broker.errors import StoreError
-from paceline.site import Site
+from paceline.site import Site, client_files
 
 if TYPE_CHECKING:
     from processors.bulk_client import BulkSettings
@@ -28,8 +28,10 @@ def ingest_link(site: Site) -> BulkSettings:
     from processors.bulk_client import BulkSettings
 
     central, own = site.settings.central, site.settings.ingest
+    files = client_files(site, site.ingest_user)
     password = own.password.get_secret_value() or site.secret("central", site.ingest_user)
-    return BulkSettings(central.host, central.port, site.ingest_user, password, clean=bool(own.share))
+    tls = files.context if files is not None else None
+    return BulkSettings(central.link_host, central.port, site.ingest_user, password, tls=tls, clean=bool(own.share))
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ from broker.errors import ConfigError
 from broker.influx import InfluxSettings
 from broker.watch import Watch
 from gateway.settings import GatewaySettings, NearBroker, UplinkBroker
-from gateway.setup_credential import BoxCredential
+from gateway.setup_credential import IDENTITY_FOLDER, BoxCredential
 from paceline.config import Settings, as_environment
-from paceline.site import Site
+from paceline.site import Site, client_files
 from paceline.supervise import Role, at_once, port_open
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ SUPERVISED: Final = (
     "broker-central",
     "broker-near",
     "influx",
+    "enrol",
 )  # ports of `metrics` count on from the first
 
 
@@ -48,7 +49,13 @@ def gateway_settings(site: Site) -> GatewaySettings:
         tenant=s.tenant,
         node=s.gateway.node,
         password=SecretStr(site.secret("central", site.box_user)),
-        uplink=UplinkBroker(host=s.central.host, port=s.central.port),
+        uplink=UplinkBroker(
+            host=s.central.link_host,
+            port=s.central.port,
+            tls=s.central.by_certificate,
+            identity=site.gateway_dir / IDENTITY_FOLDER if s.central.by_certificate else None,
+        ),
+        identity_check_s=s.identity.check_s,
         near=NearBroker(
             host=s.near.host, port=s.near.port, username="platform/gateway", password=SecretStr(site.secret("near", "platform/gateway"))
         ),
@@ -64,6 +71,7 @@ def box_gateway(settings: Settings, credential: BoxCredential) -> GatewaySetting
         node=credential.node,
         password=credential.password,
         uplink=credential.broker(settings.data),
+        identity_check_s=settings.identity.check_s,
         **_of_the_box(settings),
     )
 
@@ -82,10 +90,12 @@ def platform_settings(site: Site) -> PlatformSettings:
     return PlatformSettings(
         data_dir=site.platform_dir,
         tenant=s.tenant,
-        host=s.central.host,
+        host=s.central.link_host,
         port=s.central.port,
         password=SecretStr(site.secret("central", "platform/ingest")),
         control_password=SecretStr(site.secret("central", "platform/control")),
+        files=client_files(site, "platform/ingest"),
+        control_files=client_files(site, "platform/control"),
         api_host=s.api.host,
         api_port=s.api.port,
         api_token=s.api.token,
@@ -189,9 +199,11 @@ def roles(site: Site) -> list[Role]:
     brokers: list[Role] = []
     for name in ("central", "near"):
         where = s.central if name == "central" else s.near
-        if where.kind == "embedded":
+        if where.kind != "external":
             role = f"broker-{name}"
             brokers.append(Role(role, ("broker", "serve", name), environment_of(s, role), port_open(where.host, where.port)))
+    if s.central.by_certificate:
+        brokers.append(Role("enrol", ("node", "serve"), environment_of(s, "enrol"), port_open(s.identity.host, s.identity.port)))
     return [
         *brokers,
         Role("platform", ("process",), environment_of(s, "platform"), port_open(s.api.host, s.api.port)),

@@ -12,15 +12,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import SecretStr
 
 from broker.credentials import hash_secret, new_secret, read_passwords, write_passwords
 from broker.errors import ConfigError, StoreError
 from broker.logs import hide
+from broker.pinned_tls import ClientFiles
 from broker.topics import PLATFORM
-from paceline.config import BrokerSettings, Settings
+from paceline.config import BrokerSettings, CentralSettings, IdentitySettings, Settings
 from paceline.supervise import free_port, require_free
 
 CENTRAL_PLATFORM: Final = ("platform/ingest", "platform/control", "platform/tap")
@@ -100,6 +101,10 @@ class Site:
             raise ConfigError(f"{where}: no secret for {user} on the {broker} broker", cure="start `paceline run` once")
         return known[key]
 
+    def client_file(self, user: str) -> Path:
+        """Key and certificate of one of our own processes (`platform/NAME`) at the central broker."""
+        return self.secrets / "clients" / f"{user.partition('/')[2]}.pem"
+
     @property
     def box_user(self) -> str:
         """The gateway's user name on the central broker."""
@@ -109,6 +114,19 @@ class Site:
     def ingest_user(self) -> str:
         """The user name of `paceline ingest` on the central broker."""
         return f"{PLATFORM}/{self.settings.ingest.name}"
+
+
+def central_platform(settings: Settings) -> tuple[str, ...]:
+    """Our own processes at the central broker, those that the settings name among them."""
+    named = (settings.ingest.name, *settings.central.platform)
+    return tuple(dict.fromkeys([*CENTRAL_PLATFORM, *(f"{PLATFORM}/{name}" for name in named)]))
+
+
+def client_files(site: Site, user: str) -> ClientFiles | None:
+    """What one of our own processes shows the central broker; None when that goes by passwords."""
+    if not site.settings.central.by_certificate:
+        return None
+    return ClientFiles(node_file=site.client_file(user), roots_file=site.secrets / "authority" / "published" / "roots.pem")
 
 
 def open_site(settings: Settings) -> Site:
@@ -121,7 +139,7 @@ def open_site(settings: Settings) -> Site:
         for folder in (site.data, site.logs, site.gateway_dir, site.platform_dir):
             folder.mkdir(parents=True, exist_ok=True)
         site.secrets.mkdir(mode=0o700, exist_ok=True)
-        _draw(site, "central", (site.box_user, *CENTRAL_PLATFORM, site.ingest_user))
+        _draw(site, "central", (site.box_user, *central_platform(settings)))
         _draw(site, "near", NEAR_PLATFORM)
         token = settings.api.token.get_secret_value() or _kept(site, "api:token")
     except OSError as error:
@@ -129,10 +147,16 @@ def open_site(settings: Settings) -> Site:
     api = settings.api.model_copy(update={"token": SecretStr(token), "port": settings.api.port or free_port(settings.api.host)})
     last = _last_ports(site)
     ports = {
-        "central": _with_port(settings.central, 1883, last.get("central", 0)),
+        "central": _with_port(settings.central, 8883 if settings.central.by_certificate else 1883, last.get("central", 0)),
         "near": _with_port(settings.near, 1884, last.get("near", 0)),
+        "identity": _with_own_port(settings.identity, last.get("identity", 0)),
     }
-    return Site(settings.model_copy(update={**ports, "api": api}))
+    site = Site(settings.model_copy(update={**ports, "api": api}))
+    if settings.central.by_certificate:
+        from paceline.site_identity import prepare  # brings the library of certificates
+
+        prepare(site)
+    return site
 
 
 def add_nodes(site: Site, broker: str, users: Sequence[str]) -> dict[str, str]:
@@ -143,13 +167,20 @@ def add_nodes(site: Site, broker: str, users: Sequence[str]) -> dict[str, str]:
     return {user: site.secret(broker, user) for user in users}
 
 
-def _with_port(broker: BrokerSettings, external_port: int, last_port: int) -> BrokerSettings:
-    if broker.port:
-        return broker
-    if broker.kind == "external":
-        return broker.model_copy(update={"port": external_port})
-    port = last_port if last_port and _is_free(broker.host, last_port) else free_port(broker.host)
-    return broker.model_copy(update={"port": port})
+P = TypeVar("P", BrokerSettings, CentralSettings, IdentitySettings)
+
+
+def _with_port(broker: P, external_port: int, last_port: int) -> P:
+    if broker.port or not isinstance(broker, (BrokerSettings, CentralSettings)) or broker.kind != "external":
+        return _with_own_port(broker, last_port)
+    return broker.model_copy(update={"port": external_port})
+
+
+def _with_own_port(part: P, last_port: int) -> P:
+    if part.port:
+        return part
+    port = last_port if last_port and _is_free(part.host, last_port) else free_port(part.host)
+    return part.model_copy(update={"port": port})
 
 
 def _last_ports(site: Site) -> dict[str, int]:
@@ -158,7 +189,8 @@ def _last_ports(site: Site) -> dict[str, int]:
         before = running_site(site.settings).settings
     except (ConfigError, ValueError):
         return {}
-    return {name: broker.port for name, broker in (("central", before.central), ("near", before.near)) if broker.kind == "embedded"}
+    ours = {name: broker.port for name, broker in (("central", before.central), ("near", before.near)) if broker.kind != "external"}
+    return {**ours, "identity": before.identity.port}
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -35,7 +35,7 @@ class BulkSettings:
     port: int
     username: str
     password: str
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None  # a function is asked at each connection: certificates are renewed
     clean: bool = False
     keepalive_s: int = 20
     qos: int = 1
@@ -248,8 +248,9 @@ class BulkClient:
     async def _session(self) -> None:
         s = self._settings
         loop = asyncio.get_running_loop()
+        tls = s.tls() if callable(s.tls) else s.tls
         async with asyncio.timeout(_CONNECT_S):
-            _, connection = await loop.create_connection(lambda: Connection(s, self._on_run), s.host, s.port, ssl=s.tls)
+            _, connection = await loop.create_connection(lambda: Connection(s, self._on_run), s.host, s.port, ssl=tls)
         try:
             try:
                 async with asyncio.timeout(_CONNECT_S):

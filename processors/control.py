@@ -24,6 +24,7 @@ from broker.cancellation import heard, in_own_task
 from broker.commands import decode_answer
 from broker.errors import BadInputError, ConfigError, StoreError
 from broker.nodeconfig import NodeState, parse_node_config
+from broker.pinned_tls import ClientFiles
 from broker.topics import ROOT, Address, parse_topic, topic
 from processors.equipment import EquipmentDesk, Outgoing
 from processors.wall import wall_us
@@ -39,12 +40,24 @@ _USER: Final = "platform/control"
 
 
 class Control:
-    """`nodes` maps (tenant, node) to the last state each node reported; `connected` while the broker lets it in."""
+    """`nodes` maps (tenant, node) to the last state each node reported; `connected` while the broker lets it in.
 
-    def __init__(self, folder: Path, host: str, port: int, password: SecretStr, desk: EquipmentDesk | None = None) -> None:
+    With `files` the broker is met by TLS and a certificate.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        port: int,
+        password: SecretStr,
+        desk: EquipmentDesk | None = None,
+        files: ClientFiles | None = None,
+    ) -> None:
         self._folder = folder
         self._host, self._port, self._password = host, port, password
         self._desk = desk
+        self._files = files
         self._published: dict[Path, float] = {}
         self._commanded: dict[tuple[str, bytes], float] = {}  # when it was published last
         self.nodes: dict[tuple[str, str], NodeState] = {}
@@ -71,6 +84,7 @@ class Control:
             clean_session=True,
             keepalive=20,
             timeout=TIMEOUT_S,
+            tls_context=self._files.context() if self._files is not None else None,
             max_queued_incoming_messages=MAX_QUEUED,
             logger=_log,
         ) as client:

@@ -15,6 +15,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from broker.pinned_tls import ClientFiles
 from broker.watch import Watch
 from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
@@ -44,8 +45,10 @@ class PlatformSettings(BaseModel):
     tenant: str
     host: str = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
-    password: SecretStr
-    control_password: SecretStr
+    password: SecretStr = SecretStr("")
+    control_password: SecretStr = SecretStr("")
+    files: ClientFiles | None = None  # the broker is met by TLS, and knows us by certificates
+    control_files: ClientFiles | None = None
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8800, ge=0, le=65535)
     api_token: SecretStr = SecretStr("")
@@ -85,10 +88,11 @@ async def run(settings: PlatformSettings, watch: Watch | None = None) -> None:
 
 async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event, watch: Watch) -> None:
     runner = Runner(log, settings.state_file, tells=settings.tells)
-    link = BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value())
+    tls = settings.files.context if settings.files is not None else None
+    link = BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value(), tls=tls)
     ingest = IngestService(link, log, alive=watch.part("ingest"))
     desk = EquipmentDesk(settings.data_dir / "equipment.db")
-    control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk)
+    control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk, settings.control_files)
     page_stop, page_up = asyncio.Event(), asyncio.Event()
     _show(watch, settings, log, runner, ingest, control, page_up)
     await asyncio.to_thread(warm_up)  # before anything is accepted: the first frame must not wait for a compiler

@@ -1,4 +1,4 @@
-"""`paceline broker`: the embedded broker as a process, and the configuration of a mosquitto that holds the same rules."""
+"""`paceline broker`: a broker as a process, and the configuration of a mosquitto that holds the same rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paceline.options import read_settings, settings_options
 
 @click.group()
 def broker() -> None:
-    """Run the embedded broker, or configure mosquitto.
+    """Run a broker, or configure mosquitto.
 
     \b
     Example:
@@ -23,7 +23,7 @@ def broker() -> None:
 @click.argument("name", type=click.Choice(["central", "near"]))
 @settings_options
 def serve(name: str, config_file: Path | None, data: Path | None) -> None:
-    """Run the embedded broker NAME on loopback (central: nodes and platform; near: devices of the box).
+    """Run the broker NAME (central: nodes and platform; near: devices of the box): the embedded one on loopback, or a mosquitto.
 
     \b
     Example:
@@ -38,6 +38,11 @@ def serve(name: str, config_file: Path | None, data: Path | None) -> None:
     die_with_parent()
     role = f"broker-{name}"
     site = open_site(read_settings(config_file, data, role=role).settings)
+    if name == "central" and site.settings.central.kind == "mosquitto":
+        from paceline.site_identity import run_mosquitto
+
+        run_watched(role, site.settings, lambda _watch: run_mosquitto(site))
+        return
     settings = embedded_settings(site, "central" if name == "central" else "near")
     run_watched(role, site.settings, lambda _watch: serve_embedded(settings))
 

@@ -1,4 +1,4 @@
-"""`paceline node`: add a device, send as one, and check a stranger's."""
+"""`paceline node`: add a device, send as one, and check a stranger's; the rest is in `node_identity`."""
 
 from __future__ import annotations
 
@@ -11,36 +11,49 @@ from pathlib import Path
 import click
 
 from broker.errors import ConfigError
+from paceline.commands.node_identity import add_by_certificate, authority, enrol, full_name, list_nodes, revoke, serve
 from paceline.link import Link, publishing
 from paceline.options import json_option, print_json, read_settings, settings_options
 
 
 @click.group()
 def node() -> None:
-    """Add, try and check nodes (devices that speak the wire).
+    """Add, enrol, revoke, try and check nodes (what speaks the wire).
 
     \b
     Example:
       paceline node add watch-7 --data data
     """
+
+
+for command in (enrol, revoke, list_nodes, serve, authority):
+    node.add_command(command)
 
 
 @node.command()
 @settings_options
 @json_option
 @click.argument("name")
-@click.option("--broker", type=click.Choice(["near", "central"]), default="near", show_default=True, help="Where it will connect.")
-def add(*, config_file: Path | None, data: Path | None, as_json: bool, name: str, broker: str) -> None:
-    """Give node NAME a secret on a broker of this site and print its credentials (again the same ones, if it has them).
+@click.option("--broker", type=click.Choice(["near", "central"]), help="Where it will connect (default: near, or central by certificate).")
+def add(*, config_file: Path | None, data: Path | None, as_json: bool, name: str, broker: str | None) -> None:
+    """Add node NAME: print its credentials on a broker of this site (again the same ones, if it has them), or its enrolment code.
+
+    Where the central broker goes by certificates, that is one line which works once; NAME may be TENANT/NODE then.
 
     \b
     Example:
       paceline node add watch-7 --data data
+      paceline node add box1 --broker central --data data
     """
     from broker.topics import check_node
     from paceline.site import add_nodes, running_site
 
     site = running_site(read_settings(config_file, data).settings)
+    by_certificate = site.settings.central.by_certificate
+    if by_certificate and broker != "near":
+        add_by_certificate(site, full_name(site, name), as_json=as_json)
+        return
+    broker = broker or "near"
     user = f"{site.settings.tenant}/{check_node(name)}"
     where = site.settings.near if broker == "near" else site.settings.central
     if where.kind != "embedded":

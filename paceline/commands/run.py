@@ -38,7 +38,7 @@ def run(config_file: Path | None, data: Path | None, port: int | None) -> None:
     site = open_site(settings.model_copy(update={"data": settings.data.absolute()}))
     with locked_directory(site.data, "site"):
         for name, broker in (("central", settings.central), ("near", settings.near)):
-            if broker.kind == "embedded" and broker.port:
+            if broker.kind != "external" and broker.port:
                 require_free(broker.host, broker.port, f"{name}.port")
         publish_site(site)
         asyncio.run(_supervise(site))

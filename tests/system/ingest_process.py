@@ -1,4 +1,7 @@
-"""`python -m tests.system.ingest_process PORT PASSWORD LOG`: one ingest process, for tests that kill it. SIGTERM ends it in order."""
+"""`python -m tests.system.ingest_process PORT PASSWORD LOG [USER SHARE]`: one ingest process, for tests that kill it.
+
+SIGTERM ends it in order. With SHARE it is one of several that divide the messages, each as a USER of its own.
+"""
 
 import asyncio
 import signal
@@ -9,9 +12,9 @@ from processors.ingest import IngestService
 from processors.log import SqliteLog
 
 
-async def main(port, password, path):
+async def main(port, password, path, user="platform/ingest", share=""):
     with SqliteLog.open(path) as log:
-        service = IngestService(BulkSettings("127.0.0.1", port, "platform/ingest", password, retry_min_s=0.05), log)
+        service = IngestService(BulkSettings("127.0.0.1", port, user, password, retry_min_s=0.05, clean=bool(share)), log, share=share)
         task = asyncio.create_task(service.run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         try:
@@ -21,4 +24,4 @@ async def main(port, password, path):
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    asyncio.run(main(int(sys.argv[1]), *sys.argv[2:]))

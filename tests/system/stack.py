@@ -42,7 +42,8 @@ CENTRAL_USERS = (f"{TENANT}/box", *CENTRAL_PLATFORM)
 class Stack:
     """`async with Stack(tmp) as stack`: all roles up. Roles are named as in `paceline.parts.roles`; those of a box added later carry its name.
 
-    `central` is a broker of the test's own in place of the embedded one; it must know `CENTRAL_USERS`. `gateway`: what the box is told besides.
+    `central` is a broker of the test's own in place of the embedded one; it must know `CENTRAL_USERS`. `gateway`: what the box is told besides,
+    `settings` and `env`: what the site and the environment of each role hold besides.
     """
 
     def __init__(
@@ -53,16 +54,18 @@ class Stack:
         *,
         central: ServedBroker | None = None,
         gateway: Mapping[str, object] | None = None,
+        settings: Mapping[str, object] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         box: dict[str, object] = {"files": [file.model_dump() for file in files], **(gateway or {})}
-        tree: dict[str, object] = {"data": data, "tenant": TENANT, "gateway": box, "api": {"port": 0}}
+        tree: dict[str, object] = {"data": data, "tenant": TENANT, "gateway": box, "api": {"port": 0}, **(settings or {})}
         self.external = central
         if central is not None:
             tree["central"] = {"kind": "external", "host": central.host, "port": central.port}
             _keep_secrets(data, {f"central:{user}": central.password(user) for user in CENTRAL_USERS})
         self.site: Site = open_site(Settings.model_validate(tree))
         self.gym_settings = self.members(gym) if gym else None
-        self.roles: dict[str, Role] = {role.name: role for role in roles(self.site)}
+        self.roles: dict[str, Role] = {role.name: replace(role, env={**(env or {}), **role.env}) for role in roles(self.site)}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.kills = 0
         self.owed: list[tuple[str, Frame]] = []

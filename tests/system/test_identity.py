@@ -1,0 +1,254 @@
+"""Identity with a real mosquitto and the real enrolment service: who gets a certificate, who gets in, and how a revoked node is put out."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from broker.enrolment import Denied, DeniedError, Grant, new_code
+from broker.errors import BadInputError, LinkError
+from gateway.enrolment import ask_standing, enrol, renew
+from gateway.identity import NODE_FILE, Identity, client_files, keep_grant, load_identity, make_request
+from paceline import ca_certificates as made
+from paceline.ca_authority import Authority
+from paceline.ca_revocation import knock, knock_with, revoke_everywhere
+from paceline.site_identity import broker_place
+from tests.identity_site import IdentitySite
+from tests.mqtt_client import PahoClient
+
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentitySite]:
+    with asyncio.Runner() as runner:
+        opened = IdentitySite(tmp_path_factory.mktemp("identity"))
+        runner.run(opened.__aenter__())
+        try:
+            yield opened
+        finally:
+            runner.run(opened.__aexit__())
+
+
+def client(site: IdentitySite, name: str, context: ssl.SSLContext | None = None) -> PahoClient:
+    return PahoClient(site.broker, None, client_id="any", context=context or site.shown(name))
+
+
+def let_in(site: IdentitySite, identity: Identity) -> bool:
+    return knock(broker_place(site.site), site.authority.roots(), identity.files.node_file.read_bytes())
+
+
+def denied(what) -> DeniedError:
+    with pytest.raises(DeniedError) as caught:
+        what()
+    assert caught.value.cure
+    return caught.value
+
+
+def aged(site: IdentitySite, name: str, days: float) -> Identity:
+    """A node that enrolled so long ago."""
+    folder = site.node_folder(name)
+    with Authority.open(site.site.secrets / "authority", site.authority.rules, lambda: time.time() - days * DAY) as then:
+        code = site.code(name)
+        line, _, _ = then.add_node(name)
+        key = made.key_pem(made.new_key())
+        kept = then.enrol(line, make_request(key, name))
+        folder.mkdir(parents=True)
+        grant = Grant(
+            certificate=then.chain(kept),
+            roots=then.roots(),
+            host=site.broker.host,
+            port=site.broker.port,
+            not_before_s=kept.not_before_s,
+            not_after_s=kept.not_after_s,
+            time_s=then.now_s(),
+        )
+        return keep_grant(folder, key, grant, code)
+
+
+# -- enrolment
+
+
+def test_an_enrolled_node_is_who_its_code_named_and_nobody_else(site: IdentitySite) -> None:
+    with client(site, "platform/ingest") as platform, client(site, "gym/box1") as box:
+        platform.subscribe("pl/1/+/+/up")
+        box.publish("pl/1/gym/box2/up", b"not mine")
+        box.publish("pl/1/gym/box1/up", b"mine")
+        assert [(m.topic, m.payload) for m in platform.wait_messages(1)] == [("pl/1/gym/box1/up", b"mine")]
+
+
+def test_a_code_works_once(site: IdentitySite, tmp_path: Path) -> None:
+    code = site.code("gym/once")
+    first = enrol(code, tmp_path / "one")
+    assert let_in(site, first)
+    assert denied(lambda: enrol(code, tmp_path / "two")).denied is Denied.USED_CODE
+
+
+def test_a_node_that_lost_the_answer_asks_again_with_the_same_code(site: IdentitySite, tmp_path: Path) -> None:
+    code, folder = site.code("gym/lost"), tmp_path / "node"
+    before = enrol(code, folder)
+    pem = before.files.node_file.read_text()
+    key = pem[: pem.index("-----BEGIN CERTIFICATE-----")]
+    before.files.node_file.rename(folder / "asked.key")
+    (folder / "asked.key").write_text(key)
+    assert load_identity(folder) is None
+    assert enrol(code, folder).files.node_file.read_text() == pem
+
+
+def test_a_code_of_another_authority_is_noticed_before_anything_is_sent(site: IdentitySite, tmp_path: Path) -> None:
+    with Authority.open(tmp_path / "other") as other:
+        foreign = replace(site.code("gym/box9"), root=other.book.roots()[0].fingerprint)
+    with pytest.raises(BadInputError, match="does not have the authority"):
+        enrol(foreign, tmp_path / "node")
+    assert not (tmp_path / "node").exists()
+
+
+def test_a_service_that_is_away_is_named_with_the_cure(site: IdentitySite, tmp_path: Path) -> None:
+    with pytest.raises(LinkError, match="localhost:1") as caught:
+        enrol(replace(site.code("gym/away"), port=1), tmp_path)
+    assert "up there" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "word"),
+    [
+        ("POST", "/enrol/v1/certificates", b"no json", 400, "bad_request"),
+        ("POST", "/enrol/v1/certificates", b'{"code": "x"}', 400, "bad_request"),
+        ("POST", "/enrol/v1/certificates", b'{"request": "x", "code": "y", "z": 1}', 400, "bad_request"),
+        ("POST", "/enrol/v1/renewals", b'{"request": "x"}', 401, "no_certificate"),
+        ("GET", "/enrol/v1/standing", b"", 401, "no_certificate"),
+        ("DELETE", "/enrol/v1/roots", b"", 405, "no_such_route"),
+        ("GET", "/", b"", 404, "no_such_route"),
+        ("POST 100000 bytes", "/enrol/v1/certificates", b"x", 413, "bad_http"),
+    ],
+)
+def test_what_is_no_question_gets_a_word_and_a_status(
+    site: IdentitySite, method: str, path: str, body: bytes, status: int, word: str
+) -> None:
+    context = ssl.create_default_context(cafile=str(site.authority.roots_file))
+    link = http.client.HTTPSConnection("localhost", site.site.settings.identity.port, context=context, timeout=60)
+    method, _, length = method.removesuffix(" bytes").partition(" ")
+    link.request(method, path, body, {"Content-Length": length} if length else {})
+    answer = link.getresponse()
+    assert (answer.status, json.loads(answer.read())["error"]) == (status, word)
+    link.close()
+
+
+# -- renewal
+
+
+def test_a_renewed_certificate_is_for_a_new_key_and_the_one_before_still_counts(site: IdentitySite) -> None:
+    identity = site.enrolled("gym/renewed")
+    assert not ask_standing(identity).renew
+    before = identity.files.node_file.read_bytes()
+    after = renew(identity)
+    assert after.files.node_file.read_bytes().split(b"-----BEGIN CERT")[0] != before.split(b"-----BEGIN CERT")[0]
+    assert let_in(site, after)
+    assert knock(broker_place(site.site), site.authority.roots(), before)
+
+
+def test_a_node_is_told_to_renew_after_two_thirds(site: IdentitySite) -> None:
+    identity = aged(site, "gym/due", 61)
+    standing = ask_standing(identity)
+    assert (standing.renew, standing.why) == (True, "two thirds of its life are over")
+    assert not ask_standing(renew(identity)).renew
+
+
+def test_an_expired_node_is_refused_by_the_broker_and_renewed_by_its_key(site: IdentitySite) -> None:
+    identity = aged(site, "gym/asleep", 100)
+    assert not let_in(site, identity)
+    assert let_in(site, renew(identity))
+
+
+def test_one_that_slept_longer_than_the_grace_needs_a_new_code(site: IdentitySite) -> None:
+    error = denied(lambda: renew(aged(site, "gym/forgotten", 90 + 90 + 2)))
+    assert error.denied is Denied.EXPIRED
+    assert "paceline node add" in error.cure
+
+
+def test_a_certificate_of_another_authority_gets_in_nowhere(site: IdentitySite, tmp_path: Path) -> None:
+    with Authority.open(tmp_path / "other") as other:
+        other.keep_client(tmp_path / "node" / NODE_FILE, "gym/box1")
+    (tmp_path / "node" / "roots.pem").write_text(site.authority.roots())
+    foreign = client_files(tmp_path / "node")
+    assert not knock(broker_place(site.site), site.authority.roots(), foreign.node_file.read_bytes())
+    place = site.enrolled("gym/box10").place
+    with pytest.raises(LinkError) as caught:
+        ask_standing(Identity(tmp_path / "node", place))
+    assert "does not know the authority" in caught.value.cure
+
+
+# -- revocation
+
+
+def test_a_revoked_node_loses_its_open_session_and_cannot_come_back(site: IdentitySite) -> None:
+    resumable = site.shown("gym/bad")
+    with client(site, "gym/good") as good, client(site, "platform/ingest") as platform:
+        platform.subscribe("pl/1/gym/bad/up")
+        bad = client(site, "gym/bad", resumable).connect()
+        bad.publish("pl/1/gym/bad/up", b"before")
+        platform.wait_messages(1)
+        took_s = revoke_everywhere(site.authority, "gym/bad", broker_place(site.site))
+        assert bad.wait_disconnected()
+        bad.close()
+        assert took_s < 60
+        assert not any(knock_with(broker_place(site.site), resumable) for _ in range(3))
+        assert good.stays_connected(0.1)
+        assert platform.stays_connected(0.1)
+        assert [m.payload for m in platform.messages] == [b"before"]
+    identity = load_identity(site.node_folder("gym/bad"))
+    assert identity is not None
+    error = denied(lambda: ask_standing(identity))
+    assert (error.denied, "new code" in error.cure) == (Denied.REVOKED, True)
+    assert denied(lambda: renew(identity)).denied is Denied.REVOKED
+
+
+def test_revoking_again_says_the_same_and_adding_again_lets_the_node_back(site: IdentitySite, tmp_path: Path) -> None:
+    identity = site.enrolled("gym/back")
+    for _ in range(2):
+        revoke_everywhere(site.authority, "gym/back", broker_place(site.site))
+        assert not let_in(site, identity)
+    after = enrol(site.code("gym/back"), tmp_path / "again")
+    assert let_in(site, after)
+    assert not let_in(site, identity)
+
+
+def test_the_list_survives_a_killed_broker_and_is_in_force_from_its_start(site: IdentitySite) -> None:
+    kept, gone = site.enrolled("gym/kept"), site.enrolled("gym/gone")
+
+    async def killed_while_revoking() -> None:
+        await site.end("broker-central", signal.SIGKILL)
+        site.authority.revoke("gym/gone")
+        await site.start("broker-central")
+
+    asyncio.run(killed_while_revoking())
+    assert let_in(site, kept)
+    assert not let_in(site, gone)
+
+
+def test_a_broker_that_is_away_is_named_and_the_book_has_it(site: IdentitySite) -> None:
+    site.enrolled("gym/offline")
+    place = replace(broker_place(site.site), port=1)
+    with pytest.raises(LinkError, match="revoked in the book") as caught:
+        revoke_everywhere(site.authority, "gym/offline", place, within_s=0.5)
+    assert "repeat" in caught.value.cure
+
+
+# -- last: this address is asked to wait afterwards
+
+
+def test_guessing_codes_is_slowed_down(site: IdentitySite, tmp_path: Path) -> None:
+    code = site.code("gym/guess")
+    words = [denied(lambda: enrol(replace(code, code=new_code()), tmp_path / "guess")).denied for _ in range(12)]
+    assert words[0] is Denied.UNKNOWN_CODE
+    assert words[-1] is Denied.TOO_MANY
+    assert denied(lambda: enrol(code, tmp_path / "guess")).denied is Denied.TOO_MANY, "the right one has to wait too"
