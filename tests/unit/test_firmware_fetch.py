@@ -15,6 +15,7 @@ from fakes.esp32 import Chip, Esp32
 from fakes.flash import Nor
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import taking as takings
 from kit import updater as updaters
 from kit.fetch import Answer, HttpError, fetch, place_of, request
 from kit.slots import NONE, Slots
@@ -130,8 +131,8 @@ async def test_no_answer_fills_the_memory_of_a_device(monkeypatch: pytest.Monkey
         kept.append(len(raw))
         return None, "bad_manifest"
 
-    monkeypatch.setattr(updaters, "fetch", endless)
-    monkeypatch.setattr(updaters.manifests, "judge", judge)
+    monkeypatch.setattr(takings, "fetch", endless)
+    monkeypatch.setattr(takings.manifests, "judge", judge)
     assert not await Device("http://127.0.0.1").updater.ask()
     assert kept == [157]  # one byte more than a manifest, which is enough to refuse it
 
@@ -195,6 +196,41 @@ async def test_download_that_is_cut_again_and_again_goes_on_where_it_stopped(mon
         assert await device.updater.ask()
         assert asked_for == [0, 6000, 12000, 18000]
         assert device.slots.trial_version == 5
+
+
+async def test_download_that_drips_ends_at_its_limit_and_goes_on_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that gives a piece whenever patience would end holds no device for ever: the whole has a limit, and what came counts."""
+    offer = offer_of(5)
+    dripped = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b".manifest" in asked:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 156\r\n\r\n" + offer.manifest)
+        elif dripped.is_set():
+            first = int(asked.partition(b"bytes=")[2].partition(b"-")[0])
+            assert first >= 8192
+            body = offer.image[first:]
+            head = b"HTTP/1.1 206 P\r\nContent-Range: bytes %d-\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % (first, len(body)) + body)
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(offer.image) + offer.image[:8192])
+            while device.slots.trial == NONE and not dripped.is_set():
+                await Sleep(0.01)
+                if device.updater.last:
+                    dripped.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    device = Device(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", running=4)
+    monkeypatch.setattr(updaters, "FIRST_S", 0)
+    monkeypatch.setattr(updaters, "AGAIN_S", 0.05)
+    monkeypatch.setattr(updaters, "DOWNLOAD_S", 1)
+    await asyncio.wait_for(device.updater.run(), 60)
+    server.close()
+    await server.wait_closed()
+    assert any("not whole after 1 s" in line for line in device.notes.lines)
+    assert (device.slots.trial_version, device.resets) == (5, 1)
 
 
 async def test_server_without_ranges_is_passed_over() -> None:

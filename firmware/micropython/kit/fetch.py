@@ -12,7 +12,7 @@ MAX_HEAD = 1024
 SILENT_S = 20
 
 
-class HttpError(Exception):
+class HttpError(OSError):
     """The answer is none that can be used; `status` is its number, 0 if it is no HTTP."""
 
     def __init__(self, status, why):
@@ -92,8 +92,8 @@ def place_of(url):
 
 
 async def fetch(host, port, path, take, offset=0, buffer_bytes=1024):
-    """Give `take(view)` all bytes of the file from `offset` on, in order. HttpError, OSError or EOFError when it ends early: go on from
-    there.
+    """Give `take(view)` all bytes of the file from `offset` on, in order. OSError (HttpError one of them) or EOFError when it ends early: go on
+    from there.
     """
     stream = await open_stream(host, port)
     try:

@@ -8,16 +8,16 @@
 """
 
 import asyncio
+import sys
 
-from kit import manifest as manifests
-from kit.fetch import HttpError, fetch, place_of
+import kit
 from kit.slots import NONE
-from kit.update import Download
 
 FIRST_S = 30
 AGAIN_S = 6 * 3600
 TRIAL_S = 600
-TRIES = 5
+DOWNLOAD_S = 1800  # for all of a download: what has come until then stays, and is gone on from at the next time
+_FOR_A_WHILE = ("taking", "manifest", "ed25519", "fetch", "update")
 
 
 class Updater:
@@ -27,7 +27,7 @@ class Updater:
 
     def __init__(self, url, slots, targets, keys, hardware, utc_us, running, reset, log):
         self.last = ""  # why the last offer was not taken, or the trouble with asking
-        self.host, self.port, self.path = place_of(url)
+        self._url = url
         self._slots = slots
         self._targets = targets
         self._keys = keys
@@ -62,47 +62,32 @@ class Updater:
             await asyncio.sleep(wait_s)
             wait_s = AGAIN_S
             try:
-                if await self.ask():
+                if await asyncio.wait_for(self.ask(), DOWNLOAD_S):
                     self._reset()
                     return
-            except (OSError, EOFError, HttpError, asyncio.TimeoutError) as error:
+            except asyncio.TimeoutError:
+                self.last = "not whole after %d s: it goes on from there next time" % DOWNLOAD_S
+                self._log.warning("updates: %s" % self.last)
+            except (OSError, EOFError, ValueError) as error:
                 self.last = "%s: %s" % (type(error).__name__, error)
                 self._log.info("updates: %s" % self.last)
 
     async def ask(self):
-        """Fetch the offer and, if it is for this device, the image. True if it is on trial from the next start on."""
-        raw = bytearray()
-        await fetch(
-            self.host,
-            self.port,
-            "%s/%s.manifest" % (self.path, self._hardware),
-            lambda part: raw.extend(part[: manifests.SIZE + 1 - len(raw)]),
-        )
-        utc_us = self._utc_us()
-        now_s = None if utc_us is None else utc_us // 1_000_000
-        room, highest, failed = {}, self._running, 0
-        kind = raw[4] if len(raw) > 4 else 0
-        record = self._slots.get(kind)
-        if record is not None:
-            target = self._targets[kind](record.spare())
-            room[kind] = target.ioctl(4, 0) * target.ioctl(5, 0)
-            highest, failed = max(highest, record.version), record.failed_version
-        manifest, self.last = manifests.judge(raw, self._keys, self._hardware.encode(), highest, failed, room, now_s)
-        if manifest is None:
-            return False
-        self._log.info("version %d: %d bytes" % (manifest.version, manifest.size))
-        download = Download(record, target, manifest)
-        path = "%s/%s-%d.image" % (self.path, self._hardware, manifest.version)
-        for attempt in range(TRIES):
-            try:
-                await fetch(self.host, self.port, path, download.take, download.offset)
-            except (OSError, EOFError, HttpError, asyncio.TimeoutError):
-                if attempt + 1 == TRIES:
-                    raise
-                await asyncio.sleep(1 << attempt)
-            if download.offset >= manifest.size:
-                break
-        if not download.finish():
-            self.last = "the image is not the one that was signed"
-            return False
-        return True
+        """Take the offer there is, if it is for this device. True if it is on trial from the next start on."""
+        from kit import taking
+
+        try:
+            self.last, taken = await taking.take(
+                self._url, self._slots, self._targets, self._keys, self._hardware, self._utc_us, self._running, self._log
+            )
+        finally:
+            _put_away()
+        return taken
+
+
+def _put_away():
+    """Modules that are needed for a while leave the heap again; on a device their code lies in flash."""
+    if sys.implementation.name == "micropython":
+        for name in _FOR_A_WHILE:
+            if sys.modules.pop("kit." + name, None) is not None:
+                delattr(kit, name)
