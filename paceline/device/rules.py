@@ -1,11 +1,13 @@
 """What the fields of profiles come to, as a module for devices (`sensor_rules`): their sample rules, in raw units of the layouts.
 
-Generated at each build; `ble/reading.py` follows it. Refuses profiles that need more than a device does: hooks, kept fields, pages to be
+Generated at each build; `ble/reading.py` follows it. A rule is JSON: text lies in flash, and only those of sensors that are near are read
+into the heap (all eight of a strap bridge took 10 KB). Refuses profiles that need more than a device does: hooks, kept fields, pages to be
 believed, values by word, lists beside lists.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,14 +23,25 @@ _CODES: Final = {"u8": (1, 0), "i8": (1, 1), "u16": (2, 0), "i16": (2, 1), "u32"
 def rules_module(profiles: Sequence[Profile]) -> str:
     """The source of `sensor_rules`: SERVICES and RULES. ConfigError names the profile that a device cannot read."""
     services: dict[int, list[tuple[int, str]]] = {}
-    rules: dict[str, dict[str, Any]] = {}
+    rules: dict[str, str] = {}
     for profile in profiles:
         services.setdefault(_short(profile.service), []).append((_short(profile.key), profile.name))
-        rules[profile.name] = rule_of(profile)
+        rules[profile.name] = rule_text(profile)
     lines = ["# Generated from the profiles of Paceline; do not edit.", "SERVICES = {"]
     lines += [f"    0x{service:04X}: {tuple(found)!r}," for service, found in services.items()]
     lines += ["}", "RULES = {", *(f"    {name!r}: {rule!r}," for name, rule in rules.items()), "}"]
     return "\n".join(lines) + "\n"
+
+
+def rule_text(profile: Profile) -> str:
+    """The rule of one profile as a device reads it, JSON."""
+    return json.dumps(json.loads(json.dumps(rule_of(profile)), parse_float=_whole), separators=(",", ":"))
+
+
+def _whole(text: str) -> float:
+    """A number without a fraction as an integer: it is no object on a device, and comes to the same."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def rule_of(profile: Profile) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Beside it lie `engine.py`, `profile_pack.py` and `sensor_rules.py`, as `paceline
 """
 
 import asyncio
+import json
 import sys
 from binascii import hexlify
 
@@ -61,7 +62,7 @@ def sensors(lines):
     centrals.ticks_ms = lambda: now[0]
     centrals.ticks_diff = lambda later, earlier: later - earlier
     pack = Pack(PACK)
-    readings = {name: Reading(pack.decoder(name), RULES[name]) for name in packets}
+    readings = {name: Reading(pack.decoder(name), json.loads(RULES[name])) for name in packets}
     heard = {name: [] for name in packets}
 
     def on_packet(address, profile, payload, at_ms):

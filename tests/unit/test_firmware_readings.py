@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from device_profiles.engine import Pack
 from device_profiles.packs import pack
 from device_profiles.profile import Profile
 from device_profiles.reader import Reader
-from paceline.device.rules import code_of, rule_of, rules_module
+from paceline.device.rules import code_of, rule_text, rules_module
 
 BRIDGED = (
     "heart_rate_measurement", "csc_measurement", "cycling_power_measurement", "rsc_measurement", "treadmill_data", "cross_trainer_data",
@@ -52,7 +53,7 @@ class Both:
     def __init__(self, profile: Profile) -> None:
         self.there = Reader(profile)
         decoder = Pack(pack([profile])).decoder(profile.name)
-        self.here = Reading(decoder, eval(repr(rule_of(profile))))
+        self.here = Reading(decoder, json.loads(rule_text(profile)))
         self.t_ms = 5_000
 
     def feed(self, packet: bytes, period_ms: int) -> None:

@@ -7,6 +7,8 @@ address.
 The bridge numbers what sensors say, so two bridges that hear one strap are two origins. An id is `NODE.XXXXXXXXXXXX`.
 """
 
+import json
+
 from ble.reading import Reading
 from kit.ticks import ticks_diff, ticks_ms
 
@@ -27,6 +29,7 @@ class Bridge:
         self._forget = forget
         self._pack = pack
         self._rules = rules
+        self._read = {}  # profile -> its rule, of those that were heard
         self._layouts = layouts
         self._settings = settings
         self._sensors = {}  # address -> (session, {profile: reading})
@@ -37,7 +40,9 @@ class Bridge:
         session, readings = self._sensor(address)
         reading = readings.get(profile)
         if reading is None:
-            reading = readings[profile] = Reading(self._pack.decoder(profile), self._rules[profile], self._settings)
+            if profile not in self._read:
+                self._read[profile] = json.loads(self._rules[profile])
+            reading = readings[profile] = Reading(self._pack.decoder(profile), self._read[profile], self._settings)
         at_us = self._clock.monotonic_us() - max(0, ticks_diff(ticks_ms(), at_ms)) * 1000
 
         def put(layout, age_ms, values):

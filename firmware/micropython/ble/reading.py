@@ -7,7 +7,7 @@ counters that roll over, what is implausible is absent. `put(layout, age_ms, val
 
 
 class Reading:
-    """One characteristic of one device. `settings` may hold `wheel_m`. `bad` counts what was withheld: short packets and implausible
+    """One characteristic of one device. `rule` is what `json.loads` makes of one of `sensor_rules.RULES`. `settings` may hold `wheel_m`. `bad` counts what was withheld: short packets and implausible
     values.
     """
 
@@ -70,9 +70,9 @@ class Reading:
                         if code & 7 < 3 or 0 <= raw < 1 << 32:  # what is shorter is checked where it is stored
                             values.append((code, raw))
                         break
-            if each is None or not self._each(each, fields, spans, layout, constants + tuple(values), age_ms, put):
+            if each is None or not self._each(each, fields, spans, layout, constants + values, age_ms, put):
                 if values:
-                    put(layout, age_ms, constants + tuple(values))
+                    put(layout, age_ms, constants + values)
 
     def _each(self, each, fields, spans, layout, values, age_ms, put):
         """A record for each value of a list, as old as those after it are long; False if there is none."""
@@ -88,7 +88,7 @@ class Reading:
         made = False
         for i, one in enumerate(good):
             if one is not None:
-                put(layout, age_ms + ages[len(good) - 1 - i], values + ((code, round(one * mul / div / scale)),))
+                put(layout, age_ms + ages[len(good) - 1 - i], values + [(code, round(one * mul / div / scale))])
                 made = True
         return made
 

@@ -1,6 +1,4 @@
 """Generated for each image: what the fields of profiles come to."""
 
-from typing import Any
-
 SERVICES: dict[int, tuple[tuple[int, str], ...]]
-RULES: dict[str, dict[str, Any]]
+RULES: dict[str, str]
