@@ -102,6 +102,7 @@ class NodeState(BaseModel):
     hours_left: float | None = None
     counters: dict[str, int] = Field(default_factory=dict)
     devices: tuple[DeviceCount, ...] = ()
+    failing: dict[str, str] = Field(default_factory=dict)
 
 
 def parse_node_config(raw: bytes, where: str) -> NodeConfig:

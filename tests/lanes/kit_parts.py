@@ -53,8 +53,8 @@ packet[24:32] = cookie
 packet[32:40] = packet[40:48] = b"\xee\x00\x00\x00\x80\x00\x00\x00"
 print("sntp", sntp.answer(packet, cookie, 100, 40_100), sntp.answer(packet, b"x" * 8, 100, 200))
 
-desired = Desired("gym", "watch", {"version": 2, "bindings": [{"device": "watch", "athlete": "ann", "from_us": 5}], "frame_ms": 500})
-print("desired", desired.subject(4), desired.subject(6), desired.take({"version": 3, "colour": 1}), desired.frame_ms)
+desired = Desired("gym", {"version": 2, "bindings": [{"device": "watch", "athlete": "ann", "from_us": 5}], "frame_ms": 500})
+print("desired", desired.subject("watch", 4), desired.subject("watch", 6), desired.take({"version": 3, "colour": 1}), desired.frame_ms)
 
 cell, plan = Cell(), Plan(batch_ms=60000)
 cell.measured(3500)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from kit import app as kit_app
 from kit.app import Supervisor
+from kit.boots import Boots
+from kit.config import Kept
 from kit.log import LINE_CHARS, LINES, Log, blinks
 from kit.metrics import Metrics, put_health, reset_cause
 
@@ -272,3 +275,76 @@ def test_counters_are_bounded() -> None:
     assert len(metrics.counts) <= 48
     assert metrics.counts["name 0"] == 6
     assert metrics.heap() is None
+
+
+async def test_a_sensor_that_is_not_there_resets_nothing_and_is_said(time: Time) -> None:
+    """It fails before its first report, again and again: the others go on, it is tried ever more seldom, and what is wrong can be read."""
+    fed: list[int] = []
+    starts: list[int] = []
+    supervisor = Supervisor(Log(), feed=lambda: fed.append(time.ms))
+    supervisor.add("light", failing(time, 10, starts), beat_ms=5000)
+
+    async def good() -> None:
+        while True:
+            supervisor.beat("motion")
+            await time.sleep_ms(1000)
+
+    supervisor.add("motion", good, beat_ms=5000)
+    running = asyncio.create_task(supervisor.run())
+    await time.pass_until(600_000)
+    assert supervisor.failing == {"light": "RuntimeError: broken"}
+    supervisor.stop()
+    await time.pass_until(603_000)
+    await asyncio.wait_for(running, 60)
+    assert max(later - earlier for earlier, later in itertools.pairwise(fed)) <= 500
+    assert fed[-1] >= 599_000
+    assert supervisor.restarts["motion"] == 0
+    assert starts[-1] - starts[-2] >= 60_000
+
+
+async def test_a_sensor_that_comes_back_fails_no_more(time: Time) -> None:
+    supervisor = Supervisor(Log(), feed=lambda: None)
+    starts: list[int] = []
+
+    async def late() -> None:
+        starts.append(time.ms)
+        if len(starts) < 3:
+            raise OSError(19, "no answer")
+        while True:
+            supervisor.beat("light")
+            await time.sleep_ms(1000)
+
+    supervisor.add("light", late, beat_ms=5000)
+    running = asyncio.create_task(supervisor.run())
+    await time.pass_until(2000)
+    assert "no answer" in supervisor.failing["light"]
+    await time.pass_until(8000)
+    assert supervisor.failing == {}
+    supervisor.stop()
+    await time.pass_until(11_000)
+    await asyncio.wait_for(running, 60)
+
+
+async def test_where_memory_has_run_out_the_watchdog_is_not_fed_for_ever(time: Time) -> None:
+    fed: list[int] = []
+    supervisor = Supervisor(Log(), feed=lambda: fed.append(time.ms))
+
+    async def starved() -> None:
+        await time.sleep_ms(10)
+        raise MemoryError("memory allocation failed")
+
+    supervisor.add("light", starved, beat_ms=5000)
+    await ran(supervisor, time, 60_000)
+    assert 9000 <= fed[-1] <= 11_000
+
+
+def test_what_fails_for_a_day_writes_flash_a_few_times(tmp_path: Path) -> None:
+    kept = Kept(str(tmp_path / "boots"))
+    boots = Boots(kept)
+    boots.begin(1)
+    for i in range(1000):
+        boots.fault("light: the same")
+        boots.fault(f"gnss: another each time, {i}")
+    assert kept.number <= 1 + 4
+    again = Boots(Kept(str(tmp_path / "boots")))
+    assert again.last_fault.startswith(("light", "gnss"))

@@ -78,3 +78,31 @@ async def test_starts_out_of_reach_of_the_platform_do_not_end_in_safe_mode(
         telling.cancel()
     assert (minutes * 60_000 < GOOD_ALONE_MS) == safe
     assert device_in(tmp_path).boots.safe == safe
+
+
+def test_bindings_are_right_from_the_first_frame_of_a_start_without_a_link(tmp_path: Path) -> None:
+    configured(device_in(tmp_path), version=4, frame_ms=500, full_policy="drop_oldest", bindings=[{"device": "band", "athlete": "ben"}])
+    device = device_in(tmp_path)
+    assert device.subject_of("band") == "gym/ben"
+    assert device.session().frame_ms == 500
+    assert device.node.ring.drop_oldest
+    assert device.node.state["cfg_version"] == 4
+    device._on_config({"version": 4, "bindings": []})  # the same again, as it is retained
+    assert device.subject_of("band") == "gym/ben"
+
+
+def test_configuration_that_cannot_be_kept_runs_and_is_said(tmp_path: Path) -> None:
+    device = device_in(tmp_path)
+    device._memory._kept._paths = (str(tmp_path / "none" / "a"), str(tmp_path / "none" / "b"))
+    configured(device, version=1, bindings=[{"device": "band", "athlete": "ben"}])
+    assert device.subject_of("band") == "gym/ben"
+    assert any("not kept" in line for line in device.log.lines)
+
+
+def test_configuration_that_is_too_long_or_no_object_is_refused_where_the_platform_sees_it(tmp_path: Path) -> None:
+    device = device_in(tmp_path)
+    for payload, why in ((None, "longer than this device receives"), (b"[]", "no JSON object"), (b"{", "no JSON object")):
+        device.node.state["cfg_error"] = ""
+        device.node._on_message(b"pl/1/gym/band/cfg", payload)
+        assert why in device.node.state["cfg_error"]
+    configured(device, version=1)

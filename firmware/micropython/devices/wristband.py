@@ -22,55 +22,105 @@ def make(port):
     device = Device(board, port, KEYS, board.VERSION)
     if device.is_set_up:
         server = HeartRateServer(port.bluetooth.BLE(), port.bluetooth.UUID, device.name[:12])
-        device.add("measure", lambda: measure(device, port, server), beat_ms=30_000)
+        pin, pins = port.machine.Pin, board.PINS
+        i2c = port.machine.I2C(0, scl=pin(pins["i2c_scl"]), sda=pin(pins["i2c_sda"]), freq=400_000)
+        wrist = Wrist()
+        device.add("light", lambda: watch_light(device, i2c, wrist), beat_ms=10_000)
+        device.add("motion", lambda: watch_motion(device, i2c, wrist), beat_ms=10_000)
+        device.add("measure", lambda: measure(device, wrist, server, Battery(port.machine.ADC(pin(pins["adc_battery"])))), beat_ms=30_000)
     return device
 
 
-async def measure(device, port, server):
-    """Sensors every 0.2 s, a sample and a word to whoever listens each second; no heart rate rather than a wrong one."""
-    machine, pins = port.machine, board.PINS
-    i2c = machine.I2C(0, scl=machine.Pin(pins["i2c_scl"]), sda=machine.Pin(pins["i2c_sda"]), freq=400_000)
-    light, motion = Max30102(i2c, _wait), Mpu6050(i2c, _wait)
-    battery = Battery(machine.ADC(machine.Pin(pins["adc_battery"])))
-    ppg, magnitude, steps, cadence = Ppg(), Magnitude(_RATE_HZ), Steps(), Cadence()
+class Wrist:
+    """What is known of it. A sensor that fails is looked for again by its own task; what it would say is unknown until then."""
+
+    def __init__(self):
+        self.ppg, self.magnitude, self.steps, self.cadence = Ppg(), Magnitude(_RATE_HZ), Steps(), Cadence()
+        self.moved_mg = 0
+        self.lit = self.felt = False  # whether there is light through a finger, whether motion is measured
+
+    def hr_bpm(self):
+        """Beats a minute, None when it is not known: no value rather than a wrong one."""
+        return (self.ppg.hr_dbpm + 5) // 10 if self.lit and self.ppg.hr_dbpm > 0 else None
+
+    def cadence_spm(self):
+        return self.cadence.cadence_spm if self.felt and self.cadence.cadence_spm > 0 else None
+
+    def light(self, sensor):
+        """What waits in the light sensor."""
+        for i in range(sensor.read()):
+            self.ppg.add(FULL_SCALE - sensor.infrared[i], self.moved_mg)
+        if sensor.lost or not sensor.finger:
+            self.ppg.gap()
+        self.lit = sensor.finger
+        self.moved_mg = 0
+
+    def motion(self, sensor):
+        """What waits in the motion sensor."""
+        axes = sensor.acceleration
+        count = sensor.read()
+        if sensor.lost:
+            self.unfelt()
+        for i in range(count):
+            found = self.magnitude.add(axes.x[i], axes.y[i], axes.z[i])
+            if found >= 0:
+                self.steps.add(found)
+                self.cadence.add(found, self.steps.count)
+                self.moved_mg = max(self.moved_mg, abs(found - 1000))
+        self.felt = True
+
+    def unlit(self):
+        """The light sensor is gone for now."""
+        self.lit = False
+        self.ppg.gap()
+
+    def unfelt(self):
+        """Samples of motion are missing."""
+        self.felt = False
+        for one in (self.magnitude, self.steps, self.cadence):
+            one.gap()
+
+
+async def watch_light(device, i2c, wrist):
+    """The light sensor each 0.2 s, until it fails."""
+    try:
+        sensor = Max30102(i2c, _wait)
+        while True:
+            wrist.light(sensor)
+            device.app.beat("light")
+            await sleep_ms(200)
+    finally:
+        wrist.unlit()
+
+
+async def watch_motion(device, i2c, wrist):
+    """The motion sensor each 0.2 s, until it fails."""
+    try:
+        sensor = Mpu6050(i2c, _wait)
+        while True:
+            wrist.motion(sensor)
+            device.app.beat("motion")
+            await sleep_ms(200)
+    finally:
+        wrist.unfelt()
+
+
+async def measure(device, wrist, server, battery):
+    """A sample and a word to whoever listens each second."""
     session = device.session()
     server.start()
-    told_ms = battery_ms = None
+    battery_ms = None
     while True:
-        read(light, motion, ppg, magnitude, steps, cadence)
-        now_ms = ticks_ms()
-        if battery_ms is None or ticks_diff(now_ms, battery_ms) > 60_000:
-            battery_ms = now_ms
+        if battery_ms is None or ticks_diff(ticks_ms(), battery_ms) > 60_000:
+            battery_ms = ticks_ms()
             device.battery_pct = charge_of(battery)
-        if told_ms is None or ticks_diff(now_ms, told_ms) >= 1000:
-            told_ms = now_ms
-            hr_bpm = (ppg.hr_dbpm + 5) // 10 if light.finger and ppg.hr_dbpm > 0 else None
-            record = session.start(motion_1, device.clock.monotonic_us())
-            record.put(motion_1.HR_BPM, hr_bpm)
-            record.put(motion_1.CADENCE_RPM, cadence.cadence_spm if cadence.cadence_spm > 0 else None)
-            server.tell(hr_bpm)
+        record = session.start(motion_1, device.clock.monotonic_us())
+        hr_bpm = wrist.hr_bpm()
+        record.put(motion_1.HR_BPM, hr_bpm)
+        record.put(motion_1.CADENCE_RPM, wrist.cadence_spm())
+        server.tell(hr_bpm)
         device.app.beat("measure")
-        await sleep_ms(200)
-
-
-def read(light, motion, ppg, magnitude, steps, cadence):
-    """What waits in both chips, into the filters."""
-    moved_mg = 0
-    axes = motion.acceleration
-    count = motion.read()
-    if motion.lost:
-        for one in (magnitude, steps, cadence):
-            one.gap()
-    for i in range(count):
-        found = magnitude.add(axes.x[i], axes.y[i], axes.z[i])
-        if found >= 0:
-            steps.add(found)
-            cadence.add(found, steps.count)
-            moved_mg = max(moved_mg, abs(found - 1000))
-    for i in range(light.read()):
-        ppg.add(FULL_SCALE - light.infrared[i], moved_mg)
-    if light.lost or not light.finger:
-        ppg.gap()
+        await sleep_ms(1000)
 
 
 def charge_of(battery):

@@ -7,7 +7,8 @@
 
 A task reports with `app.beat(name)`. One that is silent for `beat_ms` is cancelled and started again; if it stays silent for another
 `beat_ms`, or the loop itself stands, the watchdog resets the chip. Waits between starts double from a second to a minute and begin again
-after a minute of running.
+after a minute of running. A task that fails says so (a sensor that is not there), and resets nothing, while the others go on: `failing` has
+its words until it reports, or has run for a minute. Only where memory has run out, silence counts on: a reset is the cure then.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from kit.ticks import sleep_ms, ticks_add, ticks_diff, ticks_ms
 
 _LOOK_MS = 500
 _FIRST_WAIT_MS, _LONGEST_WAIT_MS = 1000, 60000
+_FAILED_CHARS = 120
 _LONG_AGO_MS = 86_400_000  # what is longer ago counts as a day: differences of ticks are right for six days
 
 
@@ -27,6 +29,7 @@ class _Task:
         self.wait_ms = _FIRST_WAIT_MS
         self.started_ms = self.beaten_ms = self.again_ms = None
         self.cancelled = False
+        self.failed = ""
 
 
 class Supervisor:
@@ -44,6 +47,11 @@ class Supervisor:
     def restarts(self):
         return {task.name: task.restarts for task in self._tasks}
 
+    @property
+    def failing(self):
+        """What is wrong with tasks that fail, by name."""
+        return {task.name: task.failed for task in self._tasks if task.failed}
+
     def add(self, name, start, beat_ms=None, safe=False):
         """Have `start()` (an async function) run for ever. In safe mode only tasks that are `safe` are."""
         if beat_ms is not None and beat_ms < 2 * _LOOK_MS:
@@ -56,6 +64,7 @@ class Supervisor:
         for task in self._tasks:
             if task.name == name:
                 task.beaten_ms = ticks_ms()
+                task.failed = ""
 
     def stop(self):
         """End `run`: its tasks are cancelled."""
@@ -93,6 +102,8 @@ class Supervisor:
                 task.wait_ms = _FIRST_WAIT_MS
             task.again_ms = ticks_add(now, task.wait_ms)
             task.wait_ms = min(2 * task.wait_ms, _LONGEST_WAIT_MS)
+        elif task.failed and ticks_diff(now, task.started_ms) >= _LONGEST_WAIT_MS:
+            task.failed = ""
         elif self._silent_ms(task, now) > 0 and not task.cancelled:
             task.cancelled = True
             self.log.warning("%s: silent for %d ms, started again" % (task.name, task.beat_ms))
@@ -112,6 +123,9 @@ class Supervisor:
             await task.start()
             self.log.info("%s: ended" % task.name)
         except Exception as error:
+            task.failed = ("%s: %s" % (type(error).__name__, error))[:_FAILED_CHARS]
+            if not isinstance(error, MemoryError):
+                task.beaten_ms = None  # it did not hang: its time begins anew with its next start
             self.log.fault(task.name, error)
             if self._on_fault is not None:
                 self._on_fault(task.name, error)

@@ -14,6 +14,7 @@ LIMIT = 5
 GOOD_MS = 60000
 GOOD_ALONE_MS = 600000  # so long without a reset: whoever acknowledges nothing is out of reach, and measuring must go on
 FAULT_CHARS = 800
+FAULTS = 4
 
 
 class Boots:
@@ -28,6 +29,8 @@ class Boots:
         self.last_fault = str(said.get("fault", ""))
         self.cause = 0
         self.safe = False
+        self._said = ""
+        self._faults = 0
 
     def begin(self, cause):
         """Count this start before anything can fail; whether it is in safe mode.
@@ -42,11 +45,18 @@ class Boots:
         return self.safe
 
     def fault(self, text):
-        """What went wrong, for the next start. Nothing is raised: this is said while things fail."""
+        """What went wrong, for the next start. Nothing is raised: this is said while things fail. Flash is written for the first `FAULTS` of
+        a start only: what fails again and again wears nothing out.
+        """
+        text = text[:FAULT_CHARS]
+        if text == self._said or self._faults >= FAULTS:
+            return
+        self._said = text
+        self._faults += 1
         try:
-            self._save(self.failed + 1, text[:FAULT_CHARS])
+            self._save(self.failed + 1, text)
         except (OSError, ValueError):
-            self.last_fault = text[:FAULT_CHARS]
+            self.last_fault = text
 
     def good(self):
         """This start works. In safe mode that says nothing of the rest, and changes nothing."""

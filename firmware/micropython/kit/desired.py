@@ -1,16 +1,23 @@
-"""What the platform wants of this device: the document on `cfg`, taken whole or not at all. Pure.
+"""What the platform wants of this device: the document on `cfg`, taken whole or not at all, and kept over starts.
 
-    desired = Desired("gym", "watch-7")
+    desired = Desired("gym")
     error = desired.take(document)       # "" when it runs now or is merely old; else why not, for the state
-    desired.subject(utc_us), desired.frame_ms
+    desired.subject("watch-7", utc_us), desired.frame_ms
+
+    memory = Memory(Kept("/desired"), "gym/watch-7")
+    desired.take(memory.document)        # what ran before, so that bindings are right without a link
+    memory.keep(document, now_ms)        # after each one taken; `memory.settle(now_ms)` now and then
 
 `uplink` and the size of the memory are for boxes: a document that asks for them is refused here with that reason.
 """
+
+from kit.ticks import ticks_diff
 
 _KEYS = ("version", "bindings", "frame_ms", "spool_cap_bytes", "full_policy", "uplink")
 _BINDING = ("device", "athlete", "from_us", "to_us")
 _FIRST = "abcdefghijklmnopqrstuvwxyz0123456789"
 MAX_BINDINGS = 32
+REST_MS = 60_000
 
 
 def is_id(text):
@@ -62,37 +69,64 @@ def why_not(document):
 
 
 class Desired:
-    """The document in force."""
+    """The document in force. `version` 0: none was taken yet."""
 
-    def __init__(self, tenant, device, document=None):
-        self.tenant, self.device = tenant, device
+    def __init__(self, tenant, document=None):
+        self.tenant = tenant
         self.version = 0
         self.frame_ms = 250
         self.full_policy = None
-        self.error = ""
-        self._bindings = []
-        if document is not None:
+        self._bindings = ()
+        if document:
             self.take(document)
 
     def take(self, document):
         """Run a parsed document if it is newer and right; why it is not taken, "" when it is or is old."""
-        self.error = why_not(document)
-        if not self.error and document["version"] > self.version:
+        error = why_not(document)
+        if not error and document["version"] > self.version:
             self.version = document["version"]
             self.frame_ms = document.get("frame_ms", 250)
             self.full_policy = document.get("full_policy")
-            self._bindings = [one for one in document.get("bindings", []) if one["device"] == self.device]
-        return self.error
+            self._bindings = [
+                (one["device"], one["athlete"], one.get("from_us"), one.get("to_us")) for one in document.get("bindings", ())
+            ]
+        return error
 
-    def subject(self, utc_us):
-        """`tenant/athlete` for whom the device counts at `utc_us` (None: undated), or "". The latest `from_us` wins."""
+    def subject(self, device, utc_us):
+        """`tenant/athlete` for whom a device counts at `utc_us` (None: undated), or "". The latest `from_us` wins."""
         best = None
         for one in self._bindings:
-            begin, end = one.get("from_us"), one.get("to_us")
-            if utc_us is None:
-                inside = end is None
-            else:
-                inside = (begin is None or begin <= utc_us) and (end is None or utc_us < end)
-            if inside and (best is None or (begin or 0) >= (best.get("from_us") or 0)):
-                best = one
-        return "" if best is None else "%s/%s" % (self.tenant, best["athlete"])
+            if one[0] == device:
+                begin, end = one[2], one[3]
+                if utc_us is None:
+                    inside = end is None
+                else:
+                    inside = (begin is None or begin <= utc_us) and (end is None or utc_us < end)
+                if inside and (best is None or (begin or 0) >= (best[2] or 0)):
+                    best = one
+        return "" if best is None else "%s/%s" % (self.tenant, best[1])
+
+
+class Memory:
+    """The document in `kept` (`kit.config.Kept`) of one identity. Flash is written when it changed, and once in `REST_MS` at most: a platform
+    that changes its mind each second wears nothing out.
+    """
+
+    def __init__(self, kept, who):
+        said = kept.load()
+        self.document = said.get("cfg") if said.get("who") == who and isinstance(said.get("cfg"), dict) else None
+        self._kept, self._who = kept, who
+        self._due = None
+        self._written_ms = None
+
+    def keep(self, document, now_ms):
+        """A document that was taken. OSError or ValueError when it cannot be written; it counts nevertheless, until the next start."""
+        self._due = document
+        self.settle(now_ms)
+
+    def settle(self, now_ms):
+        """Write what waits, once its time has come."""
+        if self._due is not None and (self._written_ms is None or ticks_diff(now_ms, self._written_ms) >= REST_MS):
+            document, self._due = self._due, None
+            self._written_ms = now_ms
+            self._kept.save({"who": self._who, "cfg": document})

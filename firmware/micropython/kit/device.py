@@ -12,13 +12,14 @@ or not: frames go into the ring. What the platform refuses is in the log, on the
 import asyncio
 import os
 import sys
+from binascii import crc32
 
 from kit import metrics
 from kit.app import Supervisor
 from kit.boots import GOOD_ALONE_MS, GOOD_MS, Boots
 from kit.clock import SET, Clock, port_utc_us
 from kit.config import Kept
-from kit.desired import Desired
+from kit.desired import Desired, Memory
 from kit.log import Log, blinks
 from kit.node import Node, settings_of
 from kit.ring import Ring
@@ -31,6 +32,7 @@ from kit.wifi import Wifi
 
 SLOT_NAMES = ("app_a", "app_b")
 TIME_HOSTS = ("pool.ntp.org",)
+BUNDLE_BYTES, OUT_BYTES = 1280, 1600  # a frame of 1,024 fits the one, a bundle with its topic the other, of which there are two
 _POLL_MS = 100
 _HEALTH_MS = 60_000
 
@@ -87,8 +89,7 @@ class Device:
         )
         self.refused = ""
         self.battery_pct = None
-        self._cfg = None
-        self._frame_ms = 250
+        self._desired = Desired(self.document.get("tenant", ""))
         self._sessions = {}
         self._keys = keys
         self._version = version
@@ -111,7 +112,7 @@ class Device:
         device = device or self.name
         session = self._sessions.get(device)
         if session is None:
-            session = Session(self.node.append, self.clock, device, random_64(), self.subject_of(device), self._frame_ms)
+            session = Session(self.node.append, self.clock, device, random_64(), self.subject_of(device), self._desired.frame_ms)
             self._sessions[device] = session
         return session
 
@@ -122,10 +123,8 @@ class Device:
 
     def subject_of(self, device):
         """Whom a device counts for now: what the platform bound, else the athlete of the set-up, else nobody."""
-        tenant = self.document.get("tenant", "")
-        bound = Desired(tenant, device, self._cfg).subject(self.clock.utc_us()) if self._cfg is not None else ""
         athlete = self.document.get("athlete")
-        return bound or ("%s/%s" % (tenant, athlete) if athlete else "")
+        return self._desired.subject(device, self.clock.utc_us()) or ("%s/%s" % (self.document["tenant"], athlete) if athlete else "")
 
     def close(self):
         """Close all open frames, before the power goes on purpose."""
@@ -172,10 +171,15 @@ class Device:
                 own = own_certificate(document)
             context = tls_context(document["ca_pem"].encode(), *own)
         settings = settings_of(
-            document["host"], document["port"], document["tenant"], document["node"], document["password"], context=context
+            document["host"], document["port"], document["tenant"], document["node"], document["password"], context=context, out_bytes=OUT_BYTES
         )
         ring = Ring(self.port.partition("ring"), random_64, drop_oldest=False)
-        self.node = Node(ring, settings, self._on_refused, self._on_stored, self._on_config)
+        self.node = Node(ring, settings, self._on_refused, self._on_stored, self._on_config, bundle_bytes=BUNDLE_BYTES)
+        who = "%s %08x" % (settings.client_id, crc32(document["password"].encode()) & 0xFFFFFFFF)  # set up anew, nothing of before counts
+        self._memory = Memory(Kept(self.port.folder + "/desired"), who)
+        if self._memory.document is not None and not self._desired.take(self._memory.document):
+            self._run_desired()
+        self._memory.document = None
         if document.get("update_url") and self._keys:
             from kit.updater import Updater
 
@@ -198,19 +202,25 @@ class Device:
         self.log.warning("rows %d-%d refused: %s" % (first, last, reason))
 
     def _on_config(self, document):
-        desired = Desired(self.document["tenant"], self.name)
-        error = desired.take(document)
+        before = self._desired.version
+        error = self._desired.take(document)
         self.node.state["cfg_error"] = error
         if error:
             self.log.warning("cfg: %s" % error)
-            return
-        if self._cfg is None or document["version"] > self._cfg["version"]:
-            self._cfg = document
-            self.node.state["cfg_version"] = document["version"]
-            self.node.ring.drop_oldest = desired.full_policy == "drop_oldest"
-            for session in list(self._sessions.values()):
-                session.frame_ms = desired.frame_ms
-            self._frame_ms = desired.frame_ms
+        elif self._desired.version != before:
+            self._run_desired()
+            try:
+                self._memory.keep(document, ticks_ms())
+            except (OSError, ValueError) as trouble:
+                self.log.warning("cfg: runs until the next start, and is not kept: %s" % trouble)
+        self.node.tell()
+
+    def _run_desired(self):
+        desired = self._desired
+        self.node.state["cfg_version"] = desired.version
+        self.node.ring.drop_oldest = desired.full_policy == "drop_oldest"
+        for session in self._sessions.values():
+            session.frame_ms = desired.frame_ms
 
     def _trouble(self, why):
         self.log.warning(why)
@@ -224,9 +234,20 @@ class Device:
                 session.poll(now_us)
             if bound_ms is None or ticks_ms() - bound_ms > 1000 or ticks_ms() < bound_ms:
                 bound_ms = ticks_ms()
+                self._settle(bound_ms)
+                failing = self.app.failing
+                if failing != self.node.state.get("failing", {}):
+                    self.node.state["failing"] = failing
+                    self.node.tell()
                 for session in list(self._sessions.values()):
                     session.bind(self.subject_of(session.device))
             await sleep_ms(_POLL_MS)
+
+    def _settle(self, now_ms):
+        try:
+            self._memory.settle(now_ms)
+        except (OSError, ValueError) as trouble:
+            self.log.warning("cfg: %s" % trouble)
 
     async def _tell_health(self):
         """A record of `health.1` a minute, in a session of its own."""
@@ -245,9 +266,9 @@ class Device:
             await sleep_ms(_HEALTH_MS)
 
     async def _blink(self):
-        """A long light: all is well. Else as many blinks as the trouble has: no link, a full ring, or why the platform refused last."""
+        """A long light: all is well. Else as many blinks as the trouble has: no link, a full ring, why the platform refused last, a sensor."""
         while True:
-            trouble = "link" if not self.node.client.up else "full" if self.node.outbox.lost else self.refused
+            trouble = "link" if not self.node.client.up else "full" if self.node.outbox.lost else self.refused or ("failing" if self.app.failing else "")
             count, on_ms = (blinks(trouble), 150) if trouble else (1, 600)
             for _ in range(count):
                 self._led.value(1)
@@ -265,6 +286,7 @@ class Device:
             "hardware": self.board.HARDWARE,
             "version": self._version,
             "refused": self.refused,
+            "failing": self.app.failing,
             "log": self.log.lines[-8:],
         }
         if self.node is not None:

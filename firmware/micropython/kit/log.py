@@ -13,13 +13,13 @@ LINE_CHARS = 120
 TRACE_CHARS = 800
 BLINKS = {  # what a refusal looks like on a device without a screen
     "wrong_tenant": 2, "future_time": 3, "bad_id": 4, "bad_frame": 5, "bad_records": 5, "bad_bundle": 5, "oversized": 5, "reserved_flag": 5,
-    "not_self_numbered": 6, "corrupt_row": 7, "link": 1, "full": 8,
+    "not_self_numbered": 6, "corrupt_row": 7, "link": 1, "full": 8, "failing": 10,
 }  # fmt: skip
 OTHER_BLINKS = 9
 
 
 def blinks(reason):
-    """How often the LED blinks for a reason of the wire, for `link` (no link) and `full` (the ring takes nothing)."""
+    """How often the LED blinks for a reason of the wire, for `link` (no link), `full` (the ring takes nothing) and `failing` (a sensor)."""
     return BLINKS.get(reason, OTHER_BLINKS)
 
 

@@ -51,8 +51,8 @@ class Settings:
 
 
 class Client:
-    """`on_message(topic, payload)` gets bytes and a view that is good during the call; `on_link(up)` when subscribed, and when the link
-    went.
+    """`on_message(topic, payload)` gets bytes and a view that is good during the call, None for a message longer than `in_bytes`;
+    `on_link(up)` when subscribed, and when the link went.
 
     `counters`: links, resumed (sessions), refused (code of the last CONNACK that refused), sent, acked, resent, received, failed_callbacks.
     """
@@ -310,7 +310,7 @@ class Client:
         """A message that came: to the application, then its PUBACK; no room for that means the link is read no further."""
         qos, pid = self._in.qos, self._in.pid
         self.counters["received"] += 1
-        if self._in.payload is not None and self._on_message is not None:
+        if self._on_message is not None:
             self._call(self._on_message, bytes(self._in.topic), self._in.payload)
         if qos:
             while self._filled + 4 > len(self._fill):

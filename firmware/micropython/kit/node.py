@@ -4,8 +4,8 @@
     node.append(frame)                       # durable; False when the ring is full
     asyncio.create_task(node.run())
 
-`on_config(document)` and `on_command(document)` get parsed JSON; what is no JSON object is counted in `bad_documents`. `on_refused(first,
-last, reason)` is for log and LED; `on_stored(rows)` tells that the far end keeps rows (an image proves itself with the first).
+`on_config(document)` and `on_command(document)` get parsed JSON; what is no JSON object is counted in `bad_documents`, and told in the
+state as `cfg_error` if it was a configuration, as is one that is too long to be received. `on_refused(first, last, reason)` is for log and LED; `on_stored(rows)` tells that the far end keeps rows (an image proves itself with the first).
 """
 
 import asyncio
@@ -78,6 +78,11 @@ class Node:
         self._tell(True)
         self.client.wake()
 
+    def tell(self):
+        """Say the state soon: it changed."""
+        self._stated_ms = None
+        self.client.wake()
+
     def _send(self, bundle):
         return self.client.send(self._up, bundle)
 
@@ -88,7 +93,9 @@ class Node:
 
     def _on_message(self, topic, payload):
         leaf = topic.rsplit(b"/", 1)[-1]
-        if leaf == b"ack":
+        if payload is None:
+            self._bad(leaf, "longer than this device receives: less bindings, or a box")
+        elif leaf == b"ack":
             freed = self.outbox.ack(payload)
             self.client.wake()
             if freed and self._on_stored is not None:
@@ -99,9 +106,15 @@ class Node:
             except ValueError:
                 document = None
             if not isinstance(document, dict):
-                self.bad_documents += 1
+                self._bad(leaf, "no JSON object")
             elif self._on_documents[leaf] is not None:
                 self._on_documents[leaf](document)
+
+    def _bad(self, leaf, why):
+        self.bad_documents += 1
+        if leaf == b"cfg":
+            self.state["cfg_error"] = why
+            self.tell()
 
     def _tell(self, stopping):
         """The state: at each link, and now and then."""
