@@ -29,6 +29,7 @@ from tests.micropython import debian_sources
 
 ROM_AT = 0x2100_0000  # 16 MB of the board's PSRAM
 WAIT_S = 300.0
+ROOMY_HEAP_BYTES = 400 * 1024
 PACKAGES = ("kit", "ble", "drivers", "dsp")
 STAND_INS = Path(__file__).parent / "lanes" / "emulated"
 _PRELUDE = """
@@ -38,12 +39,14 @@ sys.path.insert(0, "/rom")
 """
 
 
-def find_or_build_firmware(tools: Path = TOOLS) -> Path:
-    """The ELF file of the firmware, built when it is not there. ServerUnavailableError says what is missing and the cure."""
-    built = tools / "micropython-qemu" / "firmware.elf"
+def find_or_build_firmware(tools: Path = TOOLS, *, roomy: bool = False) -> Path:
+    """The ELF file of the firmware, built when it is not there; `roomy` has `ROOMY_HEAP_BYTES`. ServerUnavailableError says what is missing
+    and the cure.
+    """
+    built = tools / "micropython-qemu" / ("roomy.elf" if roomy else "firmware.elf")
     with only_one("micropython-qemu", tools):
         if not built.exists():
-            _build(built, tools)
+            _build(built.parent, tools)
     return built
 
 
@@ -68,16 +71,19 @@ def compiled(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 class EmulatedBoard:
-    """Runs while it is entered. `files` by path; those that end in .py are compiled."""
+    """Runs while it is entered. `files` by path; those that end in .py are compiled. `roomy`: with a heap that no device has, for what stands
+    around one.
+    """
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], *, roomy: bool = False) -> None:
+        self._roomy = roomy
         self.rom = romfs({path: data for path, data in files.items() if not path.endswith(".py")} | compiled(files))
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
         qemu = find_or_unpack("qemu-arm", "usr/bin/qemu-system-arm", ("qemu-system-arm",))
-        firmware = find_or_build_firmware()
+        firmware = find_or_build_firmware(roomy=self._roomy)
         self._folder = tempfile.TemporaryDirectory()
         rom = Path(self._folder.name, "rom.img")
         rom.write_bytes(self.rom)
@@ -141,7 +147,7 @@ class EmulatedBoard:
         return said
 
 
-def _build(built: Path, tools: Path) -> None:
+def _build(folder: Path, tools: Path) -> None:
     making = tools / ".micropython-qemu.making"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -156,14 +162,17 @@ def _build(built: Path, tools: Path) -> None:
     options = ["BOARD=MPS2_AN385", f"FROZEN_MANIFEST={making / 'manifest.py'}"]
     if headers.exists():
         options.append(f"CFLAGS_EXTRA=-isystem {headers}")
-    for command in (["make", "-C", "mpy-cross", "-j2"], ["make", "-C", "ports/qemu", "-j2", *options]):
+    roomy = [*options, "BUILD=build-roomy", f"MICROPY_HEAP_SIZE={ROOMY_HEAP_BYTES}"]
+    make = ["make", "-j2", "-C"]
+    for command in ([*make, "mpy-cross"], [*make, "ports/qemu", *options], [*make, "ports/qemu", *roomy]):
         done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, timeout=1800, check=False)
         if done.returncode:
-            raise ServerUnavailableError(f"{' '.join(command[:3])}: {(done.stdout + done.stderr)[-1500:]}")
-    shutil.rmtree(built.parent, ignore_errors=True)
-    built.parent.mkdir(parents=True)
-    shutil.copytree(source / "extmod" / "asyncio", built.parent / "asyncio", ignore=shutil.ignore_patterns("manifest.py"))
-    shutil.copy(source / "ports" / "qemu" / "build-MPS2_AN385" / "firmware.elf", built)
+            raise ServerUnavailableError(f"{' '.join(command[:4])}: {(done.stdout + done.stderr)[-1500:]}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copytree(source / "extmod" / "asyncio", folder / "asyncio", ignore=shutil.ignore_patterns("manifest.py"))
+    for build, name in (("build-MPS2_AN385", "firmware.elf"), ("build-roomy", "roomy.elf")):
+        shutil.copy(source / "ports" / "qemu" / build / "firmware.elf", folder / name)
     shutil.rmtree(making)
 
 

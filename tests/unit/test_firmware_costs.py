@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from paceline.device.board import names_in
 from tests.firmware import LANES, run
 from tests.firmware_costs import PAGE, SCRIPT, grown, inputs, names, page, table
 
@@ -32,6 +33,14 @@ def test_what_is_promised_of_a_device_holds() -> None:
     print(f"a wristband with all sensors: {load / 1e6:.1f} million instructions a second")
     assert load <= 8_000_000
     assert heap["all of them"] <= 96 * 1024
+
+
+@pytest.mark.parametrize("name", names_in("devices"))
+def test_a_device_that_runs_keeps_within_a_small_heap(name: str) -> None:
+    running = table()["running_bytes"]
+    steady_kb = 72 if name in ("strap_bridge", "wristband") else 64
+    assert running[f"{name}: steady"] <= steady_kb * 1024
+    assert running["asyncio and the port, before anything"] + running[f"{name}: at most"] <= 96 * 1024
 
 
 @pytest.mark.parametrize("lane", LANES)
