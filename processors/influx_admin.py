@@ -103,8 +103,11 @@ class InfluxAdmin:
     def _org_id(self, client: InfluxDBClient) -> str:
         found = client.organizations_api().find_organizations(org=self._settings.org)
         if not found:
-            raise ConfigError(f"influx.org {self._settings.org} is not there", cure="make it on the server, or set influx.org")
+            raise self._no_org()
         return found[0].id
+
+    def _no_org(self) -> ConfigError:
+        return ConfigError(f"influx.org {self._settings.org} is not on the server", cure="make it there, or set influx.org to one that is")
 
     @contextmanager
     def _client(self) -> Generator[InfluxDBClient]:
@@ -130,6 +133,8 @@ class InfluxAdmin:
                 f"InfluxDB at {self._settings.url} refuses the token: {said}",
                 cure="set influx.token (PACELINE_INFLUX__TOKEN) to one that may do this: an all-access token for the set-up",
             )
+        if status == 404 and "organization" in said:
+            return self._no_org()
         if status in _NOT_HERE:
             return NotHereError(
                 f"InfluxDB at {self._settings.url} has no such thing: {status} {said}",
