@@ -90,11 +90,16 @@ class InfluxWorld:
         self.refer(ErasureRef(tenant="gym", id=athlete))
 
     def samples(self) -> dict[tuple[str, int], float]:
-        """(athlete, time in us) of every sample that was told, with the distance then in metres."""
-        found: dict[tuple[str, int], float] = {}
-        with closing(connect(self.files.state, write=False)) as db:
-            for block in blocks_after(db, 0, 1_000_000):
-                b = decode_believed(block.body)
-                for of, t_us, dist_um in zip(b.subject_of.tolist(), b.t_us.tolist(), b.dist_um.tolist(), strict=True):
-                    found[b.subjects[of].partition("/")[2], t_us] = dist_um // 100_000 / 10
-        return found
+        """See `samples_in`."""
+        return samples_in(self.files.state)
+
+
+def samples_in(state: Path) -> dict[tuple[str, int], float]:
+    """(athlete, time in us) of every sample that was told, with the distance then in metres."""
+    found: dict[tuple[str, int], float] = {}
+    with closing(connect(state, write=False)) as db:
+        for block in blocks_after(db, 0, 1_000_000):
+            b = decode_believed(block.body)
+            for of, t_us, dist_um in zip(b.subject_of.tolist(), b.t_us.tolist(), b.dist_um.tolist(), strict=True):
+                found[b.subjects[of].partition("/")[2], t_us] = dist_um // 100_000 / 10
+    return found

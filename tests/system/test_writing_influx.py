@@ -38,7 +38,8 @@ from processors.line_protocol import Field, Measurement, Points, encode_lines, f
 from tests.any_way import T0_US, US
 from tests.influx_faults import Fault, FaultProxy, answered, start_faults
 from tests.influx_server import Influx, start_influx
-from tests.influx_world import InfluxWorld
+from tests.influx_world import InfluxWorld, samples_in
+from tests.system.stack import TENANT, Stack, gym_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 START = "2026-01-01T00:00:00Z"
@@ -470,3 +471,38 @@ def json_of(path: Path) -> dict:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {"counters": {}}
+
+
+async def test_a_site_with_influx_writes_all_that_its_gym_measured_whoever_is_killed(tmp_path, influx):
+    where = settings_for(influx, "site")
+    values = {**where.model_dump(), "token": where.token.get_secret_value()}
+    gym = gym_of(7, members=3, samples=30, start_us=time.time_ns() // 1000 - 300 * US)
+    async with Stack(tmp_path / "site", gym, settings={"influx": values}) as stack:
+        assert stack.runs("influx")
+        members = stack.gym()
+        await members.start()
+        try:
+            for name in ("influx", "platform"):
+                await asyncio.sleep(0.5)
+                await stack.kill(name)
+                await stack.start(name)
+            assert await members.wait_drained(120), "devices still owe frames"
+        finally:
+            report = await members.stop()
+        files = SinkFiles(stack.site.platform_dir)
+        await stack.settled(report.frames_made)
+        probe = InfluxAdmin(where)
+
+        def written() -> dict[tuple[str, int], float]:
+            rows = [
+                row
+                for name in {name for name, _ in samples_in(files.state)}
+                for row in probe.query(ask.track(where.named("live"), TENANT, name, START, STOP))
+            ]
+            return {(row["ath"], us_of(row["_time"])): float(row["dist"]) for row in rows}
+
+        await wait_for(lambda: len(written()) >= len(samples_in(files.state)) > 0)
+        assert written() == samples_in(files.state)
+        await wait_for(lambda: any(row["gw"] == "box" for row in probe.query(ask.health(where.named("dev"), TENANT, START, STOP))))
+        await wait_for(lambda: json_of(files.status)["counters"].get("waiting_lines") == 0)
+        assert json_of(files.status)["counters"].get("dead", 0) == 0
