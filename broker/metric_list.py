@@ -75,12 +75,17 @@ STAGE_COUNTS: Final = _metric(
     "stage_counts", "counter", "What came of the records: frames, samples, repeats, late_batches, board_changes ...", labels=("stage", "of")
 )
 STAGE_SUBJECTS: Final = _metric("stage_subjects", "gauge", "Subjects whose state is in memory.", labels=("stage",))
+STAGE_PARTITIONS: Final = _metric("stage_partitions", "gauge", "Partitions this replica holds; stages on Kafka only.", labels=("stage",))
 SAMPLE_TO_BOARD: Final = _metric(
     "sample_to_board_seconds",
     "histogram",
     "From the last sample of a frame to its board change being committed; not of backlogs.",
     "seconds",
 )
+
+_metric = _of("view")
+VIEW_RECORDS: Final = _metric("view_records", "counter", "Records taken into the state file that `paceline api` serves.")
+VIEW_UNREADABLE: Final = _metric("view_unreadable", "counter", "Records that could not be read and were passed over.")
 
 _metric = _of("nodes, as the platform hears them")
 NODES: Final = _metric("nodes", "gauge", "Nodes that reported a state.", labels=("state",))

@@ -10,8 +10,8 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
@@ -34,20 +34,8 @@ async def watched(watch: Watch, settings: MetricsSettings, folder: Path) -> Asyn
     """Serve while in this block, and watch that the event loop moves. ConfigError when the port cannot be used."""
     beating = asyncio.create_task(_beat(watch.part("event_loop")))
     try:
-        if not settings.enabled:
+        with serving(watch, settings, folder):
             yield
-            return
-        server = _listen(watch, settings)
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True, kwargs={"poll_interval": 0.1})
-        thread.start()
-        try:
-            await asyncio.to_thread(_publish, folder / f"{watch.role}.json", settings.host, server.server_address[1])
-            yield
-        finally:
-            (folder / f"{watch.role}.json").unlink(missing_ok=True)
-            server.shutdown()
-            server.server_close()
-            thread.join(REQUEST_S)
     finally:
         beating.cancel()
 
@@ -56,6 +44,26 @@ async def _beat(loop: Part) -> None:
     while True:
         loop.beat()
         await asyncio.sleep(BEAT_S)
+
+
+@contextmanager
+def serving(watch: Watch, settings: MetricsSettings, folder: Path) -> Generator[None]:
+    """Serve while in this block; for a process without an event loop. ConfigError when the port cannot be used."""
+    if not settings.enabled:
+        yield
+        return
+    server = _listen(watch, settings)
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True, kwargs={"poll_interval": 0.1})
+    thread.start()
+    address = folder / f"{watch.role}.json"
+    try:
+        _publish(address, settings.host, server.server_address[1])
+        yield
+    finally:
+        address.unlink(missing_ok=True)
+        server.shutdown()
+        server.server_close()
+        thread.join(REQUEST_S)
 
 
 def _publish(path: Path, host: str, port: int) -> None:

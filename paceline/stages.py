@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from pathlib import Path
@@ -10,23 +9,28 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from broker.errors import ConfigError
+from broker.metric_list import VIEW_RECORDS, VIEW_UNREADABLE
+from broker.watch import Watch
+from broker.watch_server import serving
 from paceline.config import Settings
 from paceline.site import Site
+from paceline.watched import METRICS_FOLDER, watch_of
 
 if TYPE_CHECKING:
     from processors.shards import StageOnKafka
 
 
 def run_stage(name: str, settings: Settings) -> None:
-    """Run until SIGTERM or Ctrl-C. ConfigError without a Kafka to run on."""
+    """Run until SIGTERM or Ctrl-C, its figures and health served. ConfigError without a Kafka to run on."""
     if not settings.kafka.bootstrap:
         raise ConfigError("kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP")
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     site = Site(settings)
-    if name == "view":
-        _follow(site)
-    else:
-        _stage(name, site)
+    watch = watch_of(name if name == "view" else f"{name}-{settings.stages.replica}", settings)
+    with serving(watch, settings.metrics, settings.data / METRICS_FOLDER):
+        if name == "view":
+            _follow(site, watch)
+        else:
+            _stage(name, site, watch)
 
 
 def tracks_folder(site: Site) -> Path:
@@ -34,7 +38,7 @@ def tracks_folder(site: Site) -> Path:
     return Path(site.settings.stages.tracks) if site.settings.stages.tracks else site.platform_dir / "tracks"
 
 
-def _stage(name: str, site: Site) -> None:
+def _stage(name: str, site: Site, watch: Watch) -> None:
     from processors.quix_engine import Replica, StageApp
     from processors.warm import warm_up
 
@@ -43,7 +47,7 @@ def _stage(name: str, site: Site) -> None:
     if name != "boards":
         warm_up()
     replica = Replica(s.kafka, place / "state", s.stages.replica, s.stages.commit_s, s.stages.exactly_once)
-    StageApp(_made(name, site, place / "work"), replica).run()
+    StageApp(_made(name, site, place / "work"), replica, watch).run()
 
 
 def _made(name: str, site: Site, work: Path) -> StageOnKafka:
@@ -59,18 +63,21 @@ def _made(name: str, site: Site, work: Path) -> StageOnKafka:
     return LiveOnKafka(feed, blobs, work) if name == "live" else FinishOnKafka(feed, blobs, work)
 
 
-def _follow(site: Site) -> None:
+def _follow(site: Site, watch: Watch) -> None:
     from processors.kafka_view import KafkaView
+    from processors.measures import size_of
 
     stop = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is called with
+        watch.drain()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     view = KafkaView(site.settings.kafka, site.state_db)
     try:
-        view.run(stop)
+        watch.measure(lambda: [VIEW_RECORDS.of(view.records), VIEW_UNREADABLE.of(view.unreadable), size_of("state", site.state_db)])
+        view.run(stop, watch.part("rounds"))
     finally:
         view.close()

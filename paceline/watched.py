@@ -33,11 +33,16 @@ Work = Callable[[Watch], Coroutine[Any, Any, object]]
 
 def run_watched(role: str, settings: Settings, work: Work) -> None:
     """Run `work` until it is done, or until SIGTERM or Ctrl-C cancels it (its clean-up runs)."""
+    asyncio.run(_until_signalled(watch_of(role, settings), settings, work))
+
+
+def watch_of(role: str, settings: Settings) -> Watch:
+    """The watch of a process of this role: with its log and its disk, and an end within `END_S` of being told."""
     watch = Watch(role)
     watch.measure(logs.measures)
     watch.measure(lambda: _disk(settings.data))
     watch.when_draining(lambda: end_within(END_S))
-    asyncio.run(_until_signalled(watch, settings, work))
+    return watch
 
 
 async def _until_signalled(watch: Watch, settings: Settings, work: Work) -> None:

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 from broker.errors import BadInputError, ConfigError, LinkError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import BOARDS_STATE, LIVE_STATE, REFERENCE, event_topics
+from broker.liveness import Part, unwatched
 from processors.kafka_admin import admin_options
 from processors.state_db import StateDb
 from processors.state_view import StateView
@@ -42,7 +43,7 @@ class KafkaView:
         }  # fmt: skip
         self._consumer = Consumer(settings)
         self._at: dict[tuple[str, int], int] = {}
-        self.unreadable = 0
+        self.unreadable = self.records = 0
         self._consumer.assign([TopicPartition(topic, p, self._from(topic, p)) for topic in TOPICS for p in range(self._partitions(topic))])
 
     def _partitions(self, topic: str) -> int:
@@ -80,11 +81,14 @@ class KafkaView:
         db.executemany("INSERT OR REPLACE INTO position VALUES (?,?)", [(f"{t}[{p}]", at) for (t, p), at in self._at.items()])
         self._at.clear()
         db.execute("COMMIT")
+        self.records += len(messages)
         return len(messages)
 
-    def run(self, stop: threading.Event) -> None:
-        """Follow until `stop`."""
+    def run(self, stop: threading.Event, alive: Part | None = None) -> None:
+        """Follow until `stop`; `alive` beats with every round."""
+        alive = alive or unwatched()
         while not stop.is_set():
+            alive.beat()
             self.step()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from confluent_kafka import TopicPartition
 from quixstreams import Application
 from quixstreams.kafka import ConnectionConfig
 from quixstreams.kafka.consumer import raise_for_msg_error
@@ -25,7 +26,11 @@ from quixstreams.processing import ProcessingContext
 from quixstreams.state import PartitionTransaction
 
 from broker.kafka import KafkaSettings
+from broker.metric_list import STAGE_BATCHES, STAGE_BUSY, STAGE_LAG, STAGE_LAG_RECORDS, STAGE_PARTITIONS, STAGE_RECORDS
+from broker.metrics import Measure
+from broker.watch import Watch
 from processors.shards import Message, Shard, StageOnKafka
+from processors.stage_stats import StageStats
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +42,7 @@ TRANSACTION_MS: Final = 10_000  # so long an open transaction of a killed replic
 CHANGELOG_LAG_MS: Final = 86_400_000  # a value whose successor was never committed is still needed: compaction waits
 CHANGELOG_MOST_BYTES: Final = 10_485_760
 SHOWN_S: Final = 60.0
+CAUGHT_UP_S: Final = 10.0  # a replica that is further behind is not ready: what it tells is old
 _STORE: Final = "default"
 
 
@@ -53,7 +59,11 @@ class Replica(NamedTuple):
 class StageApp(Application):
     """A replica of a stage, until SIGTERM."""
 
-    def __init__(self, stage: StageOnKafka, replica: Replica) -> None:
+    def __init__(self, stage: StageOnKafka, replica: Replica, watch: Watch | None = None) -> None:
+        self._watch = watch or Watch(stage.name)
+        self._alive = self._watch.part("rounds")
+        self.stats = StageStats()
+        self._taken_ms = 0
         producer: dict[str, Any] = {
             "linger.ms": 5,
             "compression.type": "lz4",
@@ -90,6 +100,39 @@ class StageApp(Application):
         self._register(config)
         self._processing_context = _Flushing.of(self._processing_context, self._flush)
         self._store = self._state_manager.get_store(stage.topic, _STORE)
+        self._watch.ready_when("state", lambda: "is read from the changelog" if self._state_manager.recovery_required else "")
+        self._watch.ready_when(f"stage {stage.name}", self._caught_up)
+        self._watch.measure(self._measures)
+
+    def stop(self, fail: bool = False) -> None:
+        """End after this round; not ready from now on."""
+        self._watch.drain()
+        super().stop(fail)
+
+    def lag(self) -> int:
+        """Records of our partitions that are not taken yet, as far as the last fetch told."""
+        waiting = 0
+        for partition, after in list(self._next.items()):
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._stage.topic, partition), cached=True)
+            waiting += max(high - after, 0)
+        return waiting
+
+    def _lag_s(self) -> float:
+        """How old the newest record is that was taken, while more wait: about how old the oldest waiting one is."""
+        return max(time.time() - self._taken_ms / 1000, 0.0) if self._taken_ms and self.lag() else 0.0
+
+    def _caught_up(self) -> str:
+        behind_s = self._lag_s()
+        return "" if behind_s <= CAUGHT_UP_S else f"{self.lag()} records behind, the oldest about {behind_s:.0f} s old"
+
+    def _measures(self) -> Iterator[Measure]:
+        name, stats = self._stage.name, self.stats
+        yield STAGE_LAG_RECORDS.of(self.lag(), name)
+        yield STAGE_LAG.of(self._lag_s(), name)
+        yield STAGE_RECORDS.of(stats.records, name)
+        yield STAGE_BATCHES.of(stats.batches, name)
+        yield STAGE_BUSY.of(stats.busy_s, name)
+        yield STAGE_PARTITIONS.of(len(self._shards), name)
 
     def _register(self, config: TopicConfig) -> None:
         """Have the state kept, and its changelog made when there is none; a broker shows a new topic only a little later."""
@@ -124,8 +167,10 @@ class StageApp(Application):
 
     def _process_message(self, dataframe_composed: Any) -> None:  # noqa: ARG002 - Quix hands it over
         """One round: a batch of messages, in place of one message through a data frame."""
+        self._alive.beat()
         self._producer.poll(0)
         messages = self._consumer.consume(MOST_MESSAGES, WAIT_S)
+        began_s = time.monotonic()
         self._keep_shards()
         parts: dict[int, list[Message]] = {}
         for raw in messages:
@@ -134,8 +179,11 @@ class StageApp(Application):
                 parts.setdefault(message.partition(), []).append(
                     Message(message.offset(), message.key(), message.value(), message.headers() or ())
                 )
+                self._taken_ms = max(raw.timestamp()[1], self._taken_ms)
         for partition, part in parts.items():
             self._take(partition, part)
+        if parts:
+            self.stats.committed(sum(map(len, parts.values())), time.monotonic() - began_s, (), 0, 0)
         self._run_tracker.set_message_consumed(bool(messages))
         now_s = time.monotonic()
         if now_s - self._ticked_s >= TICK_S:

@@ -33,7 +33,7 @@ def process(stage: str, config_file: Path | None, data: Path | None) -> None:
         from paceline.stages import run_stage
 
         die_with_parent()
-        run_stage(stage, read_settings(config_file, data).settings)
+        run_stage(stage, read_settings(config_file, data, role=stage).settings)
         return
     from paceline.parts import platform_settings
     from processors.platform import run
