@@ -39,6 +39,10 @@ _COMMANDS: Final = {
     "dlq": "paceline.commands.dlq:dlq",
     "config": "paceline.commands.config:config",
     "doctor": "paceline.commands.doctor:doctor",
+    "health": "paceline.commands.health:health",
+    "prepare": "paceline.commands.prepare:prepare",
+    "backup": "paceline.commands.backup:backup",
+    "restore": "paceline.commands.backup:restore",
     "bench": "paceline.commands.bench:bench",
 }
 

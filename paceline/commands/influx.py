@@ -46,7 +46,10 @@ def sink(config_file: Path | None, data: Path | None) -> None:
 @settings_options
 @json_option
 @click.option("--keep-token", is_flag=True, help="Let the sink use influx.token itself; do not make one for the five buckets.")
-def setup(*, config_file: Path | None, data: Path | None, as_json: bool, keep_token: bool) -> None:
+@click.option(
+    "--admin-token-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="File with the administrator's token."
+)
+def setup(*, config_file: Path | None, data: Path | None, as_json: bool, keep_token: bool, admin_token_file: Path | None) -> None:
     """Make the five buckets with their retention, and a token for the sink that may use them and nothing else. Needs InfluxDB 2.x.
 
     Run it as often as you like. The token it makes is left in DATA/secrets; influx.token is that of an administrator, for this call only.
@@ -59,7 +62,8 @@ def setup(*, config_file: Path | None, data: Path | None, as_json: bool, keep_to
     from paceline.site import Site
     from processors.influx_admin import InfluxAdmin
 
-    settings = read_settings(config_file, data).settings
+    given = None if admin_token_file is None else {"influx.token": admin_token_file.read_text("utf-8").strip()}
+    settings = read_settings(config_file, data, given).settings
     admin = InfluxAdmin(influx_settings(settings))
     done = admin.make_buckets()
     token = "influx.token is used as it is"  # noqa: S105 - a sentence

@@ -1,0 +1,30 @@
+"""Secrets of servers that are not ours: a file each, in the folder that only that server mounts. Drawn once, never changed.
+
+Files are readable by all (the servers run as users of their own); who may mount the folder is who may read them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from broker.credentials import new_secret
+from broker.errors import StoreError
+from broker.replace_file import replace_file
+
+FILES: Final = ("influx/admin_password", "influx/admin_token", "grafana/admin_password")
+
+
+def draw(folder: Path) -> list[Path]:
+    """Make the files that are missing; returns which. StoreError when the folder cannot be written."""
+    made: list[Path] = []
+    for name in FILES:
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                replace_file(path, new_secret().encode(), mode=0o444)
+                made.append(path)
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}", cure="give a folder you may write with --shared") from error
+    return made

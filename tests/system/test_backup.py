@@ -1,0 +1,92 @@
+"""A site is backed up while athletes train in it, and comes back: nothing acknowledged before is lost, nothing counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from broker.errors import BadInputError, ConfigError, StoreError
+from paceline.cli import cli
+from paceline.site_backup import INDEX, back_up, bring_back
+from processors.log import SqliteLog
+from processors.runner import Runner, replay
+from processors.stores import fingerprint
+from tests.system.stack import Stack, frame_of, gym_of
+
+
+def followed_up(platform: Path) -> str:
+    """The fingerprint of a restored state after what its log has besides."""
+    with SqliteLog.open(platform / "log.db") as log:
+        runner = Runner(log, platform / "state.db")
+        runner.drain()
+        runner.close()
+    return fingerprint(platform / "state.db")
+
+
+def replayed(platform: Path, to: Path) -> str:
+    """The fingerprint of the state that its log alone makes."""
+    with SqliteLog.open(platform / "log.db") as log:
+        replay(log, to).close()
+    return fingerprint(to)
+
+
+async def test_backup_of_a_running_site_is_restored_and_equals_what_its_log_makes(tmp_path: Path) -> None:
+    data = tmp_path / "site"
+    async with Stack(data, gym_of(8, 3, 24)) as stack:
+        gym = stack.gym()
+        await gym.start()
+        try:
+            async with asyncio.timeout(60):
+                while stack.counted("") < 12:  # in the middle of it
+                    await asyncio.sleep(0.1)
+            back_up(data, tmp_path / "running.tar")
+            assert await gym.wait_drained(120)
+        finally:
+            report = await gym.stop()
+        await stack.check([frame_of(one) for one in report.truth])
+        before = stack.fingerprint()
+    made = CliRunner().invoke(cli, ["backup", "--data", str(data), str(tmp_path / "ended.tar"), "--json"])
+    assert made.exit_code == 0, made.output
+    assert {"platform/log.db", "platform/state.db", "gateway/spool.db", "secrets/secrets.json"} <= json.loads(made.output)["parts"].keys()
+    assert (tmp_path / "ended.tar").stat().st_mode & 0o777 == 0o600
+
+    brought = CliRunner().invoke(cli, ["restore", "--data", str(tmp_path / "ended"), str(tmp_path / "ended.tar")])
+    assert brought.exit_code == 0, brought.output
+    assert fingerprint(tmp_path / "ended" / "platform" / "state.db") == before
+    assert followed_up(tmp_path / "ended" / "platform") == before
+    assert (tmp_path / "ended" / "secrets" / "secrets.json").read_bytes() == (data / "secrets" / "secrets.json").read_bytes()
+    assert (tmp_path / "ended" / "secrets" / "secrets.json").stat().st_mode & 0o77 == 0
+
+    bring_back(tmp_path / "running.tar", tmp_path / "running")
+    platform = tmp_path / "running" / "platform"
+    assert followed_up(platform) == replayed(platform, tmp_path / "replayed.db")
+
+
+def test_damaged_or_foreign_file_and_a_folder_in_use_are_refused_with_a_cure(tmp_path: Path) -> None:
+    data = tmp_path / "site"
+    (data / "platform").mkdir(parents=True)
+    (data / "platform" / "log.db").write_bytes(b"not a database, all the same a file")
+    file = tmp_path / "one.tar"
+    assert back_up(data, file) == {"platform/log.db": 35}
+    with pytest.raises(ConfigError, match="is not empty"):
+        bring_back(file, data)
+    raw = file.read_bytes()
+    file.write_bytes(raw.replace(b"all the same", b"all the sane"))
+    with pytest.raises(BadInputError, match=r"platform/log.db is damaged"):
+        bring_back(file, tmp_path / "a")
+    file.write_bytes(b"nothing of ours")
+    with pytest.raises(BadInputError, match="not a whole backup"):
+        bring_back(file, tmp_path / "b")
+    with tarfile.open(file, "w") as foreign:
+        foreign.add(data / "platform" / "log.db", arcname=f"x{INDEX}")
+    with pytest.raises(BadInputError, match="not a backup of a site"):
+        bring_back(file, tmp_path / "c")
+    with pytest.raises(ConfigError, match="there is no data folder"):
+        back_up(tmp_path / "nowhere", file)
+    with pytest.raises(StoreError, match="no backup"):
+        back_up(data, tmp_path / "no" / "such" / "folder.tar")
