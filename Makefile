@@ -44,7 +44,7 @@ demo: setup
 test: export PYTHONDONTWRITEBYTECODE =
 test: setup-dev
 	@$(BIN)/python -m processors.warm
-	@( test -n "$(findstring .py,$(ARGS))" || $(BIN)/python -m tests.influx_server ) >/dev/null 2>&1 &
+	@( test -n "$(findstring .py,$(ARGS))" || { $(BIN)/python -m tests.influx_server; $(BIN)/python -m tests.operator_check; } ) >/dev/null 2>&1 &
 	@$(BIN)/python -m pytest -m "not nightly" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup-dev
