@@ -18,6 +18,7 @@ REFERENCE: Final = "reference.changes"
 RESULTS: Final = "stage.results"
 BOARD_WORDS: Final = "stage.boards"
 LIVE_STATE: Final = "live.state"
+ACTIVITIES_STATE: Final = "activities.state"
 BOARDS_STATE: Final = "boards.state"
 
 FRAME_PARTITIONS: Final = 64  # the most replicas a stage can have; state is bound to it
@@ -25,6 +26,7 @@ EVENT_PARTITIONS: Final = 12
 DAY_MS: Final = 86_400_000
 FRAMES_DAYS: Final = 7  # longer than any outage of a stage; a person's raw data ends there by itself
 DEAD_DAYS: Final = 30
+STATE_LAG_MS: Final = 6 * 3_600_000  # a value whose successor was never committed, because its writer died, is still needed
 FOR_EVER: Final = -1
 PLATFORM: Final = "platform"
 MAX_RECORD_BYTES: Final = 1_048_588  # of a batch of records: Kafka's own default, said so that a smaller one of the cluster does not count
@@ -39,6 +41,7 @@ class Topic:
     partitions: int
     retention_ms: int
     compacted: bool = False
+    lag_ms: int = 0  # so long a value is kept that was replaced
 
     @property
     def config(self) -> dict[str, str]:
@@ -49,6 +52,7 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "compression.type": "producer",
             "max.message.bytes": str(MAX_RECORD_BYTES),
+            **({"min.compaction.lag.ms": str(self.lag_ms)} if self.lag_ms else {}),
         }
 
     @property
@@ -69,8 +73,10 @@ def platform_topics() -> tuple[Topic, ...]:
         ),  # key: tenant/entity/id; one partition: every stage reads it whole, in order
         Topic(RESULTS, PLATFORM, FRAME_PARTITIONS, FRAMES_DAYS * DAY_MS),  # key: the subject; what the live stage tells the finish stage
         Topic(BOARD_WORDS, PLATFORM, FRAME_PARTITIONS, FRAMES_DAYS * DAY_MS),  # key: the board; changed efforts and entries
-        Topic(LIVE_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True),  # key: the subject; what the live view shows
-        Topic(BOARDS_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True),  # key: the board
+        # changelogs of the stages: what they are made again from, and what readers show
+        Topic(LIVE_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
+        Topic(ACTIVITIES_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
+        Topic(BOARDS_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
     )
 
 

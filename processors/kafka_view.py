@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from broker.errors import BadInputError, ConfigError, LinkError
 from broker.kafka import KafkaSettings
-from broker.kafka_topics import BOARDS_STATE, LIVE_STATE, REFERENCE, event_topics
+from broker.kafka_topics import ACTIVITIES_STATE, BOARDS_STATE, LIVE_STATE, REFERENCE, event_topics
 from broker.liveness import Part, unwatched
 from processors.kafka_admin import admin_options
 from processors.state_db import StateDb
@@ -28,7 +28,7 @@ MOST: Final = 5000
 WAIT_S: Final = 0.05
 START_S: Final = 60.0
 _BEGINNING: Final = -2
-TOPICS: Final = (LIVE_STATE, BOARDS_STATE, REFERENCE, *(topic.name for topic in event_topics()))
+TOPICS: Final = (LIVE_STATE, ACTIVITIES_STATE, BOARDS_STATE, REFERENCE, *(topic.name for topic in event_topics()))
 
 
 class KafkaView:

@@ -1,13 +1,15 @@
 """The store of one partition of the live stage on Kafka: the hot state as cells, the rare rows in a working copy that cells mirror.
 
 A subject is one cell: its row of 1 KiB, the matcher's state, and the numberings it used last; numberings of older boots have cells of
-their own, read when a frame of theirs comes again. Frames not yet folded are a cell each. The row of an activity under way is written to
-the working copy when it begins and when somebody asks: the live row knows it. Folded tracks go to the shared folder.
+their own, read when a frame of theirs comes again. Frames not yet folded are in pages, a cell each, which go once all in them are. The row
+of an activity under way is written to the working copy when it begins and when somebody asks: the live row knows it. Folded tracks go to
+the shared folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +27,13 @@ from processors.row_mirror import Cells, RowMirror
 from processors.stage import Activity, Inputs, Numbered, Outputs, Wants
 from processors.state_db import StateDb
 from processors.track_blobs import TrackBlobs, beside_key, blob_of
-from processors.track_db import FOREVER_US, pack, raw_rows, undated_frames
+from processors.track_db import FOREVER_US, RawRow, pack, raw_rows, undated_frames
 from processors.tracks import tracks_of
 from processors.working_copy import fresh, unsafe
 
-MIRRORED: Final = ("numbering", "undated", "activity", "wake", "reference", "position")
+MIRRORED: Final = ("numbering", "undated", "activity", "wake", "reference", "folded")
+PAGE_BYTES: Final = 400_000
+_ROW_BYTES: Final = 100  # of a row beside its frames, about
 INLINE: Final = 4  # numberings in the cell of a subject
 _SUBJECT, _NUMBERING, _RAW = b"s", b"n", b"r"
 _RAW_ROW: Final = "INSERT INTO raw (id, subject, node, first_us, last_us, frames, body) VALUES (?,?,?,?,?,?,?)"
@@ -42,21 +46,34 @@ class LiveCells(StateDb):
     def __init__(self, path: Path, cells: Cells, states: LiveStates, blobs: TrackBlobs, partition: int = 0) -> None:
         super().__init__(fresh(path), blobs)
         unsafe(self)
+        self.db.execute("CREATE TABLE folded (subject TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")  # frames up to which number
         self._cells = cells
         self._states = states
         self._inline: dict[str, list[Numbered]] = {}
+        self._absent: set[str] = set()
         self._written: dict[Numbered, _Meta] = {}
         self._open: set[tuple[str, int]] = set()
         self.shapes: Sequence[SegmentRef] = ()  # of the segment whose change is being taken, as it was and as it is
         mirror = RowMirror(self.db, MIRRORED)
         self.db.execute("BEGIN")
         mirror.restore(cells)
-        raw = [(int.from_bytes(key[1:], "big"), *msgpack.unpackb(value)) for key, value in cells.items(_RAW)]
-        self.db.executemany(_RAW_ROW, raw)
+        self._pages: dict[int, int] = {}
+        self._unsaved: list[tuple[int, RawRow]] = []
+        self._restore_raw()
         self._mirror = mirror
-        self._raw_id = max((row[0] for row in raw), default=0)
         last = self.db.execute("SELECT max(id) FROM undated").fetchone()[0]
         self._undated_id = (partition << 40) if last is None else last  # one of its own among all partitions
+
+    def _restore_raw(self) -> None:
+        """Read the pages of frames, without those that were folded since."""
+        folded: dict[str, int] = dict(self.db.execute("SELECT subject, id FROM folded"))
+        self._raw_id = max(folded.values(), default=0)
+        for key, value in self._cells.items(_RAW):
+            rows = [(number, row) for number, row in msgpack.unpackb(value, use_list=False)]
+            self._raw_id = max(self._raw_id, rows[-1][0])
+            left = [(number, *row) for number, row in rows if number > folded.get(row[0], 0)]
+            self.db.executemany(_RAW_ROW, left)
+            self._pages[int.from_bytes(key[1:], "big")] = len(left)
 
     # what a stage wants
 
@@ -68,13 +85,16 @@ class LiveCells(StateDb):
             if of not in states.numberings:
                 if not states.has(of.key):
                     self._load_subject(states, of.key)
-                found = states.numberings.get(of) or self._spilled(of)
+                found = states.numberings.get(of) or (None if of.key in self._absent else self._spilled(of))
                 if found is not None:
                     states.numberings[of] = found
 
     def _load_subject(self, states: LiveStates, key: str) -> None:
+        if key in self._absent:
+            return
         raw = self._cells.get(_SUBJECT + key.encode())
         if raw is None:
+            self._absent.add(key)
             return
         row, matching, numberings = msgpack.unpackb(raw)
         if row:
@@ -129,12 +149,10 @@ class LiveCells(StateDb):
 
     def sink(self, outputs: Outputs) -> None:
         rows = raw_rows(outputs.taken)
-        for row in rows:
-            self._raw_id += 1
-            self.db.execute(
-                "INSERT INTO raw (id, subject, node, first_us, last_us, frames, body) VALUES (?,?,?,?,?,?,?)", (self._raw_id, *row)
-            )
-            self._cells.put(_raw_key(self._raw_id), msgpack.packb(row))
+        numbered = list(enumerate(rows, self._raw_id + 1))
+        self._raw_id += len(rows)
+        self.db.executemany(_RAW_ROW, [(number, *row) for number, row in numbered])
+        self._unsaved += numbered
         rare = [a for a in outputs.activities if a.closed or (a.subject, a.start_us) not in self._open]
         for activity in rare:
             (self._open.discard if activity.closed else self._open.add)((activity.subject, activity.start_us))
@@ -146,12 +164,35 @@ class LiveCells(StateDb):
             super().sink(Outputs(activities=rare, removed=outputs.removed, wakes=outputs.wakes))
 
     def compact(self, key: str) -> None:
-        before = [row[0] for row in self.db.execute("SELECT id FROM raw WHERE subject=?", (key,))]
+        before = [row[0] for row in self.db.execute("SELECT id FROM raw WHERE subject=? ORDER BY id", (key,))]
         super().compact(key)
-        left = {row[0] for row in self.db.execute("SELECT id FROM raw WHERE subject=?", (key,))}
+        if not before or self.db.execute("SELECT 1 FROM raw WHERE subject=? LIMIT 1", (key,)).fetchone():
+            return
+        self.db.execute("INSERT OR REPLACE INTO folded VALUES (?,?)", (key, before[-1]))
+        first_unsaved = self._unsaved[0][0] if self._unsaved else self._raw_id + 1
+        starts = list(self._pages)  # in their order
         for number in before:
-            if number not in left:
-                self._cells.drop(_raw_key(number))
+            if number < first_unsaved:
+                page = starts[bisect_right(starts, number) - 1]
+                self._pages[page] -= 1
+                if not self._pages[page]:
+                    del self._pages[page]
+                    starts = list(self._pages)
+                    self._cells.drop(_raw_key(page))
+        self._unsaved = [(number, row) for number, row in self._unsaved if row[0] != key]
+
+    def _save_raw(self) -> None:
+        """Write the frames since the last checkpoint as pages: a cell each would cost more than the frame."""
+        page: list[tuple[int, RawRow]] = []
+        size = 0
+        for numbered in self._unsaved:
+            page.append(numbered)
+            size += len(numbered[1][-1]) + _ROW_BYTES
+            if size > PAGE_BYTES or numbered is self._unsaved[-1]:
+                self._pages[page[0][0]] = len(page)
+                self._cells.put(_raw_key(page[0][0]), msgpack.packb(page))
+                page, size = [], 0
+        self._unsaved = []
 
     def save_rows(self, stage: str, states: LiveStates) -> None:
         """Nothing: rows are cells, and whom a segment touches is asked of them."""
@@ -169,8 +210,9 @@ class LiveCells(StateDb):
                      None if meta[0] is None else str(meta[0]), *meta[1:]),
                 )  # fmt: skip
 
-    def save_cells(self, states: LiveStates) -> Iterator[tuple[bytes, bytes | None]]:
-        """Write what changed into the cells; gives the rows among them as they are told to readers."""
+    def save_cells(self, states: LiveStates) -> None:
+        """Write what changed into the cells."""
+        self._save_raw()
         self.save_numberings(states)
         for of in states.counted:
             inline = self._inline.setdefault(of.key, [])
@@ -185,14 +227,9 @@ class LiveCells(StateDb):
             numberings = [_numbering_cell(of, states.numberings[of]) for of in self._inline.get(key, ())]
             cell = msgpack.packb((row, attempts, numberings))
             self._cells.put(_SUBJECT + key.encode(), cell)
-            yield _SUBJECT + key.encode(), cell
         states.saved()
-        for key, value in self._mirror.changes():
-            if value is None:
-                self._cells.drop(key)
-            else:
-                self._cells.put(key, value)
-            yield key, value
+        self._absent.clear()
+        self._mirror.save(self._cells)
         self.db.execute("COMMIT")
         self.db.execute("BEGIN")
 

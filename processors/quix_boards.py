@@ -33,6 +33,7 @@ class BoardsOnKafka:
 
     name = "boards"
     topic = BOARD_WORDS
+    state = BOARDS_STATE
 
     def __init__(self, work: Path) -> None:
         self._work = work
@@ -96,7 +97,7 @@ class BoardsShard:
         """Nothing waits for time here."""
 
     def flush(self) -> None:
-        self._copy.save(self._out, BOARDS_STATE, self._partition, MIRRORED)
+        self._copy.save()
 
     def close(self) -> None:
         self._copy.close()

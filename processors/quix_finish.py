@@ -18,7 +18,7 @@ import msgpack
 
 from broker.errors import BadInputError
 from broker.events.envelope import Event
-from broker.kafka_topics import BOARD_WORDS, LIVE_STATE, RESULTS
+from broker.kafka_topics import ACTIVITIES_STATE, BOARD_WORDS, RESULTS
 from broker.logrecord import Kind, LogRecord
 from broker.reference import SegmentRef
 from processors.effort_book import EffortBook
@@ -51,6 +51,7 @@ class FinishOnKafka:
 
     name = "finish"
     topic = RESULTS
+    state = ACTIVITIES_STATE
 
     def __init__(self, feed: ReferenceFeed, blobs: TrackBlobs, work: Path) -> None:
         self._feed = feed
@@ -194,7 +195,7 @@ class FinishShard:
         """Nothing waits for time here."""
 
     def flush(self) -> None:
-        self._copy.save(self._out, LIVE_STATE, self._partition, ("final", "final_track"))
+        self._copy.save()
         self._cells.put(_SAID, msgpack.packb(self._said))
         if self.changes is not None:
             self._cells.put(_CHANGES, str(self.changes).encode())

@@ -1,8 +1,9 @@
 """The live stage on Kafka: one shard a partition of `telemetry.frames`, the same pure stage as on one machine.
 
-Efforts and activities go to `stage.results` by subject, entries of the class in progress to `stage.boards` by board, both at once; what
-readers show goes to `live.state` with each checkpoint. A wake is a row of the shard's state until its time has come, then a WAKE record of
-the same key: a silent athlete's activity closes. A `finish:` wake folds the track into the shared folder and asks the finish stage.
+Efforts and activities go to `stage.results` by subject, entries of the class in progress to `stage.boards` by board, both at once; readers
+follow the changelog of the cells, `live.state`, written with each checkpoint. A wake is a row of the shard's state until its time has
+come, then a WAKE record of the same key: a silent athlete's activity closes. A `finish:` wake folds the track into the shared folder and
+asks the finish stage.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class LiveOnKafka:
 
     name = "live"
     topic = FRAMES
+    state = LIVE_STATE
 
     def __init__(self, feed: ReferenceFeed, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int] = wall_us) -> None:
         self._feed = feed
@@ -222,8 +224,7 @@ class LiveShard:
             self._store.drop_wakes(due, now_us)
 
     def flush(self) -> None:
-        for key, value in self._store.save_cells(self._states):
-            self._out.send(LIVE_STATE, key, value, partition=self._partition)
+        self._store.save_cells(self._states)
         if self.changes is not None:
             text = str(self.changes).encode()
             if self._cells.get(_CHANGES) != text:

@@ -98,6 +98,14 @@ class RowMirror:
         self._db.execute("DELETE FROM marked")
         return sum(map(len, by_table.values()))
 
+    def save(self, cells: Cells) -> None:
+        """Write what changed since the last call into the cells."""
+        for key, value in self.changes():
+            if value is None:
+                cells.drop(key)
+            else:
+                cells.put(key, value)
+
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The cells that changed since the last call, None for those that are gone."""
         found = self._db.execute("SELECT DISTINCT * FROM marked").fetchall()

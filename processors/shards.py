@@ -48,10 +48,11 @@ class Shard(Protocol):
 
 
 class StageOnKafka(Protocol):
-    """A stage for the engine."""
+    """A stage for the engine: its name, the topic it reads, and the compacted topic that is the changelog of its cells."""
 
     name: str
     topic: str
+    state: str
 
     def open(self, partition: int, cells: Cells, out: Out) -> Shard:
         """A shard of a partition, from its cells."""

@@ -1,7 +1,8 @@
 """The state of a cluster as readers know it: the tables of one machine's `state.db`, made from what the stages tell.
 
-`live.state` and `boards.state` hold, by key, the cells of the stages that readers show; the events' topics become the outbox, and
-`reference.changes` the reference data. Any record may come again. So the API, the page and the tools read a cluster as they read a box.
+`live.state`, `activities.state` and `boards.state` are the changelogs of the stages; the cells that readers show become rows. The events'
+topics become the outbox, and `reference.changes` the reference data. Any record may come again. So the API, the page and the tools read a
+cluster as they read a box.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgpack
 import numpy as np
 
 from broker.events.envelope import decode_kafka
-from broker.kafka_topics import BOARDS_STATE, LIVE_STATE, REFERENCE
+from broker.kafka_topics import ACTIVITIES_STATE, BOARDS_STATE, LIVE_STATE, REFERENCE
 from broker.reference import decode_reference
 from processors import live_kernel as k
 from processors.live import activity_of
@@ -25,7 +26,11 @@ from processors.row_mirror import ROWS, write_row
 from processors.stage import Outputs
 from processors.state_db import MOST_MISSING, StateDb
 
-_SKIPPED: Final = frozenset({"numbering", "position"})  # a subject's cell knows more of its numberings
+_SHOWN: Final = {  # the rows of each stage that readers show; those of numberings are in the cells of their subjects
+    LIVE_STATE: frozenset({"undated", "activity", "wake", "reference"}),
+    ACTIVITIES_STATE: frozenset({"final", "final_track"}),
+    BOARDS_STATE: frozenset({"effort", "award", "board"}),
+}
 
 
 class StateView:
@@ -37,8 +42,8 @@ class StateView:
 
     def take(self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), offset: int = 0) -> None:
         """Take one record of any topic that is followed."""
-        if topic in (LIVE_STATE, BOARDS_STATE):
-            self._cell(key, value)
+        if topic in _SHOWN:
+            self._cell(topic, key, value)
         elif topic == REFERENCE:
             if value is not None:
                 put_reference(self._db, decode_reference(value), offset)
@@ -46,7 +51,7 @@ class StateView:
             event = decode_kafka(headers, key, value, topic)
             put_events(self._db, [(event.id, event.type, event.topic, event.key, event.tenant, event.time_us, event.body)])
 
-    def _cell(self, key: bytes, value: bytes | None) -> None:
+    def _cell(self, topic: str, key: bytes, value: bytes | None) -> None:
         if is_subject(key):
             if value is not None:
                 self._subject(subject_of_cell(key), value)
@@ -54,7 +59,7 @@ class StateView:
         if not key.startswith(ROWS):
             return
         table, *of = msgpack.unpackb(key[1:])
-        if table not in _SKIPPED:
+        if table in _SHOWN[topic]:
             write_row(self._db, key, value)
             if table == "activity" and value is not None:
                 self._under_way(of[0])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import msgpack
-
 from broker.events.envelope import Event, encode_kafka
 from processors.row_mirror import Cells, RowMirror
 from processors.shards import Out
@@ -41,15 +39,9 @@ class WorkingCopy:
         self.db.execute("BEGIN")
         self._mirror.restore(cells)
 
-    def save(self, out: Out, topic: str, partition: int, told: Sequence[str]) -> None:
-        """Write changed rows into the cells, and send those of the tables `told` to readers."""
-        for key, value in self._mirror.changes():
-            if value is None:
-                self._cells.drop(key)
-            else:
-                self._cells.put(key, value)
-            if msgpack.unpackb(key[1:])[0] in told:
-                out.send(topic, key, value, partition=partition)
+    def save(self) -> None:
+        """Write changed rows into the cells."""
+        self._mirror.save(self._cells)
         self.db.execute("COMMIT")
         self.db.execute("BEGIN")
 

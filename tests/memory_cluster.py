@@ -95,8 +95,9 @@ class Cells:
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted((key, value) for key, value in self.committed.items() if key.startswith(prefix)))
 
-    def commit(self) -> None:
+    def commit(self, changelog: str, topics: Topics) -> None:
         for key, value in self.written.items():
+            topics.send(changelog, key, value)
             if value is None:
                 self.committed.pop(key, None)
             else:
@@ -137,7 +138,7 @@ class Process:
     def checkpoint(self) -> None:
         for partition, shard in self.shards.items():
             shard.flush()
-            self.cells[partition].commit()
+            self.cells[partition].commit(self.stage.state, self.topics)
         self.offsets.update(self.at)
 
     def kill(self) -> None:

@@ -3,17 +3,12 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import TopicPartition
+from quixstreams.internal_producer import InternalProducer
 from quixstreams.kafka import ConnectionConfig
 from quixstreams.models import Topic
+from quixstreams.models.topics import TopicManager
 from quixstreams.processing import ProcessingContext
 from quixstreams.state import StateStoreManager
-
-class _Producer:
-    def poll(self, timeout: float = ...) -> None: ...
-    def produce(
-        self, topic: str, value: bytes | None = ..., key: bytes | None = ..., headers: list[tuple[str, bytes]] | None = ...,
-        partition: int | None = ...,
-    ) -> None: ...  # fmt: skip
 
 class Message:
     def error(self) -> object | None: ...
@@ -35,7 +30,7 @@ class _RunTracker:
 class StreamingDataFrame: ...
 
 class Application:
-    _producer: _Producer
+    _producer: InternalProducer
     _consumer: _Consumer
     _run_tracker: _RunTracker
     _processing_context: ProcessingContext
@@ -58,4 +53,6 @@ class Application:
     def dataframe(self, topic: Topic) -> StreamingDataFrame: ...
     def run(self) -> list[dict[str, Any]]: ...
     def stop(self, fail: bool = ...) -> None: ...
+    def _get_internal_producer(self, on_error: Any = ..., transactional: bool | None = ...) -> InternalProducer: ...
+    def _get_topic_manager(self) -> TopicManager: ...
     def _process_message(self, dataframe_composed: Any) -> None: ...

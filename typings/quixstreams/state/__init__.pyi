@@ -2,9 +2,12 @@ from collections.abc import Iterator
 
 from quixstreams.models import TopicConfig
 
+class _UpdateCache:
+    def set(self, key: bytes, value: bytes, prefix: bytes) -> None: ...
+
 class PartitionTransaction:
+    _update_cache: _UpdateCache
     def get_bytes(self, key: bytes, prefix: bytes) -> bytes | None: ...
-    def set_bytes(self, key: bytes, value: bytes, prefix: bytes) -> None: ...
     def delete(self, key: bytes, prefix: bytes) -> None: ...
 
 class RocksDBStorePartition:
