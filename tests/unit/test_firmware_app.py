@@ -13,7 +13,8 @@ from kit.app import Supervisor
 from kit.boots import Boots
 from kit.config import Kept
 from kit.log import LINE_CHARS, LINES, Log, blinks
-from kit.metrics import Metrics, put_health, reset_cause
+from kit.metrics import Metrics, put_health
+from kit.reset import reset_cause
 
 WRAP = 1 << 30
 

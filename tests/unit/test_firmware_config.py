@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.boots import LIMIT, Boots
 from kit.config import MAX_BYTES, Kept
-from kit.metrics import DEEP_SLEEP, POWER_ON, WATCHDOG
+from kit.reset import DEEP_SLEEP, POWER_ON, WATCHDOG
 
 OLD, NEW = {"node": "watch-7", "n": 1}, {"node": "watch-8", "n": 2, "more": [1, 2, None]}
 

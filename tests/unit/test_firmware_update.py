@@ -14,7 +14,8 @@ from fakes.flash import Nor, PowerCut
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import manifest as manifests
-from kit.slots import NONE, TRIES, FirmwareSlots, Slots
+from kit.firmware_slots import FirmwareSlots
+from kit.slots import NONE, TRIES, Slots
 from kit.start import start
 from kit.update import Download
 

@@ -8,7 +8,7 @@
 A start is failed until it was good. Waking from deep sleep is no start. One write of flash for each start, one when it was good.
 """
 
-from kit.metrics import DEEP_SLEEP
+from kit.reset import DEEP_SLEEP
 
 LIMIT = 5
 GOOD_MS = 60000
