@@ -25,6 +25,7 @@ from simulators.micropython import find_micropython, find_or_unpack_micropython
 Interpreter = Literal["auto", "micropython", "cpython"]
 HEAP_BYTES: Final = 128 * 1024 * 8  # as many words as a 32-bit device with 128 KB holds
 RESET: Final = 75  # exit code of a board that wants to be started again
+ASLEEP: Final = 76  # of one that sleeps deeply, until it is started again
 _SIMULATOR: Final = KIT / "fakes" / "simulator.py"
 
 
@@ -81,7 +82,7 @@ def run_board(project: Project, folder: Path, seconds: int, interpreter: Interpr
             except KeyboardInterrupt:
                 process.terminate()
                 raise
-        if process.returncode != RESET:
+        if process.returncode not in (RESET, ASLEEP):
             break
     if process.returncode or not last or not last[-1].startswith("{"):
         raise LinkError(f"the simulated board ended with {process.returncode}: {' | '.join(last[-4:])}", cure=f"look into {folder}")

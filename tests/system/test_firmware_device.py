@@ -23,7 +23,7 @@ from paceline.device.image import build
 from paceline.device.manifest import Release, sign
 from paceline.device.offer import Offer, server_of
 from paceline.device.project import Project, open_project
-from paceline.device.simulated import RESET, command_of, environment, lay_out
+from paceline.device.simulated import ASLEEP, RESET, command_of, environment, lay_out
 from paceline.live_client import fetch_live
 from paceline.site import publish_site
 from tests.servers import free_port
@@ -224,6 +224,38 @@ def make(port):
         assert board.process.stdin is not None
         board.process.stdin.write(b'{"do": "show"}\n')
         assert '"refused": "wrong_tenant"' in await board.says('"said"')
+
+
+async def test_bike_sensor_that_sleeps_deeply_loses_no_turn_and_no_frame(stack: Stack, tmp_path: Path) -> None:
+    """Three rides with a sleep after each: what was measured reaches the platform, and the odometer goes on with the turn that woke the board."""
+    sleepy = """
+
+board.SETTINGS.update(still_ms=3000)
+_kept = Odometer.kept
+
+
+def kept(odometer, level):
+    print("odometer:", odometer.turns)
+    return _kept(odometer, level)
+
+
+Odometer.kept = kept
+"""
+    project = changed(open_project("bike_sensor", "sim"), tmp_path, sleepy)
+    lay_out(project, tmp_path / "board", document_of(stack, "sleepy"))
+    board = Board(project, tmp_path / "board", "micropython")
+    turns, told = 0, []
+    for _ in range(3):
+        board.said.clear()
+        async with board.running():
+            assert await board.ends() == ASLEEP
+        turns += int((await board.says("stands after turns:")).rpartition(":")[2])
+        assert int((await board.says("odometer:")).rpartition(":")[2]) == turns
+        told.append(json.loads(await board.says('"taken"')))
+    assert turns > 20
+    assert sum(one["taken"] for one in told) == sum(one["stored"] for one in told) + told[-1]["owed"]
+    assert not any(one["lost"] + one["refused"] for one in told)
+    await tile(stack, "sleepy", lambda one: one["speed_mps"] is not None)
 
 
 async def test_update_over_the_air_is_tried_confirmed_and_rolled_back_when_it_hangs(stack: Stack, tmp_path: Path) -> None:

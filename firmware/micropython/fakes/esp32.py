@@ -30,10 +30,16 @@ class Chip:
 class Esp32:
     """The module `esp32` of a chip."""
 
+    WAKEUP_ALL_LOW, WAKEUP_ANY_HIGH = False, True
+
     def __init__(self, chip):
         self.chip = chip
         self.Partition = _partition_class(chip)
         self.NVS = _nvs_class(chip)
+        self.wake_pin = self.wake_level = None
+
+    def wake_on_ext0(self, pin, level):
+        self.wake_pin, self.wake_level = pin, level
 
 
 def _partition_class(chip):

@@ -19,12 +19,51 @@ _pins = {}
 _wires = {}  # bus << 8 | address -> model
 _volts = {}  # pin -> millivolts, or a function that gives them
 _uarts = {}
+PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
+EXT0_WAKE, TIMER_WAKE = 2, 4
+ASLEEP = 76  # exit code of a deep sleep
+state = {"cause": PWRON_RESET, "woken": 0, "memory": b"", "sleeps_ms": None}  # of the chip, over its starts
 
 
 def reset():
     """Nothing is wired any more."""
     for held in (_pins, _wires, _volts, _uarts):
         held.clear()
+
+
+def power_on():
+    """A start that ends no sleep: its memory is lost."""
+    state.update({"cause": PWRON_RESET, "woken": 0, "memory": b"", "sleeps_ms": None})
+
+
+def wake(reason):
+    """The start that ends a deep sleep: by the pin (`EXT0_WAKE`) or the time (`TIMER_WAKE`). Pins are as they are, without handlers."""
+    for pin in _pins.values():
+        pin.irq(None)
+    state.update({"cause": DEEPSLEEP_RESET, "woken": reason, "sleeps_ms": None})
+
+
+def reset_cause():
+    return state["cause"]
+
+
+def wake_reason():
+    return state["woken"]
+
+
+def deepsleep(ms=0):
+    """The program ends here; what wakes it is said by `wake`."""
+    state["sleeps_ms"] = ms
+    raise SystemExit(ASLEEP)
+
+
+class RTC:
+    """Its memory, which a deep sleep does not lose."""
+
+    def memory(self, data=None):
+        if data is None:
+            return state["memory"]
+        state["memory"] = bytes(data)
 
 
 def wire_i2c(bus, model):

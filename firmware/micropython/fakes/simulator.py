@@ -1,12 +1,14 @@
 """A whole board of fakes that runs an example: `simulator.py FOLDER SECONDS [PORT of the set-up page]`, on the unix port or CPython.
 
 FOLDER holds the modules of an image as sources (`application.py`, `board.py` ...), `config.a` as the set-up would leave it, and gets
-`flash.nor`: what a device remembers. Standard input is its console; a reset ends it with exit code 75. After SECONDS (0: never) it ends in
+`flash.nor`: what a device remembers. Standard input is its console; a reset ends it with exit code 75, a deep sleep with 76: whoever starts
+it again then turns the wheel, or whatever wakes it (`rtc.bin` is what its chip remembers meanwhile). After SECONDS (0: never) it ends in
 good order; what is owed stays in the ring for the next start, as on a board without power.
 """
 
 import asyncio
 import json
+import os
 import sys
 
 from fakes import bluetooth, machine
@@ -30,6 +32,29 @@ class _Bluetooth:
 
 
 RESET = 75  # exit code: start it again
+
+
+def _wake(folder):
+    """The chip as it is after a sleep, if one ended; else as after power came."""
+    path = folder + "/rtc.bin"
+    try:
+        with open(path, "rb") as file:
+            memory = file.read()
+    except OSError:
+        return
+    os.remove(path)
+    machine.state["memory"] = memory
+    machine.wake(machine.EXT0_WAKE)
+
+
+def _sleeper(folder, device):
+    def deepsleep(ms=0):
+        _tell(device)
+        with open(folder + "/rtc.bin", "wb") as file:
+            file.write(machine.state["memory"])
+        raise SystemExit(machine.ASLEEP)
+
+    return deepsleep
 
 
 def _reset():
@@ -70,6 +95,7 @@ def port_of(folder, esp32, document, page_port):
         console_line = _line
     room = bluetooth.Room()
     machine.reset = _reset  # the chip's, not that of the fake
+    _wake(folder)
     air = Air({document.get("wifi_ssid", "sim"): document.get("wifi_password", "")})
     return Port(machine, Network(air), esp32, _Bluetooth(room), folder, console_line, time_hosts=(), page_port=page_port), room
 
@@ -88,6 +114,7 @@ def main(folder, seconds, page_port=0):
     scenario = SCENARIOS.get(board.EXAMPLE)
     happen = scenario(machine, room, board) if scenario is not None else None
     device = application.make(port)
+    machine.deepsleep = _sleeper(folder, device)
     if happen is not None:
         device.add("world", happen)
 
@@ -98,14 +125,17 @@ def main(folder, seconds, page_port=0):
             await ending
 
     asyncio.run(run())
+    if device.node is not None:
+        _tell(device)
+
+
+def _tell(device):
+    """What became of the frames since this start, as a line."""
     node = device.node
-    if node is not None:
-        outbox = node.outbox
-        print(
-            json.dumps(
-                {"taken": outbox.taken, "stored": outbox.stored, "refused": outbox.refused, "lost": outbox.lost, "owed": node.ring.owed}
-            )
-        )
+    outbox = node.outbox
+    print(
+        json.dumps({"taken": outbox.taken, "stored": outbox.stored, "refused": outbox.refused, "lost": outbox.lost, "owed": node.ring.owed})
+    )
 
 
 async def _end(device, seconds):

@@ -14,7 +14,6 @@ import os
 import sys
 from binascii import crc32
 
-from kit import metrics
 from kit.app import Supervisor
 from kit.boots import GOOD_ALONE_MS, GOOD_MS, Boots
 from kit.clock import SET, Clock, port_utc_us
@@ -22,6 +21,7 @@ from kit.config import Kept
 from kit.desired import Desired, Memory
 from kit.log import Log, blinks
 from kit.node import Node, settings_of
+from kit.reset import reset_cause
 from kit.ring import Ring
 from kit.session import Session
 from kit.slots import Slots
@@ -82,7 +82,7 @@ class Device:
         self.kept = Kept(port.folder + "/config")
         self.document = self.kept.load()
         self.boots = Boots(Kept(port.folder + "/boots"))
-        self.boots.begin(metrics.reset_cause(port.machine))
+        self.boots.begin(reset_cause(port.machine))
         self.wifi = Wifi(port.network)
         self.app = Supervisor(
             self.log, feed=port.feed, safe=self.boots.safe, on_fault=lambda name, error: self.boots.fault(self.log.last_exception)

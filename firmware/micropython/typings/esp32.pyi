@@ -1,8 +1,12 @@
 """What the kit uses of MicroPython's `esp32`."""
 
 HEAP_DATA: int
+WAKEUP_ALL_LOW: bool
+WAKEUP_ANY_HIGH: bool
 
 def idf_heap_info(capabilities: int) -> list[tuple[int, int, int, int]]: ...
+
+def wake_on_ext0(pin: object, level: bool) -> None: ...
 
 class Partition:
     BOOT: int
