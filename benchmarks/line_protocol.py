@@ -111,7 +111,7 @@ def _block(turn: int):
         of, T0_US + second * 1_000_000, np.full(ROWS, GPS),
         470_000_000 + of * 1000 + north + noise(8), 80_000_000 + of * 900 + east + noise(8),
         4_000 + of % 100 + noise(1), 500 + noise(15), 140 + of % 30 + noise(1), 210 + of % 50 + noise(12), 85 + noise(2),
-        second * 5_000_000,
+        second * 5_000_000, np.arange(ROWS),
     )  # fmt: skip
     subjects = [f"gym/athlete-{i:05d}" for i in range(ATHLETES)]
     return Believed(subjects, *(np.asarray(np.rint(c), np.int64) for c in columns), appended_us=T0_US)

@@ -20,6 +20,7 @@ BOARD_WORDS: Final = "stage.boards"
 LIVE_STATE: Final = "live.state"
 ACTIVITIES_STATE: Final = "activities.state"
 BOARDS_STATE: Final = "boards.state"
+BELIEVED: Final = "live.samples"
 
 FRAME_PARTITIONS: Final = 64  # the most replicas a stage can have; state is bound to it
 EVENT_PARTITIONS: Final = 12
@@ -27,6 +28,7 @@ DAY_MS: Final = 86_400_000
 FRAMES_DAYS: Final = 7  # longer than any outage of a stage; a person's raw data ends there by itself
 DEAD_DAYS: Final = 30
 STATE_LAG_MS: Final = 6 * 3_600_000  # a value whose successor was never committed, because its writer died, is still needed
+SAMPLES_DAYS: Final = 1  # for followers that put them elsewhere
 FOR_EVER: Final = -1
 PLATFORM: Final = "platform"
 MAX_RECORD_BYTES: Final = 1_048_588  # of a batch of records: Kafka's own default, said so that a smaller one of the cluster does not count
@@ -77,6 +79,7 @@ def platform_topics() -> tuple[Topic, ...]:
         Topic(LIVE_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
         Topic(ACTIVITIES_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
         Topic(BOARDS_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
+        Topic(BELIEVED, PLATFORM, FRAME_PARTITIONS, SAMPLES_DAYS * DAY_MS),  # key: the partition; samples as the live stage believes them
     )
 
 

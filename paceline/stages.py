@@ -60,7 +60,9 @@ def _made(name: str, site: Site, work: Path) -> StageOnKafka:
     if name == "boards":
         return BoardsOnKafka(work)
     feed, blobs = ReferenceFeed(site.settings.kafka), FolderBlobs(tracks_folder(site))
-    return LiveOnKafka(feed, blobs, work) if name == "live" else FinishOnKafka(feed, blobs, work)
+    if name == "live":
+        return LiveOnKafka(feed, blobs, work, tells=bool(site.settings.influx.url))
+    return FinishOnKafka(feed, blobs, work)
 
 
 def _follow(site: Site, watch: Watch) -> None:
@@ -75,7 +77,7 @@ def _follow(site: Site, watch: Watch) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    view = KafkaView(site.settings.kafka, site.state_db)
+    view = KafkaView(site.settings.kafka, site.state_db, tells=bool(site.settings.influx.url))
     try:
         watch.measure(lambda: [VIEW_RECORDS.of(view.records), VIEW_UNREADABLE.of(view.unreadable), size_of("state", site.state_db)])
         view.run(stop, watch.part("rounds"))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final
 
 import msgpack
@@ -27,12 +28,16 @@ from processors.samples import MACHINE, Samples, TakenFrame
 I64 = npt.NDArray[np.int64]
 
 _VERSION: Final = 1
+_PARTS: Final = 8  # bits of a position that number the parts of a block
+_MINUTE_US: Final = 60_000_000
 _HEALTH: Final = layout_named("health.1").id
 GPS, ON_MACHINE, SENSOR = range(3)  # what a sample is from: positions, a machine, anything else
 SOURCES: Final = ("gps", "machine", "sensor")
 MOST_AGE_US: Final = 48 * 3_600_000_000  # older ones are not told: an uploaded file of last year is no live telemetry
-_COLUMNS: Final = ("subject_of", "t_us", "source", "lat", "lon", "altitude_dm", "speed_cmps", "hr_bpm", "power_w", "cadence_rpm", "dist_um")
-_NARROW: Final = ("<i4", "<i8", "<i1", "<i4", "<i4", "<i2", "<i4", "<i2", "<i4", "<i2", "<i8")
+_COLUMNS: Final = (
+    "subject_of", "t_us", "source", "lat", "lon", "altitude_dm", "speed_cmps", "hr_bpm", "power_w", "cadence_rpm", "dist_um", "position",
+)  # fmt: skip
+_NARROW: Final = ("<i4", "<i8", "<i1", "<i4", "<i4", "<i2", "<i4", "<i2", "<i4", "<i2", "<i8", "<i8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Health:
 @dataclass(frozen=True, slots=True)
 class Believed:
     """Samples of `subjects`: a column each, ABSENT (NO_POS, NO_ALTITUDE) where a sample brought nothing. `appended_us`: of the last
-    record. `dist_um` is that of the activity so far."""
+    record. `dist_um` is that of the activity so far. `position`: of the record that had a sample told, times 256, never going back."""
 
     subjects: list[str]
     subject_of: I64
@@ -66,6 +71,7 @@ class Believed:
     power_w: I64
     cadence_rpm: I64
     dist_um: I64
+    position: I64
     appended_us: int
     again: bool = False
     health: Sequence[Health] = field(default_factory=tuple[Health, ...])
@@ -76,22 +82,27 @@ class Believed:
 
 def believed_of(
     key_of: Callable[[int], str], slots: Sequence[int], samples: Samples, ran: Ran, taken: Iterable[tuple[str, TakenFrame]],
-    appended_us: int,
+    at: Sequence[tuple[int, int]],
 ) -> Believed:  # fmt: skip
-    """Of the frames of a batch: `slots` whom each counts for, which `key_of` names; `taken` are all of them, for health."""
+    """Of the frames of a batch: `slots` whom each counts for, which `key_of` names; `taken` are all of them, for health. `at`: (position,
+    append time) of the record of each frame."""
     used, places = np.unique(np.asarray(slots, np.int64), return_inverse=True)
     numbers: list[int] = used.tolist()
     subjects = [key_of(slot) for slot in numbers]
-    return _made(subjects, np.repeat(places, samples.ends - samples.first), samples, ran, appended_us, again=False, health=_health(taken))
+    counts = samples.ends - samples.first
+    position = np.repeat(np.array([position for position, _ in at], np.int64), counts)
+    return _made(subjects, np.repeat(places, counts), samples, ran, position, at[-1][1], again=False, health=_health(taken))
 
 
-def believed_again(key: str, samples: Samples, ran: Ran, appended_us: int) -> Believed:
-    """Of whole activities of a subject that were run again."""
-    return _made([key], np.zeros(len(samples.t_us), np.int64), samples, ran, appended_us, again=True, health=())
+def believed_again(key: str, samples: Samples, ran: Ran, at: tuple[int, int]) -> Believed:
+    """Of whole activities of a subject that were run again at a record."""
+    nothing = np.zeros(len(samples.t_us), np.int64)
+    return _made([key], nothing, samples, ran, nothing + at[0], at[1], again=True, health=())
 
 
 def _made(
-    subjects: list[str], subject_of: I64, s: Samples, ran: Ran, appended_us: int, *, again: bool, health: Sequence[Health]
+    subjects: list[str], subject_of: I64, s: Samples, ran: Ran, position: I64, appended_us: int, *, again: bool,
+    health: Sequence[Health],
 ) -> Believed:  # fmt: skip
     out = ran.out
     motion, heart, power, cadence = (out[:, c] != 0 for c in (k.BY_MOTION, k.BY_HEART, k.BY_POWER, k.BY_CADENCE))
@@ -103,7 +114,7 @@ def _made(
         np.where(fixed, out[:, k.FIX_LAT], NO_POS), np.where(fixed, out[:, k.FIX_LON], NO_POS),
         np.where(motion, s.altitude_dm, NO_ALTITUDE), np.where(motion, out[:, k.NOW_SPEED], ABSENT),
         np.where(heart, out[:, k.NOW_HR], ABSENT), np.where(power, s.power_w, ABSENT), np.where(cadence, s.cadence_rpm, ABSENT),
-        out[:, k.NOW_DIST],
+        out[:, k.NOW_DIST], position << _PARTS,
     )  # fmt: skip
     return Believed(subjects, *[column[keep] for column in columns], appended_us=appended_us, again=again, health=health)
 
@@ -120,6 +131,40 @@ def _health(taken: Iterable[tuple[str, TakenFrame]]) -> list[Health]:
             t_us = f.frame.t0_us + f.offset_us + int(record["tick_ms"]) * 1000
             said.append(Health(key.partition("/")[0], f.node, f.frame.device, t_us, **values))
     return said
+
+
+def _chosen(block: Believed, which: I64 | npt.NDArray[np.bool_] | slice) -> Believed:
+    return replace(block, **{name: getattr(block, name)[which] for name in _COLUMNS})
+
+
+def unseen(block: Believed, covered: int) -> Believed:
+    """Without what was told at positions up to `covered`: a stage that goes on from a checkpoint tells the same again, cut otherwise."""
+    if not len(block) or int(block.position[0]) > covered:
+        return block
+    return _chosen(block, block.position > covered)
+
+
+def parts_of(block: Believed, most: int) -> list[Believed]:
+    """The block in parts of about `most` samples: cut between records, between minutes where it is told again. Health is in the first."""
+    if len(block) <= most:
+        return [block]
+    if block.again:
+        block = _chosen(block, np.argsort(block.t_us, kind="stable"))
+    marks = block.t_us // _MINUTE_US if block.again else block.position
+    cuts = np.flatnonzero(np.diff(marks)) + 1
+    bounds, at = [0], 0
+    while len(block) - at > most:
+        found = cuts[cuts > at]
+        if not len(found):
+            break
+        within = found[found <= at + most]
+        at = int(within[-1]) if len(within) else int(found[0])
+        bounds.append(at)
+    bounds.append(len(block))
+    made = [_chosen(block, slice(lo, hi)) for lo, hi in pairwise(bounds)]
+    if block.again:
+        made = [replace(part, position=part.position + min(n, (1 << _PARTS) - 1)) for n, part in enumerate(made)]
+    return [made[0], *(replace(part, health=()) for part in made[1:])]
 
 
 def encode_believed(block: Believed) -> bytes:

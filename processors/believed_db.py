@@ -11,13 +11,14 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from processors.believed import Believed, encode_believed
+from processors.believed import Believed, encode_believed, unseen
 
 KEEP_US: Final = 12 * 3_600_000_000
 KEEP_BYTES: Final = 256 * 1024 * 1024
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS believed (id INTEGER PRIMARY KEY AUTOINCREMENT, appended_us INTEGER NOT NULL, body BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS believed_generation (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS believed_covered (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID",
 )
 
 
@@ -48,6 +49,14 @@ class BelievedWriter:
             self._db.execute("INSERT INTO believed (appended_us, body) VALUES (?,?)", (block.appended_us, body))
             self._bytes = None if self._bytes is None else self._bytes + len(body)
             self._drop(block.appended_us - self._keep_us)
+
+    def put_once(self, source: str, block: Believed) -> None:
+        """Append what of a block was not there before; `source` orders positions (a partition)."""
+        row = self._db.execute("SELECT position FROM believed_covered WHERE source=?", (source,)).fetchone()
+        fresh = unseen(block, -1 if row is None else int(row[0]))
+        if len(fresh):
+            self._db.execute("INSERT OR REPLACE INTO believed_covered VALUES (?,?)", (source, int(fresh.position[-1])))
+        self.put([fresh])
 
     def forget(self) -> None:
         """The transaction was rolled back: count anew."""

@@ -34,7 +34,8 @@ class LineMaker:
         if not len(points):
             return
         bucket, unit = BUCKET_OF[points.measurement.name], points.measurement.unit
-        allowed, noted = self._guard.admit(bucket, series_keys(points), self._now_us)
+        keys = series_keys(points)
+        allowed, noted = self._guard.admit(bucket, keys, self._now_us)
         self._change.series += noted
         if not allowed.all():
             kept = points.chosen(allowed[points.series_of])
@@ -45,14 +46,14 @@ class LineMaker:
         step = MOST_LINES
         for at in range(0, len(points), step):
             part = points if len(points) <= step else points.chosen(slice(at, at + step))
-            self._gather(bucket, unit, part)
+            self._gather(bucket, unit, part, keys)
 
-    def _gather(self, bucket: str, unit: str, points: Points) -> None:
+    def _gather(self, bucket: str, unit: str, points: Points, keys: list[bytes]) -> None:
         held = self._open.setdefault((bucket, unit), _Gathered())
         if held.lines + len(points) > MOST_LINES:
             self._seal(bucket, unit, held)
             held = self._open[bucket, unit] = _Gathered()
-        held.parts.append(encode_lines(points))
+        held.parts.append(encode_lines(points, keys))
         held.lines += len(points)
         held.newest_us = max(held.newest_us, int(points.times.max()) // _TO_US[unit])
         self.count += len(points)

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from broker.errors import BadInputError, ConfigError, LinkError
+from broker.errors import BadInputError, ConfigError, LinkError, StoreError
 from broker.kafka import KafkaSettings
-from broker.kafka_topics import ACTIVITIES_STATE, BOARDS_STATE, LIVE_STATE, REFERENCE, event_topics
+from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, LIVE_STATE, REFERENCE, event_topics
 from broker.liveness import Part, unwatched
 from processors.kafka_admin import admin_options
 from processors.state_db import StateDb
@@ -34,9 +34,10 @@ TOPICS: Final = (LIVE_STATE, ACTIVITIES_STATE, BOARDS_STATE, REFERENCE, *(topic.
 class KafkaView:
     """One follower of one file."""
 
-    def __init__(self, kafka: KafkaSettings, state: Path) -> None:
+    def __init__(self, kafka: KafkaSettings, state: Path, *, tells: bool = False) -> None:
+        """`tells`: also follow what is believed of samples (`live.samples`)."""
         self._store = StateDb(state)
-        self._view = StateView(self._store)
+        self._view = StateView(self._store, tells=tells)
         settings: dict[str, Any] = {
             **admin_options(kafka), "group.id": "none", "enable.auto.commit": False, "auto.offset.reset": "earliest",
             "fetch.queue.backoff.ms": 5,
@@ -44,7 +45,8 @@ class KafkaView:
         self._consumer = Consumer(settings)
         self._at: dict[tuple[str, int], int] = {}
         self.unreadable = self.records = 0
-        self._consumer.assign([TopicPartition(topic, p, self._from(topic, p)) for topic in TOPICS for p in range(self._partitions(topic))])
+        topics = (*TOPICS, BELIEVED) if tells else TOPICS
+        self._consumer.assign([TopicPartition(topic, p, self._from(topic, p)) for topic in topics for p in range(self._partitions(topic))])
 
     def _partitions(self, topic: str) -> int:
         deadline_s = time.monotonic() + START_S
@@ -74,7 +76,7 @@ class KafkaView:
             topic, partition, offset = str(m.topic()), int(m.partition() or 0), int(m.offset() or 0)
             try:
                 self._view.take(topic, m.key() or b"", m.value(), m.headers() or (), offset)
-            except BadInputError as error:
+            except (BadInputError, StoreError) as error:
                 self.unreadable += 1
                 _log.error("view: %s[%d] %d: %s", topic, partition, offset, error)
             self._at[topic, partition] = offset + 1

@@ -78,13 +78,15 @@ class Points:
         return Points(self.measurement, self.series, self.series_of[which], columns, self.times[which], self.texts)
 
 
-def encode_lines(points: Points, *, compiled: bool = COMPILED) -> bytes:
-    """The lines of points, in their order, each with its end. ValueError when the first field of one is absent."""
+def encode_lines(points: Points, keys: Sequence[bytes] | None = None, *, compiled: bool = COMPILED) -> bytes:
+    """The lines of points, in their order, each with its end. `keys`: what `series_keys` gave. ValueError when the first field of one is
+    absent."""
     if not len(points):
         return b""
     if (points.columns[0] == ABSENT).any():
         raise ValueError(f"{points.measurement.name}: the first field, {points.measurement.fields[0].name}, is never absent")
-    return _compiled(points) if compiled else _plain(points)
+    keys = series_keys(points) if keys is None else keys
+    return _compiled(points, keys) if compiled else _plain(points, keys)
 
 
 def series_keys(points: Points) -> list[bytes]:
@@ -152,13 +154,13 @@ def _texts(points: Points) -> list[list[bytes]]:
 # compiled
 
 
-def _compiled(points: Points) -> bytes:
+def _compiled(points: Points, series: Sequence[bytes]) -> bytes:
     m = points.measurement
     fields = len(m.fields)
     texts = _texts(points)
     text_bytes, text_at = _joined([one for of in texts for one in of])
     text_base = np.cumsum([0, *(len(of) for of in texts)])[:fields]
-    keys, key_at = _joined(series_keys(points))
+    keys, key_at = _joined(series)
     starts, start_at = _joined(_field_starts(m))
     columns = np.stack(points.columns) if fields > 1 else points.columns[0].reshape(1, -1)
     longest_text = max((len(one) for of in texts for one in of), default=0)
@@ -185,9 +187,9 @@ _NUMBERS: Final = np.concatenate(
 _FULL, _LAST, _FIRST = 0, 10_000, 20_000
 
 
-def _plain(points: Points) -> bytes:
+def _plain(points: Points, series: Sequence[bytes]) -> bytes:
     m = points.measurement
-    blocks = [_table(series_keys(points))[points.series_of]]
+    blocks = [_table(series)[points.series_of]]
     for field, start, column, texts in zip(m.fields, _field_starts(m), points.columns, _texts(points), strict=True):
         blocks.append(_block(field, start, column, texts))
     blocks.append(_with(b" ", _whole(points.times), b"\n"))

@@ -204,7 +204,7 @@ class LiveStage:
         self._meet(states, touched)
         ran = run_frames(states.rows, slots, samples, states.sides)
         if self._tells:
-            outputs.believed.append(believed_of(states.key_of, slots, samples, ran, outputs.taken, at[-1][1]))
+            outputs.believed.append(believed_of(states.key_of, slots, samples, ran, outputs.taken, at))
         for ended in ran.closed:
             row, key = ended.row, states.key_of(ended.slot)
             seen = touched[key]
@@ -289,7 +289,7 @@ class LiveStage:
         again = run_tracks_whole(inputs.tracks, int(row[k.HR_REF]), int(row[k.PERSON]))
         runs = again.rows
         if self._tells and runs:
-            outputs.believed.append(believed_again(key, again.samples, again.ran, appended_us))
+            outputs.believed.append(believed_again(key, again.samples, again.ran, (version, appended_us)))
         for run, anchor_us in zip(runs, anchors_us(inputs.tracks, runs), strict=True):
             run[k.ANCHOR] = anchor_us
         old = {a.start_us: a for a in inputs.activities}

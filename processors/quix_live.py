@@ -15,9 +15,10 @@ from typing import Final
 
 from broker.errors import BadInputError
 from broker.kafka_records import decode_log_record, encode_log_record
-from broker.kafka_topics import BOARD_WORDS, FRAMES, LIVE_STATE, RESULTS
+from broker.kafka_topics import BELIEVED, BOARD_WORDS, FRAMES, LIVE_STATE, RESULTS
 from broker.logrecord import Kind, LogRecord
 from broker.reference import Reference, SegmentRef, decode_reference
+from processors.believed import encode_believed, parts_of
 from processors.collector import waiting_collector
 from processors.finish import is_finish
 from processors.live import LiveStage
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 MAX_LOADED: Final = 100_000  # subjects of a shard
 WAKES_A_TICK: Final = 200
+MOST_SAMPLES: Final = 15_000  # of a record: some 400 KB at most
 _CHANGES: Final = b"c"  # the cell that says up to which change of reference data a partition is
 
 
@@ -50,14 +52,18 @@ class LiveOnKafka:
     topic = FRAMES
     state = LIVE_STATE
 
-    def __init__(self, feed: ReferenceFeed, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int] = wall_us) -> None:
+    def __init__(
+        self, feed: ReferenceFeed, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int] = wall_us, *, tells: bool = False
+    ) -> None:  # fmt: skip
+        """`tells`: also put out what is believed of each sample (`live.samples`)."""
         self._feed = feed
+        self._tells = tells
         self._blobs = blobs
         self._work = work
         self._clock_us = clock_us
 
     def open(self, partition: int, cells: Cells, out: Out) -> LiveShard:
-        shard = LiveShard(partition, cells, out, self._feed.reference, self._blobs, self._work, self._clock_us)
+        shard = LiveShard(partition, cells, out, self._feed.reference, self._blobs, self._work, self._clock_us, tells=self._tells)
         for change in self._feed.since(shard.changes):
             shard.taken(change, None, shard.weigh(change))
         if shard.changes is None:
@@ -77,8 +83,9 @@ class LiveShard:
     """One partition."""
 
     def __init__(
-        self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int]
-    ) -> None:
+        self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int],
+        *, tells: bool,
+    ) -> None:  # fmt: skip
         self._partition = partition
         self._cells = cells
         self._out = out
@@ -86,7 +93,7 @@ class LiveShard:
         self._clock_us = clock_us
         self._states = LiveStates()
         self._store = LiveCells(work / f"live-{partition}.db", cells, self._states, blobs, partition)
-        self._stage = LiveStage(reference)
+        self._stage = LiveStage(reference, tells=tells)
         raw = cells.get(_CHANGES)
         self.changes = None if raw is None else int(raw)
         self.unreadable = 0
@@ -147,6 +154,9 @@ class LiveShard:
             for stored in stored_under(self._store.db, key, self._reference):
                 self._store.compact(stored)
         self._tell([*outputs.begun, *outputs.efforts], batch.first)
+        for block in outputs.believed:
+            for part in parts_of(block, MOST_SAMPLES):
+                self._out.send(BELIEVED, str(self._partition).encode(), encode_believed(part), partition=self._partition)
         boards: dict[str, list[Mutation]] = {}
         for mutation in outputs.mutations:
             boards.setdefault(mutation.board, []).append(mutation)

@@ -15,9 +15,11 @@ import msgpack
 import numpy as np
 
 from broker.events.envelope import decode_kafka
-from broker.kafka_topics import ACTIVITIES_STATE, BOARDS_STATE, LIVE_STATE, REFERENCE
+from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, LIVE_STATE, REFERENCE
 from broker.reference import decode_reference
 from processors import live_kernel as k
+from processors.believed import decode_believed
+from processors.believed_db import BelievedWriter
 from processors.live import activity_of
 from processors.live_cells import is_subject, subject_of_cell
 from processors.ranges import RangeSet
@@ -36,7 +38,9 @@ _SHOWN: Final = {  # the rows of each stage that readers show; those of numberin
 class StateView:
     """Writes records into a state file. The caller begins and commits."""
 
-    def __init__(self, store: StateDb) -> None:
+    def __init__(self, store: StateDb, *, tells: bool = False) -> None:
+        """`tells`: also keep what is believed of samples for those who follow (`believed_db`)."""
+        self._told = BelievedWriter(store.db) if tells else None
         self._store = store
         self._db: sqlite3.Connection = store.db
 
@@ -44,6 +48,9 @@ class StateView:
         """Take one record of any topic that is followed."""
         if topic in _SHOWN:
             self._cell(topic, key, value)
+        elif topic == BELIEVED:
+            if value is not None and self._told is not None:
+                self._told.put_once(key.decode(), decode_believed(value, topic))
         elif topic == REFERENCE:
             if value is not None:
                 put_reference(self._db, decode_reference(value), offset)

@@ -152,14 +152,17 @@ class Process:
 class MemoryCluster:
     """Live, finish and boards over shared topics and one folder of tracks."""
 
-    def __init__(self, path: Path, partitions: int = 3, rng: random.Random | None = None, now_us: int = 0) -> None:
+    def __init__(
+        self, path: Path, partitions: int = 3, rng: random.Random | None = None, now_us: int = 0, *, tells: bool = False
+    ) -> None:  # fmt: skip
+        self.tells = tells
         self.path, self.rng, self.now_us = path, rng, now_us
         self.topics = Topics(partitions)
         self.references: list[LogRecord] = []
         self.blobs = FolderBlobs(path / "tracks")
         work = path / "work"
         makes: list[Callable[[], StageOnKafka]] = [
-            lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us),
+            lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us, tells=tells),
             lambda: FinishOnKafka(Feed(self.references), self.blobs, work),
             lambda: BoardsOnKafka(work),
         ]
@@ -202,7 +205,7 @@ class MemoryCluster:
         path = self.path / "view.db"
         path.unlink(missing_ok=True)
         store = StateDb(path)
-        view = StateView(store)
+        view = StateView(store, tells=self.tells)
         store.db.execute("BEGIN")
         for topic, m in self.topics.told:
             view.take(topic, m.key or b"", m.value, m.headers, m.offset)

@@ -16,17 +16,22 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from confluent_kafka import Producer
 
 from broker.events import models
 from broker.events.envelope import Event, decode_kafka, make_event
 from broker.events.folding import fold
 from broker.events.models import utc_text
 from broker.kafka import KafkaSettings, partition_of
-from broker.kafka_topics import all_topics, event_topics
+from broker.kafka_topics import BELIEVED, all_topics, event_topics
+from processors.believed import Believed, encode_believed, parts_of
 from processors.event_publisher import EventPublisher
+from processors.kafka_view import KafkaView
 from processors.publish_cursor import read_cursor
 from processors.results_db import put_events
 from processors.state_db import StateDb
+from tests.contract.test_believed_runners import alone, blocks, counted, in_order
+from tests.influx_world import samples_in
 from tests.kafka_server import KafkaCluster, start_kafka
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -302,3 +307,29 @@ async def test_wrong_password_is_a_clear_error_with_the_cure(kafka: KafkaCluster
     assert "Authentication failed" in done.stderr
     assert "cure: check kafka.security, kafka.mechanism, kafka.username and kafka.password" in done.stderr
     assert json.dumps("wrong") not in done.stderr
+
+
+async def test_samples_that_a_stage_tells_reach_the_state_file_of_a_view_once(kafka: KafkaCluster, tmp_path: Path) -> None:
+    told = blocks(alone(tmp_path / "one", in_order(8)))
+    parts = [encode_believed(part) for block in told for part in parts_of(block, 100)]
+    assert len(parts) > 3
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "acks": "all"})
+    for value in [*parts[:3], *parts]:  # what a stage that was killed tells again
+        producer.produce(BELIEVED, value, b"5", partition=5)
+    assert producer.flush(60) == 0
+    state = tmp_path / "state.db"
+    view = await asyncio.to_thread(KafkaView, KafkaSettings(bootstrap=kafka.bootstrap), state, tells=True)
+    async with asyncio.timeout(60):
+        while len(samples_in(state)) < len(samples_of(told)):
+            await asyncio.to_thread(view.step)
+    await asyncio.to_thread(view.close)
+    assert samples_in(state) == samples_of(told)
+    assert counted(blocks(state)) == counted(told)
+
+
+def samples_of(found: list[Believed]) -> dict[tuple[str, int], float]:
+    return {
+        (block.subjects[of].partition("/")[2], t_us): um // 100_000 / 10
+        for block in found
+        for of, t_us, um in zip(block.subject_of.tolist(), block.t_us.tolist(), block.dist_um.tolist(), strict=True)
+    }

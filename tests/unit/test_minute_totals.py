@@ -42,7 +42,7 @@ def block(rows: list[tuple[str, int, int, int, int]], *, again: bool = False, la
     constant = {name: np.full(n, value, np.int64) for name, value in (("source", 0), ("lat", lat), ("lon", lon), ("altitude_dm", 0))}
     return Believed(
         subjects, of, T0_US + second * US, **constant, speed_cmps=np.zeros(n, np.int64), hr_bpm=hr, power_w=power,
-        cadence_rpm=np.full(n, ABSENT, np.int64), dist_um=metres * 1_000_000, appended_us=T0_US, again=again,
+        cadence_rpm=np.full(n, ABSENT, np.int64), dist_um=metres * 1_000_000, position=np.arange(n), appended_us=T0_US, again=again,
     )  # fmt: skip
 
 
