@@ -5,14 +5,15 @@ ends in the same awards: what is removed or kept off was never there. At its fin
 when its athlete comes to stand among the first ten of the board, and `record` when first; `own_1` to `own_3` are its place among the
 athlete's own efforts, when there was one before. An effort keeps an award when a later one is better.
 
-A change at the end of time looks at one effort; one in the past at the later ones, and only when it is or was among the first ten.
+A change at the end of time looks at one effort; one in the past at the later ones, and only when it is or was among the first ten. Awards
+among the own efforts are not kept: they follow from those when somebody asks.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from processors.ladder import BySecond, Key
 
@@ -25,6 +26,8 @@ _OWN: Final = (4, 8, 16)
 _PIECE: Final = 64
 
 Finish = tuple[int, str]  # microseconds, effort id
+Place = tuple[str, str]  # subject, effort id
+Row = tuple[Key, Hashable]  # with whose it is: equal for efforts of one athlete
 
 
 class Awarded(NamedTuple):
@@ -36,165 +39,247 @@ class Awarded(NamedTuple):
     after: tuple[str, ...]
 
 
-class Awards:
-    """The awards on one board. `take` and `drop` follow the efforts that count; `changed` says what came of it since it was last asked."""
+class Counting(Protocol):
+    """The efforts that count on a board, as awards ask for them."""
+
+    def add(self, key: Key, subject: str) -> None:
+        """One more counts."""
+        ...
+
+    def remove(self, key: Key, subject: str) -> None:
+        """One that counted does not any more."""
+        ...
+
+    def place_of(self, effort: str) -> tuple[Key, str] | None:
+        """The key of an effort and its subject, None when it does not count."""
+        ...
+
+    def own(self, subject: str) -> Iterable[Key]:
+        """The keys of a subject."""
+        ...
+
+    def quickest(self) -> Iterator[Row]:
+        """All, the first of the board first."""
+        ...
+
+    def since(self, finish: Finish, top: Sequence[Row]) -> Iterator[Row]:
+        """Those that finish from then on, in that order; without those that come behind `top` once it has its ten rows, or with them."""
+        ...
+
+
+class InLists:
+    """Efforts that count, as objects in lists."""
 
     def __init__(self, efforts: Iterable[tuple[Key, str]] = ()) -> None:
         self._efforts = {key[2]: (key, subject) for key, subject in efforts}
         self._order = BySecond(key for key, _ in self._efforts.values())
-        self._finishes = sorted(_finish(key) for key, _ in self._efforts.values())
+        self._finishes = sorted(finish_of(key) for key, _ in self._efforts.values())
         self._of: dict[str, set[str]] = {}
         for effort, (_, subject) in self._efforts.items():
             self._of.setdefault(subject, set()).add(effort)
-        self._bits: dict[tuple[str, str], int] = {}  # by subject and effort
-        self._top: set[str] = set()  # efforts with an award among the first ten
-        self._dropped: set[tuple[str, str]] = set()
+
+    def add(self, key: Key, subject: str) -> None:
+        """One more counts."""
+        self._efforts[key[2]] = key, subject
+        self._of.setdefault(subject, set()).add(key[2])
+        self._order.add(key)
+        insort(self._finishes, finish_of(key))
+
+    def remove(self, key: Key, subject: str) -> None:
+        """One that counted does not any more."""
+        del self._efforts[key[2]]
+        self._of[subject].discard(key[2])
+        self._order.drop(key)
+        del self._finishes[bisect_left(self._finishes, finish_of(key))]
+
+    def place_of(self, effort: str) -> tuple[Key, str] | None:
+        """The key of an effort and its subject, None when it does not count."""
+        return self._efforts.get(effort)
+
+    def own(self, subject: str) -> Iterable[Key]:
+        """The keys of a subject."""
+        return [self._efforts[effort][0] for effort in self._of.get(subject, ())]
+
+    def quickest(self) -> Iterator[Row]:
+        """All, the first of the board first."""
+        at = 0
+        while piece := self._order.slice(at, at + _PIECE):
+            at += len(piece)
+            yield from (self._efforts[key[2]] for key in piece)
+
+    def since(self, finish: Finish, top: Sequence[Row]) -> Iterator[Row]:
+        """Those that finish from then on, in that order."""
+        del top
+        return (self._efforts[effort] for _, effort in self._finishes[bisect_left(self._finishes, finish) :])
+
+
+class Awards:
+    """The awards on one board. `take` and `drop` follow the efforts that count; `changed` says what came of it since it was last asked."""
+
+    def __init__(self, efforts: Iterable[tuple[Key, str]] = (), counting: Counting | None = None) -> None:
+        self._counting: Counting = InLists(efforts) if counting is None else counting
+        self._board: dict[Place, int] = {}  # the awards among the first ten
+        self._was: dict[str, dict[str, int]] = {}  # the own awards of who is touched, as they were
+        self._dropped: set[Place] = set()
         self._taken: set[str] = set()
         self._since: Finish | None = None  # from where the first ten have to be looked at again
-        for subject in self._of:
-            self._bits.update({(subject, effort): bits for effort, bits in self._own_bits(subject).items() if bits})
         for effort, bits in self._board_bits((-(1 << 63), "")).items():
-            place = self._efforts[effort][1], effort
-            self._bits[place] = self._bits.get(place, 0) | bits
-            self._top.add(effort)
+            self._board[self._place(effort)] = bits
+
+    def counted_by(self, counting: Counting) -> None:
+        """The same efforts are held in another way from now on."""
+        self._counting = counting
+
+    def touch(self, subject: str) -> None:
+        """What counts of a subject may change now."""
+        if subject not in self._was:
+            self._was[subject] = self._own_bits(subject)
 
     def take(self, key: Key, subject: str) -> None:
         """An effort counts now."""
-        self._seat(key, subject)
+        self.touch(subject)
+        self._counting.add(key, subject)
         self._taken.add(key[2])
 
     def drop(self, key: Key, subject: str) -> None:
         """An effort that counted does not any more."""
-        effort = key[2]
-        del self._efforts[effort]
-        self._of[subject].discard(effort)
-        self._order.drop(key)
-        del self._finishes[bisect_left(self._finishes, _finish(key))]
-        self._taken.discard(effort)
-        self._dropped.add((subject, effort))
-        if self._bits.get((subject, effort), 0) & _BOARD:
-            self._look_from(_finish(key))
+        self.touch(subject)
+        self._counting.remove(key, subject)
+        self._taken.discard(key[2])
+        self._dropped.add((subject, key[2]))
+        if (subject, key[2]) in self._board:
+            self._look_from(finish_of(key))
 
     def of(self, effort: str) -> tuple[str, ...]:
-        """The awards of an effort."""
-        held = self._efforts.get(effort)
-        return () if held is None else _words(self._bits.get((held[1], effort), 0))
+        """The awards of an effort, as they were when `changed` was last asked."""
+        held = self._counting.place_of(effort)
+        if held is None:
+            return ()
+        own = self._was[held[1]] if held[1] in self._was else self._own_bits(held[1])
+        return _words(own.get(effort, 0) | self._board.get((held[1], effort), 0))
 
     def changed(self) -> list[Awarded]:
         """Whose awards differ from what was said before: who has none left first, then by effort."""
         if not self._taken and not self._dropped:
+            self._was.clear()
             return []
-        before: dict[tuple[str, str], int] = {}
+        board: dict[Place, int] = {}  # as they were
         for place in self._dropped:
-            if self._efforts.get(place[1], (None, ""))[1] != place[0]:
-                self._set(place, 0, before)
-        subjects = {subject for subject, _ in self._dropped} | {self._efforts[effort][1] for effort in self._taken}
-        for subject in subjects:
-            for effort, bits in self._own_bits(subject).items():
-                place = subject, effort
-                self._set(place, self._bits.get(place, 0) & _BOARD | bits, before)
+            held = self._counting.place_of(place[1])
+            if held is None or held[1] != place[0]:
+                self._set(place, 0, board)
         for effort in self._taken:
-            key, subject = self._efforts[effort]
-            if self._comes_in(effort):
-                self._look_from(_finish(key))
+            held = self._counting.place_of(effort)
+            assert held is not None
+            if self._comes_in(*held):
+                self._look_from(finish_of(held[0]))
             else:
-                self._set((subject, effort), self._bits.get((subject, effort), 0) & ~_BOARD, before)
+                self._set((held[1], effort), 0, board)
         if self._since is not None:
-            found_bits = self._board_bits(self._since)
-            late = [e for e in self._top if e not in found_bits and e in self._efforts and _finish(self._efforts[e][0]) >= self._since]
-            for effort in [*late, *found_bits]:
-                place = self._efforts[effort][1], effort
-                self._set(place, self._bits.get(place, 0) & ~_BOARD | found_bits.get(effort, 0), before)
+            found = {self._place(effort): bits for effort, bits in self._board_bits(self._since).items()}
+            for place in [place for place in self._board if place not in found and self._is_late(place, self._since)]:
+                self._set(place, 0, board)
+            for place, bits in found.items():
+                self._set(place, bits, board)
+        told = self._differences(board)
+        self._was.clear()
         self._taken.clear()
         self._dropped.clear()
         self._since = None
-        found = [
-            Awarded(subject, effort, _words(was), _words(self._bits.get((subject, effort), 0))) for (subject, effort), was in before.items()
-        ]
-        return sorted((a for a in found if a.before != a.after), key=lambda a: (a.after != (), a.effort, a.subject))
+        return sorted(told, key=lambda a: (a.after != (), a.effort, a.subject))
 
-    def _seat(self, key: Key, subject: str) -> None:
-        self._efforts[key[2]] = key, subject
-        self._of.setdefault(subject, set()).add(key[2])
-        self._order.add(key)
-        insort(self._finishes, _finish(key))
+    def _differences(self, board: dict[Place, int]) -> list[Awarded]:
+        now = {subject: self._own_bits(subject) for subject in {*self._was, *(subject for subject, _ in board)}}
+        places = {(subject, effort) for subject, was in self._was.items() for effort in (*was, *now[subject])} | board.keys()
+        told: list[Awarded] = []
+        for subject, effort in places:
+            own, held = now[subject].get(effort, 0), self._board.get((subject, effort), 0)
+            own_was = self._was[subject].get(effort, 0) if subject in self._was else own
+            before, after = own_was | board.get((subject, effort), held), own | held
+            if before != after:
+                told.append(Awarded(subject, effort, _words(before), _words(after)))
+        return told
 
-    def _set(self, place: tuple[str, str], bits: int, before: dict[tuple[str, str], int]) -> None:
-        held = self._bits.get(place, 0)
+    def _place(self, effort: str) -> Place:
+        held = self._counting.place_of(effort)
+        assert held is not None
+        return held[1], effort
+
+    def _is_late(self, place: Place, since: Finish) -> bool:
+        held = self._counting.place_of(place[1])
+        return held is not None and held[1] == place[0] and finish_of(held[0]) >= since
+
+    def _set(self, place: Place, bits: int, before: dict[Place, int]) -> None:
+        held = self._board.get(place, 0)
         if bits == held:
             return
         before.setdefault(place, held)
-        if bits & _BOARD:
-            self._top.add(place[1])
-        elif held & _BOARD:
-            self._top.discard(place[1])
         if bits:
-            self._bits[place] = bits
+            self._board[place] = bits
         else:
-            del self._bits[place]
+            del self._board[place]
 
     def _look_from(self, finish: Finish) -> None:
         self._since = finish if self._since is None else min(self._since, finish)
 
     def _own_bits(self, subject: str) -> dict[str, int]:
-        """The awards among the own efforts of a subject."""
-        keys = sorted((self._efforts[effort][0] for effort in self._of.get(subject, ())), key=_finish)
+        """The awards among the own efforts of a subject, of those that have one."""
         until: list[Key] = []
         found: dict[str, int] = {}
-        for key in keys:
+        for key in sorted(self._counting.own(subject), key=finish_of):
             place = bisect_left(until, key)
             until.insert(place, key)
-            found[key[2]] = _OWN[place] if len(until) > 1 and place < len(_OWN) else 0
+            if len(until) > 1 and place < len(_OWN):
+                found[key[2]] = _OWN[place]
         return found
 
-    def _first_ten(self, finish: Finish) -> list[tuple[Key, str]]:
+    def _first_ten(self, finish: Finish) -> list[Row]:
         """The board's first ten as it was before a finish."""
-        found: list[tuple[Key, str]] = []
-        seen: set[str] = set()
-        at = 0
-        while len(found) < PLACES and (piece := self._order.slice(at, at + _PIECE)):
-            at += len(piece)
-            for key in piece:
-                subject = self._efforts[key[2]][1]
-                if subject not in seen and _finish(key) < finish:
-                    seen.add(subject)
-                    found.append((key, subject))
-                    if len(found) == PLACES:
-                        break
+        found: list[Row] = []
+        seen: set[Hashable] = set()
+        for key, whose in self._counting.quickest():
+            if whose not in seen and finish_of(key) < finish:
+                seen.add(whose)
+                found.append((key, whose))
+                if len(found) == PLACES:
+                    break
         return found
 
-    def _comes_in(self, effort: str) -> bool:
+    def _comes_in(self, key: Key, subject: str) -> bool:
         """Whether an effort comes to stand among the first ten at its finish."""
-        key, subject = self._efforts[effort]
-        return bool(_placed(self._first_ten(_finish(key)), key, subject))
+        first = self._first_ten(finish_of(key))
+        if len(first) == PLACES and key >= first[-1][0]:
+            return False
+        best = min((own for own in self._counting.own(subject) if finish_of(own) < finish_of(key)), default=key)
+        return best >= key
 
     def _board_bits(self, since: Finish) -> dict[str, int]:
         """The awards among the first ten of all efforts from a finish on, of those that have one."""
         top = self._first_ten(since)
         found: dict[str, int] = {}
-        for _, effort in self._finishes[bisect_left(self._finishes, since) :]:
-            key, subject = self._efforts[effort]
-            if (len(top) < PLACES or key < top[-1][0]) and (bits := _placed(top, key, subject)):
-                found[effort] = bits
+        for key, whose in self._counting.since(since, top):
+            if (len(top) < PLACES or key < top[-1][0]) and (bits := _placed(top, key, whose)):
+                found[key[2]] = bits
         return found
 
 
-def _placed(top: list[tuple[Key, str]], key: Key, subject: str) -> int:
+def _placed(top: list[Row], key: Key, whose: Hashable) -> int:
     """Put an effort among the first ten; what it is awarded for that."""
     if len(top) == PLACES and key >= top[-1][0]:
         return 0
-    own = next((i for i, row in enumerate(top) if row[1] == subject), None)
+    own = next((i for i, row in enumerate(top) if row[1] == whose), None)
     if own is not None:
         if top[own][0] <= key:
             return 0
         del top[own]
-    place = bisect_right(top, (key, subject))
-    top.insert(place, (key, subject))
+    place = bisect_right(top, key, key=lambda row: row[0])
+    top.insert(place, (key, whose))
     del top[PLACES:]
     return _TOP | _RECORD if place == 0 else _TOP
 
 
-def _finish(key: Key) -> Finish:
+def finish_of(key: Key) -> Finish:
+    """When an effort ended; of two at once the one with the lesser id first."""
     return key[1] + 1000 * key[0], key[2]
 
 

@@ -1,27 +1,30 @@
 """Segment boards in memory, for readers: filled when first asked for, followed by versions from then on, forgotten for want of room.
 
-Efforts are held without their curves; a curve is read when somebody is compared with it. One lock a tenant: a board that is being
-filled keeps nobody of another tenant waiting. Any thread may ask.
+Efforts are held without their curves; a curve is read when somebody is compared with it. A large board holds only what ranks (some 100
+bytes an effort instead of a thousand) and reads the efforts it shows, in the same read transaction that brought it up to date: ranks and
+rows are of one moment. One lock a tenant: a board that is being filled keeps nobody of another tenant waiting. Any thread may ask.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from broker.reference import AthleteRef
 from processors.directory import Directory, Known
+from processors.effort_store import SegmentEfforts
 from processors.results import Effort
-from processors.results_db import board_version, effort, efforts_of_segment
+from processors.results_db import board_version, effort
 from processors.segment_board import SegmentBoard
 from processors.stores import ReadStore
 
-MAX_EFFORTS: Final = 400_000  # in memory, of a tenant; about 1 KB each
+MAX_BYTES: Final = 400_000_000  # of the boards in memory, of a tenant
 MAX_CURVES: Final = 2_000
 
 
@@ -29,7 +32,6 @@ MAX_CURVES: Final = 2_000
 class _Held:
     board: SegmentBoard
     stamp: int
-    efforts: int = 0
 
 
 @dataclass(slots=True)
@@ -62,9 +64,9 @@ class BoardCache:
 
     @contextmanager
     def board(self, tenant: str, segment: str) -> Generator[SegmentBoard]:
-        """The board of a segment as the store has it now; nobody else changes it until the block ends."""
+        """The board of a segment as the store has it now; nobody else changes it, and the store stands still, until the block ends."""
         held = self._of(tenant)
-        with held.lock:
+        with held.lock, _one_moment(held.store.db):
             self._follow_athletes(held, tenant)
             yield self._followed(held, tenant, segment).board
 
@@ -106,25 +108,32 @@ class BoardCache:
         stamp = held.store.stamp()
         one = held.boards.get(segment)
         if one is None:
-            board = SegmentBoard(segment, held.athletes)
-            one = _Held(board, stamp, board.load(_slim(e) for e in efforts_of_segment(held.store.db, tenant, segment)))
-            held.boards[segment] = one
-            self._make_room(held)
+            board = SegmentBoard(segment, held.athletes, store=SegmentEfforts(held.store.db, tenant, segment))
+            one = held.boards[segment] = _Held(board, stamp)
+            board.follow()
         elif one.stamp != stamp:
             if board_version(held.store.db, tenant, segment) != one.board.version:
-                for e in efforts_of_segment(held.store.db, tenant, segment, one.board.version):
-                    one.board.apply(_slim(e))
-                    one.efforts += 1
+                one.board.follow()
             one.stamp = stamp
         held.boards.move_to_end(segment)
+        self._make_room(held)
         return one
 
     def _make_room(self, held: _Tenant) -> None:
-        total = sum(one.efforts for one in held.boards.values())
-        while total > MAX_EFFORTS and len(held.boards) > 1:
+        total = sum(one.board.nbytes for one in held.boards.values())
+        while total > MAX_BYTES and len(held.boards) > 1:
             _, gone = held.boards.popitem(last=False)
-            total -= gone.efforts
+            total -= gone.board.nbytes
 
 
-def _slim(e: Effort) -> Effort:
-    return replace(e, curve_ms=())
+@contextmanager
+def _one_moment(db: sqlite3.Connection) -> Generator[None]:
+    """A read transaction around a block, if there is none around it."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("COMMIT")

@@ -87,11 +87,15 @@ class View:
             return self.window_us
         if athlete is None or athlete.removed or not self._is_one(athlete):
             return None
+        return self.span_of_year_us(athlete.birth_year)
+
+    def span_of_year_us(self, birth_year: int | None) -> Span | None:
+        """When an effort of somebody of that year of birth has to start to be of the age and time asked for; None: never."""
         if self.age_class is None:
             return self.window_us
-        if athlete.birth_year is None:
+        if birth_year is None:
             return None
-        of_age = _of_age_us(athlete.birth_year, self.age_class, self.zone)
+        of_age = _of_age_us(birth_year, self.age_class, self.zone)
         first, end = max(of_age[0], self.window_us[0]), min(of_age[1], self.window_us[1])
         return (first, end) if first < end else None
 

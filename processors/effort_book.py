@@ -14,6 +14,7 @@ from typing import Final
 
 from broker.events.envelope import Event
 from broker.reference import ErasureRef, MergeRef, Reference, RulingRef
+from processors.effort_store import SegmentEfforts, without_curve
 from processors.happenings import activity_finished, activity_started, activity_withdrawn, awards_changed, board_changed, effort_changed
 from processors.live_wakes import finish_wake
 from processors.plausibility import judge_live
@@ -26,7 +27,6 @@ from processors.results_db import (
     drop_final,
     effort,
     efforts_of_activity,
-    efforts_of_segment,
     final,
     put_awards,
     put_effort,
@@ -38,6 +38,7 @@ from processors.segment_table import SPORTS
 from processors.stage import Begun, FinishedActivity, LiveEfforts, Outputs, Wake
 
 MAX_BOARDS: Final = 512  # kept in memory; the rest is read again when an effort comes
+MAX_BYTES: Final = 400_000_000  # of them
 
 
 class EffortBook:
@@ -188,11 +189,12 @@ class EffortBook:
         if before is not None and replace(before, version=now.version) == now:
             return
         board = self._board(now.tenant, now.segment)
-        put_effort(self._db, now)
         self._events += effort_changed(before, now, now.version, appended_us, self._ordinal(now.version))
         if before is not None and before.subject != now.subject:
             self._moved(board, board.leave(now.id), now.version, appended_us)
-        self._moved(board, board.apply(now), now.version, appended_us)
+        change = board.apply(without_curve(now))  # before it is stored: a large board reads there what stood until now
+        put_effort(self._db, now)
+        self._moved(board, change, now.version, appended_us)
         for awarded in board.awarded():
             put_awards(self._db, awarded, now.tenant, now.segment)
             self._events += awards_changed(awarded, now, appended_us, self._ordinal(now.version))
@@ -204,13 +206,19 @@ class EffortBook:
             self._events += board_changed(change, top, version, appended_us, self._ordinal(version))
 
     def _board(self, tenant: str, segment: str) -> SegmentBoard:
-        board = self._boards.get((tenant, segment))
+        board = self._boards.pop((tenant, segment), None)
         if board is None:
-            if len(self._boards) >= MAX_BOARDS:
-                self._boards.pop(next(iter(self._boards)))
-            board = self._boards[tenant, segment] = SegmentBoard(segment, awarding=True)
-            board.load(efforts_of_segment(self._db, tenant, segment))
+            board = SegmentBoard(segment, awarding=True, store=SegmentEfforts(self._db, tenant, segment))
+            board.follow()
+            self._make_room(board.nbytes)
+        self._boards[tenant, segment] = board
         return board
+
+    def _make_room(self, more_bytes: int) -> None:
+        """Forget the boards that were not asked for longest."""
+        total = more_bytes + sum(board.nbytes for board in self._boards.values())
+        while self._boards and (len(self._boards) >= MAX_BOARDS or total > MAX_BYTES):
+            total -= self._boards.pop(next(iter(self._boards))).nbytes
 
     def _ordinal(self, version: int) -> int:
         ordinal = self._ordinals[version]

@@ -58,7 +58,9 @@ class OwnEfforts:
 
     def _count_again(self, subject: str, before: list[Effort], after: list[Effort]) -> None:
         """Bring up to date what counts of efforts that share no time with any other one."""
-        new = {key_of(e) for e in (after if len(after) == 1 else _single(after))}
+        if self.awards is not None:
+            self.awards.touch(subject)
+        new = {key_of(e) for e in (after if len(after) == 1 else single_recordings(after))}
         old = {key_of(e) for e in before if self.counts(e)}
         for key in sorted(old - new):
             self._drop(subject, key)
@@ -97,8 +99,8 @@ def _beside(effort: Effort, others: Iterable[Effort]) -> list[Effort]:
     return found
 
 
-def _single(efforts: Iterable[Effort]) -> list[Effort]:
-    """Without second recordings of the same crossing."""
+def single_recordings(efforts: Iterable[Effort]) -> list[Effort]:
+    """Without second recordings of the same crossing; of those that share no time with any other, each by itself or together."""
     counting: list[Effort] = []
     for e in sorted(efforts, key=lambda e: (-e.phase, e.accuracy_ms, e.id)):
         if not any(_same_crossing(e, other) for other in counting):

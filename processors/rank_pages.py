@@ -45,18 +45,10 @@ def faster(page_of: I32, buckets: I32, seconds: I32, minutes: I32, hours: I32, m
     """How many stand at less than `ms`."""
     second = min(ms // 1000, len(seconds))
     minute, hour = second // 60, second // 3600
-    count = 0
-    for i in range(hour):
-        count += hours[i]
-    for i in range(hour * 60, minute):
-        count += minutes[i]
-    for i in range(minute * 60, second):
-        count += seconds[i]
+    count = hours[:hour].sum() + minutes[hour * 60 : minute].sum() + seconds[minute * 60 : second].sum()
     if second < len(seconds) and page_of[second] >= 0:
-        page = buckets[page_of[second]]
-        for i in range(ms - second * 1000):
-            count += page[i]
-    return count
+        count += buckets[page_of[second], : ms - second * 1000].sum()
+    return int(count)
 
 
 def standing_at(page_of: I32, buckets: I32, seconds: I32, minutes: I32, hours: I32, place: int) -> int:

@@ -1,32 +1,33 @@
-"""The board of one segment: every athlete's best effort in rank order, by sex, age class and period.
+"""The board of one segment: every athlete's best effort in rank order, by sex, age class, weight, club, company and period.
 
 Efforts are versioned: per effort id the highest version wins and a removed one stays as a tombstone, so any permutation and repetition of
 the same efforts makes the same board. Provisional efforts count and say so; those that are kept off, and subjects without an athlete
 (`tenant/@...`), do not.
 Names are not known here: who may be named is for the reader to resolve.
 
-Views are made when first asked for and kept up to date from then on, the least recently used goes first. One owner: not for several
-threads at once.
+A small board holds its efforts as objects, one of PACKED_FROM or more in columns when its efforts are in a store; every answer is the
+same. One owner: not for several threads at once.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from broker.errors import BadInputError
 from broker.reference import AthleteRef
-from processors.awards import Awarded, Awards
-from processors.board_views import Span, View, followed
-from processors.ladder import Key, Ladder, decode_cursor, encode_cursor
-from processors.own_efforts import OwnEfforts
+from processors.awards import Awarded
+from processors.board_views import View
+from processors.effort_holding import OVERALL, HeldEfforts, Holding, Rows
+from processors.ladder import Key, decode_cursor, encode_cursor
+from processors.own_efforts import key_of
+from processors.packed_efforts import Entry, may_be_packed
+from processors.packed_holding import PackedHolding
 from processors.results import CURVE_POINTS, Effort, Phase
-from processors.standings import Standings
 
-OVERALL: Final = View()
-MAX_VIEWS: Final = 32  # kept up to date beside the overall one
+PACKED_FROM: Final = 10_000  # efforts
 MAX_ROWS: Final = 1_000  # of one page
 PERCENTILES: Final = (10, 25, 50, 75, 90)
 
@@ -104,22 +105,51 @@ class References:
     own_best: Effort | None
 
 
+class EffortStore(Protocol):
+    """The efforts of one segment as they are stored."""
+
+    def effort(self, effort_id: str) -> Effort | None:
+        """An effort, removed or not."""
+        ...
+
+    def count(self) -> int:
+        """How many there are, removed ones too."""
+        ...
+
+    def after(self, version: int) -> Iterator[Effort]:
+        """Those of a later version, in the order of versions."""
+        ...
+
+    def entries_after(self, version: int) -> Iterator[Entry]:
+        """What ranks of them."""
+        ...
+
+
 class SegmentBoard:
     """The board of one segment of one tenant. `athletes` by subject is read, never written; say `athlete_changed` when one changes.
 
-    `awarding`: the board also follows what its efforts are awarded (`awards`)."""
+    `awarding`: the board also follows what its efforts are awarded (`awards`). `store`: where its efforts are, so that a board of more
+    than `packed_from` holds them in columns; such a store has an effort as it was applied last until another state of it is applied."""
 
-    def __init__(self, segment: str, athletes: Mapping[str, AthleteRef] | None = None, *, awarding: bool = False) -> None:
+    def __init__(
+        self,
+        segment: str,
+        athletes: Mapping[str, AthleteRef] | None = None,
+        *,
+        awarding: bool = False,
+        store: EffortStore | None = None,
+        packed_from: int = PACKED_FROM,
+    ) -> None:
         self.segment = segment
         self.version = 0  # the highest seen: what to read on from
         self._tenant: str | None = None
         self._athletes: Mapping[str, AthleteRef] = {} if athletes is None else athletes
-        self._efforts: dict[str, Effort] = {}  # by id, tombstones too
-        self._own = OwnEfforts()
-        self._own.awards = Awards() if awarding else None
-        self._awarding = awarding
-        self._overall = Standings()
-        self._views: dict[View, Standings] = {}  # least recently used first
+        self._store = store
+        self._packed_from = packed_from
+        self._holding: Holding = HeldEfforts(self._athletes)
+        if awarding:
+            self._holding.award()
+        self._pack()
 
     def apply(self, effort: Effort) -> BoardChange | None:
         """Take an effort; None when it is not newer than what is held, or changes no row of the overall board.
@@ -127,31 +157,27 @@ class SegmentBoard:
         An effort that is another subject's than before (two athletes turned out to be one) leaves that one's row without a word; `leave`
         says it. ValueError for an effort of another segment or tenant.
         """
-        held = self._efforts.get(effort.id)
+        self._check(effort)
+        self.version = max(self.version, effort.version)
         best_before, leader_before = self.best(effort.subject), self.leader()
         rank_before = self.rank(OVERALL, effort.subject)
-        if not self._take(effort):
+        if _unbound(effort.subject) or not self._holding.take(effort):
             return None
-        if held is not None and held.subject != effort.subject:
-            self._seat(held.subject)
-        self._seat(effort.subject)
-        best_after = self.best(effort.subject)
+        best_after, leader_after = self.best(effort.subject), self.leader()
+        rank_after = self.rank(OVERALL, effort.subject)
+        self._pack(effort)
         if _same_row(best_before, best_after):
             return None
-        rank_after = self.rank(OVERALL, effort.subject)
-        return BoardChange(effort, best_before, best_after, rank_before, rank_after, leader_before, self.leader())
+        return BoardChange(effort, best_before, best_after, rank_before, rank_after, leader_before, leader_after)
 
     def leave(self, effort_id: str) -> BoardChange | None:
         """Take an effort off before it comes back as another subject's; None when that changes no row."""
-        held = self._efforts.get(effort_id)
+        held = self._holding.held(effort_id)
         if held is None or not held.stands:
             return None
-        gone = replace(held, removed=True)
         best_before, leader_before = self.best(held.subject), self.leader()
         rank_before = self.rank(OVERALL, held.subject)
-        self._own.leave(held)
-        self._efforts[effort_id] = gone
-        self._seat(held.subject)
+        gone = self._holding.leave(held)
         best_after = self.best(held.subject)
         if _same_row(best_before, best_after):
             return None
@@ -159,77 +185,99 @@ class SegmentBoard:
         return BoardChange(gone, best_before, best_after, rank_before, rank_after, leader_before, self.leader())
 
     def load(self, efforts: Iterable[Effort]) -> int:
-        """Take many at once without saying what each changed; how many were news. The way to fill a board from a store."""
-        self._own.awards = None
-        taken = sum(self._take(effort) for effort in efforts)
-        if self._awarding:
-            self._own.awards = Awards((key, subject) for subject, own in self._own.items() for key in own)
-        if taken:
-            self._views.clear()
-            self._overall = self._made(OVERALL)
+        """Take many at once without saying what each changed; how many were news."""
+        taken = self._holding.load(self._checked(efforts))
+        self._pack()
         return taken
+
+    def follow(self) -> None:
+        """Take what the store has that is newer, without saying what each changed. ValueError without a store."""
+        if self._store is None:
+            raise ValueError(f"the board of {self.segment} has no store to follow")
+        store, held = self._store, self._holding
+        if isinstance(held, PackedHolding) and len(held):
+            if held.awards is not None:
+                raise ValueError("a board that awards is told each change")
+            held.follow(list(self._ranking(store)))
+        elif not len(held) and (isinstance(held, PackedHolding) or store.count() >= self._packed_from):
+            packed = PackedHolding(self._athletes, store.effort)
+            packed.fill(self._ranking(store), store.count())
+            if held.awards is not None:
+                packed.award()
+            self._holding = packed
+        elif not len(held):
+            self.load(store.after(self.version))
+        else:
+            for e in self._checked(store.after(self.version)):
+                held.take(e)
+            self._pack()
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the efforts are held in columns."""
+        return isinstance(self._holding, PackedHolding)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of it, about."""
+        return self._holding.nbytes
+
+    def __len__(self) -> int:
+        """How many efforts are held, removed ones too."""
+        return len(self._holding)
 
     def athlete_changed(self, subject: str) -> None:
         """The athlete's entry in the mapping is another one now: stand where that says."""
-        for view in [view for view in self._views if view.following == subject]:
-            del self._views[view]
-        if self._own.of(subject):
-            self._seat(subject)
+        self._holding.athlete_changed(subject)
 
     def best(self, subject: str) -> Effort | None:
         """The best effort of all time."""
-        own = self._own.of(subject)
-        return self._efforts[own[0][2]] if own else None
+        return self._effort(self._holding.rows(OVERALL).key_of(subject))
 
     def awarded(self) -> list[Awarded]:
         """Whose awards changed since this was last asked; what a board was loaded with is not told."""
-        return [] if self._own.awards is None else self._own.awards.changed()
+        return [] if self._holding.awards is None else self._holding.awards.changed()
 
     def awards_of(self, effort_id: str) -> tuple[str, ...]:
         """What an effort is awarded, as words of `awards.KINDS`, up to when `awarded` was last asked."""
-        return () if self._own.awards is None else self._own.awards.of(effort_id)
+        return () if self._holding.awards is None else self._holding.awards.of(effort_id)
 
     def own(self, subject: str) -> list[Effort]:
         """All efforts of a subject that count, the earliest first."""
-        return [self._efforts[key[2]] for key in sorted(self._own.of(subject), key=_by_start)]
+        return [self._one(key[2]) for key in sorted(self._holding.own(subject), key=_by_start)]
 
     def own_rank(self, effort_id: str) -> int | None:
         """The place of an effort among those of its subject, None when it does not count; equal times share one."""
-        e = self._efforts.get(effort_id)
-        if e is None or not e.stands or not self._own.counts(e):
+        e = self._holding.held(effort_id)
+        own = () if e is None else self._holding.own(e.subject)
+        if e is None or not e.stands or key_of(e) not in own:
             return None
-        return 1 + bisect_left(self._own.of(e.subject), (e.elapsed_ms,))
+        return 1 + bisect_left(own, (e.elapsed_ms,))
 
     def leader(self, view: View = OVERALL) -> Effort | None:
         """The first of a view."""
-        return self._effort(self._ladder(view).leader())
+        return self._effort(self._holding.rows(view).leader())
 
     def size(self, view: View = OVERALL) -> int:
         """How many athletes stand on a view."""
-        return len(self._ladder(view))
+        return len(self._holding.rows(view))
 
     def efforts(self, view: View = OVERALL) -> int:
         """How many efforts count on a view."""
-        return self._standings(view).efforts
+        return self._holding.efforts(view)
 
     def percentiles_ms(self, view: View = OVERALL) -> tuple[int, ...]:
         """The times that 10, 25, 50, 75 and 90 % of a view's athletes reach at least (nearest rank); empty when nobody stands on it."""
-        ladder = self._ladder(view)
+        ladder = self._holding.rows(view)
         return tuple(ms for percent in PERCENTILES if (ms := ladder.percentile_ms(percent)) is not None)
 
     def most_efforts(self, from_us: int, to_us: int) -> tuple[str, int] | None:
         """Who has most efforts that start between two times (the end exclusive), and how many: of several, who had them first."""
-        best: tuple[int, int, str] | None = None
-        for subject, own in self._own.items():
-            starts = [key[1] for key in own if from_us <= key[1] < to_us]
-            if starts:
-                here = (-len(starts), max(starts), subject)
-                best = here if best is None else min(best, here)
-        return None if best is None else (best[2], -best[0])
+        return self._holding.most_efforts(from_us, to_us)
 
     def rank(self, view: View, subject: str) -> int | None:
         """The rank of a subject, None when it is not on the view."""
-        ladder = self._ladder(view)
+        ladder = self._holding.rows(view)
         key = ladder.key_of(subject)
         return None if key is None else ladder.rank(key)
 
@@ -244,7 +292,7 @@ class SegmentBoard:
         """
         if not 1 <= limit <= MAX_ROWS:
             raise BadInputError(f"limit {limit} is out of range", cure=f"ask for 1-{MAX_ROWS} rows a page")
-        ladder = self._ladder(view)
+        ladder = self._holding.rows(view)
         first = 0 if cursor is None else ladder.index_after(decode_cursor(cursor))
         keys = ladder.slice(first, first + limit)
         more = first + limit < len(ladder)
@@ -254,7 +302,7 @@ class SegmentBoard:
         """The line of a subject with up to `k` above and below it; empty when it is not on the view. BadInputError for a bad `k`."""
         if not 0 <= k <= MAX_ROWS // 2:
             raise BadInputError(f"{k} rows around is out of range", cure=f"ask for 0-{MAX_ROWS // 2}")
-        ladder = self._ladder(view)
+        ladder = self._holding.rows(view)
         key = ladder.key_of(subject)
         if key is None:
             return ()
@@ -263,27 +311,10 @@ class SegmentBoard:
 
     def reference(self, view: View, subject: str) -> References:
         """Whom a subject under way can be compared with at equal progress (`gap_at` of the curves)."""
-        ladder = self._ladder(view)
+        ladder = self._holding.rows(view)
         key = ladder.key_of(subject)
         ahead = ladder.last() if key is None else ladder.next_faster(key)
         return References(self._effort(ladder.leader()), self._effort(ahead), self.best(subject))
-
-    def _take(self, effort: Effort) -> bool:
-        """Hold an effort when it is news, in the records (not on the ladders)."""
-        self._check(effort)
-        self.version = max(self.version, effort.version)
-        if _unbound(effort):
-            return False
-        held = self._efforts.get(effort.id)
-        if held is not None:
-            if _order(held) >= _order(effort):
-                return False
-            if held.stands:
-                self._own.leave(held)
-        self._efforts[effort.id] = effort
-        if effort.stands:
-            self._own.enter(effort)
-        return True
 
     def _check(self, effort: Effort) -> None:
         if self._tenant is None:
@@ -291,39 +322,40 @@ class SegmentBoard:
         if (effort.tenant, effort.segment) != (self._tenant, self.segment):
             raise ValueError(f"effort {effort.id} is of {effort.tenant}/{effort.segment}, this board of {self._tenant}/{self.segment}")
 
-    def _seat(self, subject: str) -> None:
-        """Bring the row of a subject up to date on every ladder there is."""
-        own = self._own.of(subject)
-        self._overall.put(subject, own, OVERALL.window_us)
-        for view, standings in self._views.items():
-            standings.put(subject, own, self._span_us(view, subject))
+    def _checked(self, efforts: Iterable[Effort]) -> Iterator[Effort]:
+        for e in efforts:
+            self._check(e)
+            self.version = max(self.version, e.version)
+            if not _unbound(e.subject):
+                yield e
 
-    def _span_us(self, view: View, subject: str) -> Span | None:
-        """When an effort of a subject has to start to stand on a view; None: never."""
-        athlete = self._athletes.get(subject)
-        if view.following is not None and not followed(self._athletes.get(view.following), athlete, view.following, subject):
-            return None
-        return view.span_us(athlete)
+    def _ranking(self, store: EffortStore) -> Iterator[Entry]:
+        for e in store.entries_after(self.version):
+            self.version = max(self.version, e.version)
+            if not _unbound(e.subject):
+                yield e
 
-    def _ladder(self, view: View) -> Ladder:
-        return self._standings(view).ladder
+    def _pack(self, latest: Effort | None = None) -> None:
+        """Hold the efforts in columns once there are many. The store may not have the latest one yet."""
+        held = self._holding
+        if self._store is None or not isinstance(held, HeldEfforts) or len(held) < self._packed_from:
+            return
+        if all(may_be_packed(e) for e in held.everything()):
+            packed = self._holding = PackedHolding(self._athletes, self._store.effort)
+            if latest is not None:
+                packed.keep(latest)
+            packed.load(held.everything())
+            packed.awarded_before(held.awards)
 
-    def _standings(self, view: View) -> Standings:
-        if view is OVERALL or view == OVERALL:  # comparing costs more than most answers
-            return self._overall
-        held = self._views.pop(view, None)
-        standings = self._views[view] = self._made(view) if held is None else held
-        while len(self._views) > MAX_VIEWS:
-            del self._views[next(iter(self._views))]
-        return standings
-
-    def _made(self, view: View) -> Standings:
-        return Standings((subject, own, self._span_us(view, subject)) for subject, own in self._own.items())
+    def _one(self, effort_id: str) -> Effort:
+        e = self._holding.held(effort_id)
+        assert e is not None
+        return e
 
     def _effort(self, key: Key | None) -> Effort | None:
-        return None if key is None else self._efforts[key[2]]
+        return None if key is None else self._one(key[2])
 
-    def _rows(self, ladder: Ladder, keys: Sequence[Key]) -> tuple[BoardRow, ...]:
+    def _rows(self, ladder: Rows, keys: Sequence[Key]) -> tuple[BoardRow, ...]:
         """The lines of keys that follow one another on a ladder."""
         leader = ladder.leader()
         if leader is None or not keys:
@@ -334,7 +366,7 @@ class SegmentBoard:
         for key in keys:
             if key[0] != last[0]:
                 rank, faster = place + 1, last
-            made.append(BoardRow(rank, self._efforts[key[2]], key[0] - leader[0], None if faster is None else key[0] - faster[0]))
+            made.append(BoardRow(rank, self._one(key[2]), key[0] - leader[0], None if faster is None else key[0] - faster[0]))
             place, last = place + 1, key
         return tuple(made)
 
@@ -358,17 +390,8 @@ def _by_start(key: Key) -> tuple[int, str]:
     return key[1], key[2]
 
 
-def _unbound(effort: Effort) -> bool:
-    return effort.subject.startswith("@", effort.subject.find("/") + 1)
-
-
-def _order(e: Effort) -> tuple[object, ...]:
-    """What decides between two states of one effort: version first, then removal, the later phase, and any fixed order of the rest."""
-    nothing = -1
-    hr = nothing if e.hr_avg_bpm is None else e.hr_avg_bpm
-    power = nothing if e.power_avg_w is None else e.power_avg_w
-    known = e.activity, e.ordinal, e.start_us, e.elapsed_ms, e.accuracy_ms, hr, power, e.curve_ms
-    return e.version, e.removed, e.phase, *known, e.kept_off, e.plausibility_pct, e.doubts, e.ruling, e.subject
+def _unbound(subject: str) -> bool:
+    return subject.startswith("@", subject.find("/") + 1)
 
 
 def _same_row(before: Effort | None, after: Effort | None) -> bool:

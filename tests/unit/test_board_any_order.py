@@ -1,4 +1,4 @@
-"""Changes of every kind, mixed: any permutation, repetition and cut of the same ones ends in the same board, byte for byte."""
+"""Changes of every kind, mixed: any permutation, repetition and cut of the same ones ends in the same board, byte for byte, of any kind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from broker.reference import AthleteRef
 from processors.board_views import View
 from processors.results import CURVE_POINTS, Effort, Phase
 from processors.segment_board import OVERALL, SegmentBoard
+from tests.boards import Kind, board_of, of_each_kind
 
 NOW_US = 1_781_085_600_000_000
 SUBJECTS = [f"gym/a{i}" for i in range(4)]
@@ -39,7 +40,7 @@ def mutations(draw: st.DrawFn) -> list[Effort]:
     for number in range(draw(st.integers(1, 10))):
         start_us = NOW_US - draw(st.sampled_from([0, 5, 40, 86_400, 40 * 86_400])) * 1_000_000
         e = Effort(
-            f"e{number}", "gym", "hill", draw(st.sampled_from(SUBJECTS)), f"w{draw(st.integers(0, 2))}", number, start_us,
+            f"{number:026x}", "gym", "hill", draw(st.sampled_from(SUBJECTS)), f"w{draw(st.integers(0, 2))}", number, start_us,
             draw(st.integers(60_000, 60_008)), Phase.PROVISIONAL, draw(st.sampled_from([100, 300])), None, None, CURVE, 0,
         )  # fmt: skip
         for _ in range(draw(st.integers(1, 5))):
@@ -64,19 +65,20 @@ def encoded(board: SegmentBoard) -> bytes:
     seen = [(board.top(view, 100), board.size(view), board.efforts(view), board.percentiles_ms(view)) for view in VIEWS]
     around = [board.around(view, subject, 1) for view in VIEWS for subject in SUBJECTS]
     own = [(board.own(subject), [board.own_rank(e.id) for e in board.own(subject)]) for subject in SUBJECTS]
-    awards = [board.awards_of(f"e{n}") for n in range(10)]
+    awards = [board.awards_of(f"{n:026x}") for n in range(10)]
     return repr((seen, around, own, awards, board.most_efforts(0, 1 << 62), board.version)).encode()
 
 
+@of_each_kind
 @settings(max_examples=150, deadline=None)
 @given(mutations(), st.integers(0, 10_000))
-def test_any_permutation_repetition_and_cut_ends_in_the_same_bytes(made: list[Effort], seed: int) -> None:
+def test_any_permutation_repetition_and_cut_ends_in_the_same_bytes(kind: Kind, made: list[Effort], seed: int) -> None:
     chance = random.Random(seed)
     last = SegmentBoard("hill", ATHLETES, awarding=True)
     last.load({e.id: e for e in made}.values())
     shuffled = made + chance.sample(made, chance.randint(0, len(made)))
     chance.shuffle(shuffled)
-    board, cut = SegmentBoard("hill", ATHLETES, awarding=True), chance.randint(0, len(shuffled))
+    board, cut = board_of(kind, "hill", ATHLETES, awarding=True), chance.randint(0, len(shuffled))
     loaded = chance.random() < 0.5
     if loaded:
         board.load(shuffled[:cut])
@@ -93,10 +95,11 @@ def test_any_permutation_repetition_and_cut_ends_in_the_same_bytes(made: list[Ef
     assert encoded(board) == encoded(last)
 
 
+@of_each_kind
 @settings(max_examples=100, deadline=None)
 @given(mutations())
-def test_every_change_of_a_row_is_said_and_no_other(made: list[Effort]) -> None:
-    board = SegmentBoard("hill", ATHLETES)
+def test_every_change_of_a_row_is_said_and_no_other(kind: Kind, made: list[Effort]) -> None:
+    board = board_of(kind, "hill", ATHLETES)
     for e in made:
         before = {row.subject: row.effort.id for row in board.top().rows}
         left = None

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from broker.reference import MAX_FOLLOWS, AthleteRef, decode_reference, encode_reference
 from processors.board_views import View
 from processors.results import CURVE_POINTS, Effort, Phase
-from processors.segment_board import OVERALL, SegmentBoard
+from processors.segment_board import OVERALL
 from processors.weight_class import WEIGHT_CLASSES, weight_class
+from tests.boards import Kind, board_of, of_both_kinds
 
 BERLIN = "Europe/Berlin"
 SUBJECTS = [f"gym/a{i}" for i in range(6)]
@@ -45,7 +46,7 @@ ATHLETES = {
 
 
 def effort(subject: str, number: int, elapsed_ms: int, start_us: int, **more: object) -> Effort:
-    made = Effort(f"e{number}", "gym", "hill", subject, "w", 0, start_us, elapsed_ms, Phase.FINAL, 0, None, None, CURVE, number + 1)
+    made = Effort(f"{number:026x}", "gym", "hill", subject, "w", 0, start_us, elapsed_ms, Phase.FINAL, 0, None, None, CURVE, number + 1)
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -75,15 +76,16 @@ VIEWS = {
 }
 
 
+@of_both_kinds
 @given(histories(), st.sampled_from(list(VIEWS)), st.sampled_from(["all", "year", "month"]), st.booleans())
-def test_a_filtered_board_is_that_of_those_it_asks_for(history: list[Effort], who: View, period: str, kept: bool) -> None:
+def test_a_filtered_board_is_that_of_those_it_asks_for(kind: Kind, history: list[Effort], who: View, period: str, kept: bool) -> None:
     view = View.at(NOW_US, BERLIN, sex=who.sex, weight_class=who.weight_class, club=who.club, following=who.following, period=period)  # type: ignore[arg-type]
     first, end = {"all": (0, 1 << 62), "year": (us(2026, 1, 1), us(2027, 1, 1)), "month": (us(2026, 6, 1), us(2026, 7, 1))}[period]
     counted = [e for e in history if e.stands and e.subject in VIEWS[who] and first <= e.start_us < end]
     best: dict[str, Effort] = {}
     for e in sorted(counted, key=lambda e: (e.elapsed_ms, e.start_us, e.id)):
         best.setdefault(e.subject, e)
-    board = SegmentBoard("hill", ATHLETES)
+    board = board_of(kind, "hill", ATHLETES)
     if kept:
         board.size(view)  # kept up to date from here on
         for e in history:
@@ -99,18 +101,20 @@ def test_a_filtered_board_is_that_of_those_it_asks_for(history: list[Effort], wh
     assert board.percentiles_ms(view) == reached
 
 
+@of_both_kinds
 @given(histories(), st.integers(0, 7))
-def test_the_legend_has_most_efforts_and_had_them_first(history: list[Effort], first: int) -> None:
-    board = SegmentBoard("hill", ATHLETES)
+def test_the_legend_has_most_efforts_and_had_them_first(kind: Kind, history: list[Effort], first: int) -> None:
+    board = board_of(kind, "hill", ATHLETES)
     board.load(history)
     mine = {s: [e.start_us for e in history if e.subject == s and e.stands and STARTS[first] <= e.start_us < STARTS[-1]] for s in SUBJECTS}
     some = [(-len(starts), max(starts), s) for s, starts in mine.items() if starts]
     assert board.most_efforts(STARTS[first], STARTS[-1]) == ((min(some)[2], -min(some)[0]) if some else None)
 
 
+@of_both_kinds
 @given(histories())
-def test_own_efforts_have_their_own_ranks(history: list[Effort]) -> None:
-    board = SegmentBoard("hill")
+def test_own_efforts_have_their_own_ranks(kind: Kind, history: list[Effort]) -> None:
+    board = board_of(kind)
     board.load(history)
     for e in history:
         own = [o.elapsed_ms for o in history if o.subject == e.subject and o.stands]
@@ -118,9 +122,10 @@ def test_own_efforts_have_their_own_ranks(history: list[Effort]) -> None:
     assert board.own_rank("nothing") is None
 
 
-def test_whom_somebody_follows_changes_with_the_athlete() -> None:
+@of_both_kinds
+def test_whom_somebody_follows_changes_with_the_athlete(kind: Kind) -> None:
     athletes = dict(ATHLETES)
-    board = SegmentBoard("hill", athletes)
+    board = board_of(kind, "hill", athletes)
     board.load([effort(subject, n, 60_000 + n, NOW_US) for n, subject in enumerate(SUBJECTS)])
     view = View(following="gym/a0")
     assert [row.subject for row in board.top(view).rows] == ["gym/a0", "gym/a1"]
@@ -132,8 +137,9 @@ def test_whom_somebody_follows_changes_with_the_athlete() -> None:
     assert [row.subject for row in board.top(view).rows] == ["gym/a0"]
 
 
-def test_a_flagged_best_gives_its_row_to_the_next_best_and_takes_it_back_when_cleared() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_a_flagged_best_gives_its_row_to_the_next_best_and_takes_it_back_when_cleared(kind: Kind) -> None:
+    board = board_of(kind)
     slow, fast = effort("gym/a0", 0, 70_000, 1), effort("gym/a0", 1, 60_000, 2)
     board.load([slow, fast])
     flagged = replace(fast, version=5, kept_off=True, doubts=("vehicle",))

@@ -17,9 +17,11 @@ from broker.errors import BadInputError
 from broker.reference import AthleteRef
 from processors.age_class import age_class
 from processors.board_views import View
+from processors.effort_holding import MAX_VIEWS
 from processors.ladder import decode_cursor, encode_cursor
-from processors.results import CURVE_POINTS, Effort, Phase
-from processors.segment_board import MAX_VIEWS, OVERALL, BoardChange, SegmentBoard
+from processors.results import CURVE_POINTS, Effort, Phase, effort_id
+from processors.segment_board import OVERALL, BoardChange, SegmentBoard
+from tests.boards import Kind, board_of, of_both_kinds, of_each_kind
 
 BERLIN = "Europe/Berlin"
 MINUTE_US = 60_000_000
@@ -38,9 +40,14 @@ def curve(elapsed_ms: int) -> tuple[int, ...]:
     return tuple(elapsed_ms * i // CURVE_POINTS for i in range(1, CURVE_POINTS + 1))
 
 
+def named(name: str) -> str:
+    """The id of an effort that a test calls so."""
+    return effort_id(name, "hill", 0)
+
+
 def effort(subject: str, elapsed_ms: int, *, of: str = "", start_us: int = NOW_US, version: int = 1, **more: object) -> Effort:
     made = Effort(
-        of or f"{subject}.{start_us}", "gym", "hill", subject, f"activity of {subject}", 0, start_us, elapsed_ms, Phase.FINAL, 300,
+        named(of or f"{subject}.{start_us}"), "gym", "hill", subject, f"activity of {subject}", 0, start_us, elapsed_ms, Phase.FINAL, 300,
         None, None, curve(elapsed_ms), version,
     )  # fmt: skip
     return replace(made, **more)  # type: ignore[arg-type]
@@ -121,10 +128,11 @@ def histories(draw: st.DrawFn) -> list[Effort]:
     return made
 
 
+@of_each_kind
 @given(histories(), st.integers(0, 1000), st.sampled_from(VIEWS))
-def test_any_order_and_repetition_makes_the_board_of_the_model(history: list[Effort], seed: int, view: View) -> None:
+def test_any_order_and_repetition_makes_the_board_of_the_model(kind: Kind, history: list[Effort], seed: int, view: View) -> None:
     chance = random.Random(seed)
-    board = SegmentBoard("hill", ATHLETES)
+    board = board_of(kind, "hill", ATHLETES)
     shuffled = history + chance.sample(history, chance.randint(0, len(history)))
     chance.shuffle(shuffled)
     for e in shuffled[: len(shuffled) // 2]:
@@ -134,7 +142,7 @@ def test_any_order_and_repetition_makes_the_board_of_the_model(history: list[Eff
         board.apply(e)
     for each in (OVERALL, view):
         assert shown(board, each) == model(history, each)
-    loaded = SegmentBoard("hill", ATHLETES)
+    loaded = board_of(kind, "hill", ATHLETES)
     loaded.load(reversed(shuffled))
     assert shown(loaded, view) == shown(board, view)
     assert loaded.version == board.version
@@ -142,9 +150,10 @@ def test_any_order_and_repetition_makes_the_board_of_the_model(history: list[Eff
         assert loaded.own(subject) == board.own(subject)
 
 
+@of_both_kinds
 @given(histories())
-def test_every_view_is_kept_up_to_date_by_each_change(history: list[Effort]) -> None:
-    board = SegmentBoard("hill", ATHLETES)
+def test_every_view_is_kept_up_to_date_by_each_change(kind: Kind, history: list[Effort]) -> None:
+    board = board_of(kind, "hill", ATHLETES)
     for view in VIEWS:
         board.size(view)
     for i, e in enumerate(history):
@@ -156,9 +165,10 @@ def test_every_view_is_kept_up_to_date_by_each_change(history: list[Effort]) -> 
         assert board.size(view) == len(model(history, view))
 
 
+@of_both_kinds
 @given(histories())
-def test_a_change_tells_what_differs_between_before_and_after(history: list[Effort]) -> None:
-    board = SegmentBoard("hill", ATHLETES)
+def test_a_change_tells_what_differs_between_before_and_after(kind: Kind, history: list[Effort]) -> None:
+    board = board_of(kind, "hill", ATHLETES)
     applied: list[Effort] = []
     for e in history:
         before = {line[1].subject: line for line in model(applied)}
@@ -178,9 +188,10 @@ def test_a_change_tells_what_differs_between_before_and_after(history: list[Effo
         assert change.leader_after == next((line[1] for line in model(applied)), None)
 
 
+@of_both_kinds
 @given(histories(), st.integers(1, 5), st.sampled_from(VIEWS))
-def test_pages_hold_every_row_once(history: list[Effort], limit: int, view: View) -> None:
-    board = SegmentBoard("hill", ATHLETES)
+def test_pages_hold_every_row_once(kind: Kind, history: list[Effort], limit: int, view: View) -> None:
+    board = board_of(kind, "hill", ATHLETES)
     board.load(history)
     rows, cursor, pages = [], None, 0
     while pages == 0 or cursor is not None:
@@ -195,9 +206,10 @@ def test_pages_hold_every_row_once(history: list[Effort], limit: int, view: View
     assert pages == max(-(-len(rows) // limit), 1)
 
 
+@of_both_kinds
 @given(histories(), st.integers(0, 4), st.sampled_from(VIEWS))
-def test_around_me_is_a_cut_of_the_board(history: list[Effort], k: int, view: View) -> None:
-    board = SegmentBoard("hill", ATHLETES)
+def test_around_me_is_a_cut_of_the_board(kind: Kind, history: list[Effort], k: int, view: View) -> None:
+    board = board_of(kind, "hill", ATHLETES)
     board.load(history)
     lines = model(history, view)
     for subject in SUBJECTS:
@@ -209,9 +221,10 @@ def test_around_me_is_a_cut_of_the_board(history: list[Effort], k: int, view: Vi
         assert (row and row.effort) == (None if place is None else lines[place][1])
 
 
+@of_both_kinds
 @given(histories(), st.sampled_from(VIEWS))
-def test_references_are_leader_next_faster_and_own_best(history: list[Effort], view: View) -> None:
-    board = SegmentBoard("hill", ATHLETES)
+def test_references_are_leader_next_faster_and_own_best(kind: Kind, history: list[Effort], view: View) -> None:
+    board = board_of(kind, "hill", ATHLETES)
     board.load(history)
     lines = [line[1] for line in model(history, view)]
     best = {line[1].subject: line[1] for line in model(history)}
@@ -226,8 +239,9 @@ def test_references_are_leader_next_faster_and_own_best(history: list[Effort], v
         )
 
 
-def test_equal_times_share_a_rank_and_the_earlier_effort_holds_the_tie() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_equal_times_share_a_rank_and_the_earlier_effort_holds_the_tie(kind: Kind) -> None:
+    board = board_of(kind)
     for subject, elapsed_ms, start_us in (("gym/late", 60_000, 30), ("gym/third", 60_001, 10), ("gym/early", 60_000, 20)):
         board.apply(effort(subject, elapsed_ms, start_us=start_us))
     rows = board.top().rows
@@ -237,8 +251,9 @@ def test_equal_times_share_a_rank_and_the_earlier_effort_holds_the_tie() -> None
     assert board.leader() == rows[0].effort
 
 
-def test_removal_restores_the_next_best_and_a_late_older_version_stays_out() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_removal_restores_the_next_best_and_a_late_older_version_stays_out(kind: Kind) -> None:
+    board = board_of(kind)
     slow, fast = effort("gym/ann", 70_000, of="slow"), effort("gym/ann", 60_000, of="fast", version=2)
     assert _flags(board.apply(slow)) == (True, False, True)
     assert _flags(board.apply(fast)) == (True, False, False)
@@ -259,8 +274,9 @@ def _flags(change: BoardChange | None) -> tuple[bool, bool, bool]:
     return change.record_set, change.record_withdrawn, change.lead_taken
 
 
-def test_a_retimed_best_is_a_correction_until_another_effort_is_better() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_a_retimed_best_is_a_correction_until_another_effort_is_better(kind: Kind) -> None:
+    board = board_of(kind)
     board.apply(effort("gym/ann", 65_000, of="other"))
     first = effort("gym/ann", 60_000, of="best")
     board.apply(first)
@@ -269,8 +285,9 @@ def test_a_retimed_best_is_a_correction_until_another_effort_is_better() -> None
     assert _flags(board.apply(replace(first, elapsed_ms=66_000, version=4))) == (False, True, False)
 
 
-def test_the_lead_is_taken_by_passing_and_by_inheriting() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_the_lead_is_taken_by_passing_and_by_inheriting(kind: Kind) -> None:
+    board = board_of(kind)
     board.apply(effort("gym/ann", 60_000))
     bob = effort("gym/bob", 59_000)
     taken = board.apply(bob)
@@ -283,23 +300,25 @@ def test_the_lead_is_taken_by_passing_and_by_inheriting() -> None:
     assert back.leader_after == board.best("gym/ann")
 
 
-def test_a_slower_effort_and_a_new_version_of_the_same_change_no_row() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_a_slower_effort_and_a_new_version_of_the_same_change_no_row(kind: Kind) -> None:
+    board = board_of(kind)
     best = effort("gym/ann", 60_000, of="best")
     board.apply(best)
-    assert board.apply(effort("gym/ann", 61_000, of="slower", version=5)) is None
+    assert board.apply(effort("gym/ann", 61_000, of="slower", start_us=NOW_US + 1, version=5)) is None
     assert board.apply(replace(best, version=6)) is None
     assert board.version == 6
     marked = board.apply(replace(best, version=7, hr_avg_bpm=150))
     assert marked is not None
     assert (marked.record_set, marked.rank_before, marked.rank_after) == (False, 1, 1)
-    assert [e.id for e in board.own("gym/ann")] == ["best", "slower"]
+    assert [e.id for e in board.own("gym/ann")] == [named("best"), named("slower")]
 
 
+@of_both_kinds
 @pytest.mark.parametrize("flip", [False, True])
-def test_two_states_of_one_version_end_in_the_later_phase_in_any_order(flip: bool) -> None:
+def test_two_states_of_one_version_end_in_the_later_phase_in_any_order(kind: Kind, flip: bool) -> None:
     states = [effort("gym/ann", 60_000, of="e", phase=Phase.PROVISIONAL), effort("gym/ann", 60_100, of="e", phase=Phase.SETTLED)]
-    board = SegmentBoard("hill")
+    board = board_of(kind)
     for state in reversed(states) if flip else states:
         board.apply(state)
     assert board.best("gym/ann") == states[1]
@@ -312,15 +331,17 @@ def test_two_states_of_one_version_end_in_the_later_phase_in_any_order(flip: boo
     assert not row.provisional
 
 
+@of_both_kinds
 @pytest.mark.parametrize("subject", ["gym/@strap", "gym/@box/strap"])
-def test_devices_nobody_wears_are_kept_off(subject: str) -> None:
-    board = SegmentBoard("hill")
+def test_devices_nobody_wears_are_kept_off(kind: Kind, subject: str) -> None:
+    board = board_of(kind)
     assert board.apply(effort(subject, 10_000)) is None
     assert (board.size(), board.own(subject), board.version) == (0, [], 1)
 
 
-def test_efforts_of_others_are_a_mistake() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_efforts_of_others_are_a_mistake(kind: Kind) -> None:
+    board = board_of(kind)
     board.apply(effort("gym/ann", 60_000, of="e"))
     with pytest.raises(ValueError, match="gym/valley"):
         board.apply(effort("gym/ann", 60_000, segment="valley"))
@@ -329,40 +350,43 @@ def test_efforts_of_others_are_a_mistake() -> None:
     assert board.size() == 1
 
 
-def test_an_effort_that_turns_out_to_be_another_athletes_moves_to_that_row_in_any_order() -> None:
+@of_both_kinds
+def test_an_effort_that_turns_out_to_be_another_athletes_moves_to_that_row_in_any_order(kind: Kind) -> None:
     states = [effort("gym/ann", 60_000, of="e"), effort("gym/bob", 60_000, of="e", version=2), effort("gym/ann", 70_000, of="other")]
     for order in permutations(states):
-        board = SegmentBoard("hill")
+        board = board_of(kind)
         for state in order:
             board.apply(state)
-        assert [(r.subject, r.effort.id) for r in board.top().rows] == [("gym/bob", "e"), ("gym/ann", "other")]
-    left = board.leave("e")
+        assert [(r.subject, r.effort.id) for r in board.top().rows] == [("gym/bob", named("e")), ("gym/ann", named("other"))]
+    left = board.leave(named("e"))
     assert left is not None
     assert (left.subject, left.record_withdrawn, left.lead_taken, board.size()) == ("gym/bob", True, True, 1)
-    assert board.leave("e") is None
+    assert board.leave(named("e")) is None
     assert board.apply(effort("gym/ann", 60_000, of="e", version=3)) is not None
-    assert [r.effort.id for r in board.top().rows] == ["e"]
+    assert [r.effort.id for r in board.top().rows] == [named("e")]
 
 
-def test_of_two_recordings_of_one_crossing_the_better_known_counts_in_any_order() -> None:
+@of_both_kinds
+def test_of_two_recordings_of_one_crossing_the_better_known_counts_in_any_order(kind: Kind) -> None:
     watch = effort("gym/ann", 60_000, of="watch", activity="w", accuracy_ms=200)
     phone = effort("gym/ann", 59_000, of="phone", activity="p", accuracy_ms=900, start_us=NOW_US + 5_000_000, version=2)
     later = effort("gym/ann", 65_000, of="later", activity="p", start_us=NOW_US + 31_000_000, version=3)  # shares less than half
     for order in permutations([watch, phone, later]):
-        board = SegmentBoard("hill", awarding=True)
+        board = board_of(kind, awarding=True)
         for state in order:
             board.apply(state)
-        assert [e.id for e in board.own("gym/ann")] == ["watch", "later"]
-        assert (board.best("gym/ann"), board.efforts(), board.own_rank("phone")) == (watch, 2, None)
+        assert [e.id for e in board.own("gym/ann")] == [named("watch"), named("later")]
+        assert (board.best("gym/ann"), board.efforts(), board.own_rank(named("phone"))) == (watch, 2, None)
         board.apply(replace(watch, version=4, removed=True))
         assert board.best("gym/ann") == phone
-        assert board.own_rank("phone") == 1
+        assert board.own_rank(named("phone")) == 1
         board.apply(replace(watch, version=5))
-        assert [e.id for e in board.own("gym/ann")] == ["watch", "later"]
+        assert [e.id for e in board.own("gym/ann")] == [named("watch"), named("later")]
 
 
-def test_a_page_goes_on_at_its_place_when_rows_come_and_go() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_a_page_goes_on_at_its_place_when_rows_come_and_go(kind: Kind) -> None:
+    board = board_of(kind)
     everyone = [effort(f"gym/r{i}", 60_000 + i) for i in range(10)]
     board.load(everyone)
     first = board.top(limit=4)
@@ -373,10 +397,11 @@ def test_a_page_goes_on_at_its_place_when_rows_come_and_go() -> None:
     assert rest.cursor is None
 
 
+@of_both_kinds
 @pytest.mark.parametrize("text", ["", "1", "1.2", "a.b.c", ".2.c"])
-def test_a_foreign_cursor_is_refused(text: str) -> None:
+def test_a_foreign_cursor_is_refused(kind: Kind, text: str) -> None:
     with pytest.raises(BadInputError, match="cursor"):
-        SegmentBoard("hill").top(cursor=text)
+        board_of(kind).top(cursor=text)
 
 
 @given(st.tuples(st.integers(0, 1 << 40), st.integers(-(1 << 60), 1 << 60), st.text(max_size=30)))
@@ -384,17 +409,19 @@ def test_cursors_come_back_as_they_were(key: tuple[int, int, str]) -> None:
     assert decode_cursor(encode_cursor(key)) == key
 
 
+@of_both_kinds
 @pytest.mark.parametrize("limit", [0, -1, 1001])
-def test_a_page_has_bounds(limit: int) -> None:
+def test_a_page_has_bounds(kind: Kind, limit: int) -> None:
     with pytest.raises(BadInputError, match="limit"):
-        SegmentBoard("hill").top(limit=limit)
+        board_of(kind).top(limit=limit)
     with pytest.raises(BadInputError, match="around"):
-        SegmentBoard("hill").around(OVERALL, "gym/ann", limit if limit < 0 else 501)
+        board_of(kind).around(OVERALL, "gym/ann", limit if limit < 0 else 501)
 
 
-def test_an_athlete_who_states_sex_and_year_moves_to_those_views() -> None:
+@of_both_kinds
+def test_an_athlete_who_states_sex_and_year_moves_to_those_views(kind: Kind) -> None:
     athletes: dict[str, AthleteRef] = {}
-    board = SegmentBoard("hill", athletes)
+    board = board_of(kind, "hill", athletes)
     board.apply(effort("gym/ann", 60_000))
     women, veterans = View(sex="f"), View(age_class="35-44", zone=BERLIN)
     assert (board.size(women), board.size(veterans), board.size()) == (0, 0, 1)
@@ -406,19 +433,21 @@ def test_an_athlete_who_states_sex_and_year_moves_to_those_views() -> None:
     assert (board.size(women), board.size(veterans), board.size()) == (0, 0, 1)
 
 
-def test_views_forgotten_are_made_again() -> None:
-    board = SegmentBoard("hill")
+@of_both_kinds
+def test_views_forgotten_are_made_again(kind: Kind) -> None:
+    board = board_of(kind)
     days = [View(None, None, "today", date(2026, month, day), BERLIN) for month in (1, 2) for day in range(1, 21)]
     board.apply(effort("gym/ann", 60_000, of="a", start_us=us(2026, 1, 3, 8)))
     for view in days:
         board.size(view)
-    assert len(board._views) == MAX_VIEWS < len(days)
+    assert len(board._holding._views) == MAX_VIEWS < len(days)
     board.apply(effort("gym/bob", 61_000, of="b", start_us=us(2026, 1, 3, 9)))
     assert [board.size(view) for view in days] == [2 if view.day == date(2026, 1, 3) else 0 for view in days]
 
 
-def test_an_athlete_changes_class_at_local_new_year() -> None:
-    board = SegmentBoard("hill", ATHLETES)  # a1 turns 35 in 2026
+@of_both_kinds
+def test_an_athlete_changes_class_at_local_new_year(kind: Kind) -> None:
+    board = board_of(kind, "hill", ATHLETES)  # a1 turns 35 in 2026
     before, after = us(2025, 12, 31, 23, 59, zone=BERLIN), us(2026, 1, 1, zone=BERLIN)
     assert datetime.fromtimestamp(after / 1e6, UTC).year == 2025
     board.apply(effort("gym/a1", 60_000, start_us=before))

@@ -1,0 +1,50 @@
+"""The efforts of one segment in the state file, as boards read them: without their curves, which nobody is ranked by.
+
+Over a connection of the caller; the runner reads behind its own transaction, readers within one, so that a row that is shown is of the
+same moment as its rank.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from processors.packed_efforts import Entry
+from processors.packed_kernel import KEPT_OFF, REMOVED
+from processors.results import Effort
+from processors.results_db import effort, efforts_of_segment
+
+_STATE: Final = f"phase + CASE WHEN removed THEN {REMOVED} WHEN stands THEN 0 ELSE {KEPT_OFF} END"
+
+
+class SegmentEfforts:
+    """A `segment_board.EffortStore`."""
+
+    def __init__(self, db: sqlite3.Connection, tenant: str, segment: str) -> None:
+        self._db = db
+        self._of = tenant, segment
+
+    def effort(self, effort_id: str) -> Effort | None:
+        """An effort, removed or not."""
+        found = effort(self._db, effort_id)
+        return None if found is None else without_curve(found)
+
+    def count(self) -> int:
+        """How many there are, removed ones too."""
+        return self._db.execute("SELECT count(*) FROM effort WHERE tenant=? AND segment=?", self._of).fetchone()[0]
+
+    def after(self, version: int) -> Iterator[Effort]:
+        """Those of a later version, in the order of versions."""
+        return map(without_curve, efforts_of_segment(self._db, *self._of, version))
+
+    def entries_after(self, version: int) -> Iterator[Entry]:
+        """What ranks of them."""
+        query = f"SELECT id, subject, start_us, elapsed_ms, version, {_STATE} FROM effort WHERE tenant=? AND segment=? AND version>?"
+        return map(Entry._make, self._db.execute(query, (*self._of, version)))
+
+
+def without_curve(e: Effort) -> Effort:
+    """An effort as boards hold it."""
+    return replace(e, curve_ms=())
