@@ -1,22 +1,28 @@
-"""Segment boards: changes and exact ranks at 10 million athletes, beside SQLite counting and beside sorted lists; and the board of objects.
+"""Segment boards: changes and exact ranks at 10 million athletes in columns, the product's own path at a million efforts, and baselines.
 
-`mutations_per_s_per_core`: mixed changes (new efforts, better and worse, re-timed, flagged, removed, repeated) as effort values, packed,
-journalled in group commits of 2,000 (SQLite, synchronous=FULL) and taken into a board of 200,000 athletes (quick: 100,000).
-`_packed_10m`: the same mix, and efforts kept off, as packed records on a board of 10 million. `rank_us_10m`, `top_10_us_10m` and
-`around_5_us_10m` are CPU microseconds of one answer there; `rank_mb_10m` is the rank structure, `total_mb_10m` with the best time and
-the version of each athlete, and `efforts_mb_10m` the efforts beside them (in a mapped file; quick: in memory).
+`mutations_per_s_per_core`: mixed changes (new efforts, better and worse, re-timed, flagged, removed, repeated) as they come from the store,
+taken in groups of 2,000 into a board in columns of 200,000 athletes (quick: 100,000). `_packed_10m`: the same mix, and efforts kept off,
+as columns on a board of 10 million. `rank_us_10m`, `top_10_us_10m` and `around_5_us_10m` are CPU microseconds of one answer there;
+`rank_mb_10m` is the rank structure, `total_mb_10m` with the best time of each athlete and the version of each effort, `efforts_mb_10m`
+everything, the tables of names too.
 
-`objects_*`: the board readers and events use (`SegmentBoard`), of 100,000 athletes with twelve views kept up to date; reads as CPU
-microseconds. Baselines in the same run, with the same answers: `count(*)` on a covering index (10 million rows, quick: a million), one
-sorted list of a million, and one dict that is sorted for each answer.
+`product_*`: a board over a state file of a million efforts (quick: 100,000) of a fifth as many athletes: filling, memory, questions with
+efforts read from the file, following what is committed, and the runner's side (one change after the other, awards, stored);
+`product_cache_*`: through the API's cache of boards. In the baseline `objects_1m_*` (quick: `_100k_`): the same efforts, questions and
+changes on a board of objects, whose answers must be the same.
+
+`objects_*` of the figures: a board of objects of 100,000 athletes with twelve views kept up to date. More baselines with the same answers:
+`count(*)` on a covering index (10 million rows, quick: a million), one sorted list of a million, and one dict sorted for each answer.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sqlite3
 import tempfile
+import tracemalloc
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,15 +33,22 @@ import numpy as np
 
 from benchmarks.machine import cpu_s, machine
 from broker.reference import AthleteRef
-from processors.board_journal import BoardJournal, efforts_in_groups
+from processors.board_cache import BoardCache
 from processors.board_views import Sex, View
-from processors.packed_board import CHANGE, KEPT_OFF, REMOVED, Changes
+from processors.directory import Directory
+from processors.effort_store import SegmentEfforts
+from processors.packed_efforts import PackedEfforts, entry_of
+from processors.packed_kernel import KEPT_OFF, REMOVED, Told
+from processors.packed_standings import PackedStandings
 from processors.results import CURVE_POINTS, Effort, Phase
+from processors.results_db import put_effort
 from processors.segment_board import OVERALL, SegmentBoard
+from processors.state_db import StateDb
 
 NOW_US = 1_781_085_600_000_000
 DAY_US = 86_400_000_000
 ZONE = "Europe/Berlin"
+WEEK = View.at(NOW_US, ZONE, period="week")
 WEEK_OF_WOMEN = View.at(NOW_US, ZONE, sex="f", period="week")
 KEPT = tuple(
     View.at(NOW_US, ZONE, sex=sex, age_class=of_class, period=period)
@@ -82,31 +95,32 @@ def changes(chance: random.Random, held: list[Effort], people: int, count: int) 
     return made
 
 
-def packed_records(chance: np.random.Generator, count: int, first: int) -> Changes:
+def packed_records(chance: np.random.Generator, count: int, first: int) -> Told:
     """One effort each of the athletes from number `first` on."""
-    made = np.zeros(count, CHANGE)
-    made["athlete"] = np.arange(first, first + count)
-    made["elapsed_ms"] = 600_000 * chance.lognormal(0, 0.25, count)
-    made["start_us"] = NOW_US - chance.integers(0, 60 * DAY_US, count)
-    made["version"] = np.arange(first + 1, first + 1 + count)
-    made["id_hi"] = chance.integers(0, 1 << 63, count, dtype=np.uint64)
-    made["id_lo"] = chance.integers(0, 1 << 40, count, dtype=np.uint64)
-    made["state"] = int(Phase.FINAL)
-    return made
+    return Told(
+        np.arange(first, first + count, dtype=np.int32),
+        chance.integers(0, 1 << 63, count, dtype=np.uint64),
+        chance.integers(0, 1 << 40, count, dtype=np.uint64),
+        NOW_US - chance.integers(0, 60 * DAY_US, count),
+        np.arange(first + 1, first + 1 + count),
+        (600_000 * chance.lognormal(0, 0.25, count)).astype(np.int64),
+        np.full(count, int(Phase.FINAL), np.uint8),
+    )
 
 
-def mixed_records(chance: np.random.Generator, some: Changes, count: int) -> Changes:
+def mixed_records(chance: np.random.Generator, some: Told, count: int) -> Told:
     """Of ten: four new efforts of anybody, three re-timed, one kept off, one removed, one repeated."""
-    made = some[chance.integers(0, len(some), count)].copy()
+    which = chance.integers(0, len(some.version), count)
+    made = Told(*(column[which].copy() for column in some))
     kind = np.arange(count) % 10
     new, retimed = kind < 4, (kind >= 4) & (kind < 7)
     fresh = packed_records(chance, int(new.sum()), 0)
-    fresh["athlete"] = chance.integers(0, MILLIONS, len(fresh))
-    made[new] = fresh
-    made["elapsed_ms"][retimed] += chance.integers(-2_000, 2_000, int(retimed.sum())).astype(np.int32)
-    made["state"][kind == 7] += KEPT_OFF
-    made["state"][kind == 8] += REMOVED
-    made["version"][kind < 9] = np.arange(MILLIONS + 1, MILLIONS + 1 + int((kind < 9).sum()))
+    for column, values in zip(made, fresh._replace(athlete=chance.integers(0, MILLIONS, len(fresh.version))), strict=True):
+        column[new] = values
+    made.elapsed_ms[retimed] += chance.integers(-2_000, 2_000, int(retimed.sum()))
+    made.state[kind == 7] += KEPT_OFF
+    made.state[kind == 8] += REMOVED
+    made.version[kind < 9] = np.arange(MILLIONS + 1, MILLIONS + 1 + int((kind < 9).sum()))
     return made
 
 
@@ -150,64 +164,141 @@ def apply_all(board: SegmentBoard, efforts: list[Effort]) -> float:
     return len(efforts) / (cpu_s() - start)
 
 
-def journalled(folder: Path, quick: bool) -> float:
-    """Changes a CPU-second from effort values to a durable journal and a board of 200,000 athletes (quick: 100,000)."""
+def from_entries(quick: bool) -> float:
+    """Changes a CPU-second, as they come from the store, into a board of 200,000 athletes (quick: 100,000)."""
     chance = random.Random(6)
     people, count = (100_000, 60_000) if quick else (200_000, 200_000)
     first = [effort(chance, i % people, i, i + 1) for i in range(people + people // 4)]
     news = changes(chance, first, people, count)
-    journal = BoardJournal(folder / "values.db", folder)
-    for group in efforts_in_groups(first, 50_000):
-        journal.commit(group)
+    entries = [entry_of(e) for e in news]
+    board = PackedEfforts()
+    board.load((entry_of(e) for e in first), len(first))
     start = cpu_s()
-    for group in efforts_in_groups(news, GROUP):
-        journal.commit(group)
+    for i in range(0, count, GROUP):
+        board.take(entries[i : i + GROUP])
     rate = count / (cpu_s() - start)
     naive = Sorted()
     for e in [*first, *news]:
         naive.apply(e)
-    got = [journal.subjects[place.athlete] for place in journal.board("hill").slice(0, 2_000)]
-    assert got == naive.order({})[:2_000]
-    journal.close()
+    of = {e.id: e.subject for e in [*first, *news]}
+    assert [of[key[2]] for key in PackedStandings(board).slice(0, 2_000)] == naive.order({})[:2_000]
     return rate
 
 
-def at_ten_million(folder: Path, quick: bool) -> tuple[dict[str, float], dict[str, float]]:
+def at_ten_million(quick: bool) -> tuple[dict[str, float], dict[str, float]]:
     """Figures of a board of 10 million athletes, and of the plain ways to rank."""
     chance = np.random.default_rng(7)
-    journal = BoardJournal(folder / "packed.db", None if quick else folder)
-    board = journal.board("hill")
-    board.reserve(MILLIONS, MILLIONS + 1_000_000)
+    board = PackedEfforts()
+    board.reserve(MILLIONS, MILLIONS + (200_000 if quick else 1_000_000))
+    board.athletes = MILLIONS  # known by number alone here
     load_s, some = 0.0, packed_records(chance, 1, 0)
-    board.apply(some)
+    board.take_told(some)
     for number in range(0, MILLIONS, 500_000):
         records = packed_records(chance, 500_000, number)
         start = cpu_s()
-        board.apply(records)
+        board.take_told(records)
         load_s += cpu_s() - start
-        some = np.concatenate([some, records[::10]])
+        some = Told(*(np.concatenate([a, b[::10]]) for a, b in zip(some, records, strict=True)))
     news = mixed_records(chance, some, 200_000 if quick else 1_000_000)
     start = cpu_s()
-    for i in range(0, len(news), GROUP):
-        journal.commit_packed([("hill", news[i : i + GROUP])])
-    rate = len(news) / (cpu_s() - start)
-    asked = [int(a) for a in chance.integers(0, MILLIONS, 20_000) if board.best_ms(int(a)) is not None]
+    for i in range(0, len(news.version), GROUP):
+        board.take_told(Told(*(column[i : i + GROUP] for column in news)))
+    rate = len(news.version) / (cpu_s() - start)
+    rows = PackedStandings(board)
+    asked = [int(a) for a in chance.integers(0, MILLIONS, 20_000) if board.best_ms[a] >= 0]
+    asked_ms = [int(board.best_ms[a]) for a in asked]
+
+    def around(i: int) -> object:
+        key = rows.key_of_number(asked[i])
+        assert key is not None
+        place = rows.index(key)
+        return rows.slice(place - 5, place + 6)
+
+    def ranked(i: int) -> int:
+        return board.pages.rank(int(board.best_ms[asked[i]]))
+
     figures = {
         "mutations_per_s_per_core_packed_10m": round(rate),
-        "rank_us_10m": round(cpu_us(lambda i: board.rank_of(asked[i]), 15_000), 2),
-        "top_10_us_10m": round(cpu_us(lambda _: board.slice(0, 10), 2_000), 1),
-        "around_5_us_10m": round(cpu_us(lambda i: board.around(asked[i], 5), 20)),
+        "rank_us_10m": round(cpu_us(ranked, 15_000), 2),
+        "top_10_us_10m": round(cpu_us(lambda _: rows.slice(0, 10), 2_000), 1),
+        "around_5_us_10m": round(cpu_us(around, 20)),
         "rank_mb_10m": round(board.rank_bytes / 1e6, 1),
-        "total_mb_10m": round((board.rank_bytes + board.athlete_bytes) / 1e6, 1),
-        "efforts_mb_10m": round(board.effort_bytes / 1e6, 1),
+        "total_mb_10m": round((board.rank_bytes + board.best_bytes) / 1e6, 1),
+        "efforts_mb_10m": round(board.nbytes / 1e6, 1),
         "load_us_per_effort_10m": round(load_s / MILLIONS * 1e6, 2),
     }
-    asked_ms = [ms for a in asked[:1_000] if (ms := board.best_ms(a)) is not None]
-    times = board.best_times()
+    times = board.best_ms[board.best_ms >= 0]
     standing = np.sort(times)
-    assert all(board.rank_of(a) == np.searchsorted(standing, np.int32(ms)) + 1 for a, ms in zip(asked, asked_ms, strict=False))
-    journal.close()
-    return figures, ranked_plainly(times[: 1_000_000 if quick else MILLIONS].tolist(), asked_ms)
+    assert all(ranked(i) == np.searchsorted(standing, np.int32(asked_ms[i])) + 1 for i in range(1_000))
+    return figures, ranked_plainly(times[: 1_000_000 if quick else MILLIONS].tolist(), asked_ms[:1_000])
+
+
+def of_product(folder: Path, quick: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """The API's read path and the runner's write path on one large board, and the same on a board of objects."""
+    count = 100_000 if quick else 1_000_000
+    people, more = count // 5, 4_000 if quick else 20_000
+    chance = random.Random(13)
+    store = StateDb(folder / "state.db")
+    store.db.execute("BEGIN")
+    first = [effort(chance, chance.randrange(people), i, i + 1) for i in range(count)]
+    for e in first:
+        put_effort(store.db, e)
+    store.db.execute("COMMIT")
+    pages = [f"gym/a{chance.randrange(people)}" for _ in range(200)]
+    news = [e for e in changes(chance, first, people, more) if e.version > count]
+    news = [replace(e, version=count + n + 1) for n, e in enumerate(news)]
+    del first
+    cache = BoardCache(folder / "state.db", Directory(folder / "state.db"))
+    sides: dict[str, dict[str, float]] = {}
+    answers: dict[str, list[object]] = {}
+    for side, packed_from in (("columns", 0), ("objects", 1 << 60)):
+        gc.collect()
+        board = SegmentBoard("hill", store=SegmentEfforts(store.db, "gym", "hill"), packed_from=packed_from)
+        start = cpu_s()
+        board.follow()
+        sides[side] = {"fill_us_per_effort": round((cpu_s() - start) / count * 1e6, 2)}
+        answers[side] = [board.top(OVERALL, 100), [board.around(OVERALL, s, 5) for s in pages], board.percentiles_ms()]
+        sides[side] |= {
+            "top_50_us": round(cpu_us(lambda _, b=board: b.top(OVERALL, 50), 100), 1),
+            "rank_us": round(cpu_us(lambda i, b=board: b.rank(OVERALL, pages[i]), 200), 2),
+            "around_5_us": round(cpu_us(lambda i, b=board: b.around(OVERALL, pages[i % 200], 5), 200), 1),
+            "week_view_made_ms": round(cpu_us(lambda _, b=board: b.top(WEEK, 50), 1) / 1000, 1),
+        }
+        del board
+        gc.collect()
+        tracemalloc.start()  # numpy's arrays are counted too
+        board = SegmentBoard("hill", store=SegmentEfforts(store.db, "gym", "hill"), packed_from=packed_from)
+        board.follow()
+        sides[side]["mb"] = round(tracemalloc.get_traced_memory()[0] / 1e6, 1)
+        tracemalloc.stop()
+        awarding = SegmentBoard("hill", store=SegmentEfforts(store.db, "gym", "hill"), packed_from=packed_from, awarding=True)
+        awarding.follow()
+        store.db.execute("BEGIN")
+        start = cpu_s()
+        told = [(awarding.apply(e), awarding.awarded(), put_effort(store.db, e))[:2] for e in news]
+        sides[side]["apply_per_s_with_awards_and_store"] = round(len(news) / (cpu_s() - start))
+        answers[side] += [told, awarding.top(OVERALL, 100)]
+        start = cpu_s()
+        board.follow()
+        sides[side]["follow_per_s"] = round(len(news) / (cpu_s() - start))
+        answers[side].append(board.top(OVERALL, 100))
+        store.db.execute("ROLLBACK")
+        del board, awarding
+    assert repr(answers["columns"]) == repr(answers["objects"])
+    start = cpu_s()
+    with cache.board("gym", "hill") as held:
+        assert held.is_packed
+    fill_s = cpu_s() - start
+
+    def read(i: int) -> None:
+        with cache.board("gym", "hill") as held:
+            held.around(OVERALL, pages[i], 5)
+
+    figures = {f"product_{key}": value for key, value in sides["columns"].items()}
+    figures |= {"product_cache_fill_s": round(fill_s, 2), "product_cache_around_5_us": round(cpu_us(read, 200), 1)}
+    cache.close()
+    store.close()
+    return figures, {f"objects_1m_{key}" if not quick else f"objects_100k_{key}": value for key, value in sides["objects"].items()}
 
 
 def ranked_plainly(times: list[int], asked_ms: list[int]) -> dict[str, float]:
@@ -291,11 +382,12 @@ def of_objects(quick: bool) -> tuple[dict[str, float], dict[str, float]]:
 def run(quick: bool) -> dict[str, object]:
     """Figures; the boards of all ways are compared at the end."""
     objects, baseline = of_objects(quick)
+    rate = from_entries(quick)
+    packed, plain = at_ten_million(quick)
     with tempfile.TemporaryDirectory() as name:
-        rate = journalled(Path(name), quick)
-        packed, plain = at_ten_million(Path(name), quick)
-    figures = {"mutations_per_s_per_core": round(rate), **packed, **objects}
-    baseline |= plain
+        product, of_one_kind = of_product(Path(name), quick)
+    figures = {"mutations_per_s_per_core": round(rate), **packed, **product, **objects}
+    baseline |= plain | of_one_kind
     update_us = next(us for key, us in plain.items() if key.startswith("sqlite_update"))
     rank_us = next(us for key, us in plain.items() if key.startswith("sqlite_count"))
     baseline["ratio_rank_to_sqlite"] = round(rank_us / float(packed["rank_us_10m"]))
