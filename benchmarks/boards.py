@@ -36,7 +36,7 @@ from broker.reference import AthleteRef
 from processors.board_cache import BoardCache
 from processors.board_views import Sex, View
 from processors.directory import Directory
-from processors.effort_store import SegmentEfforts
+from processors.effort_store import SegmentEfforts, without_curve
 from processors.packed_efforts import PackedEfforts, entry_of
 from processors.packed_kernel import KEPT_OFF, REMOVED, Told
 from processors.packed_standings import PackedStandings
@@ -275,7 +275,7 @@ def of_product(folder: Path, quick: bool) -> tuple[dict[str, float], dict[str, f
         awarding.follow()
         store.db.execute("BEGIN")
         start = cpu_s()
-        told = [(awarding.apply(e), awarding.awarded(), put_effort(store.db, e))[:2] for e in news]
+        told = [(awarding.apply(without_curve(e)), awarding.awarded(), put_effort(store.db, e))[:2] for e in news]
         sides[side]["apply_per_s_with_awards_and_store"] = round(len(news) / (cpu_s() - start))
         answers[side] += [told, awarding.top(OVERALL, 100)]
         start = cpu_s()

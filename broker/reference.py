@@ -15,6 +15,7 @@ from broker.ids import is_id
 from broker.topics import UPLOAD_NODE
 
 MAX_POINTS: Final = 3_000  # of a segment: a record body holds 65,535 bytes
+ZONES_BPM: Final = (30, 240)  # lower bounds of zones that come in from now on; a log may hold others
 MAX_FOLLOWS: Final = 500  # and as many blocked: both fit into a record
 MAX_LAPS: Final = 2_000  # of an uploaded file, for the same reason
 _STRICT = ConfigDict(extra="forbid", frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, cast
 from pydantic import ValidationError
 
 from broker.errors import BadInputError
-from broker.reference import AthleteRef, BindingRef
+from broker.reference import ZONES_BPM, AthleteRef, BindingRef
 
 T = TypeVar("T", AthleteRef, BindingRef)
 ATHLETE_KEYS: Final = (
@@ -121,6 +121,11 @@ class _Reader:
         made = self._made(AthleteRef, "athlete", number, {**fields, "tenant": self._tenant})
         if made is not None and self._ids.setdefault(made.id, number) != number:
             self._field("athlete", number, "id", f"{made.id!r} is that of athlete {self._ids[made.id]} too", "give each athlete once")
+            return None
+        least, most = ZONES_BPM
+        beyond = [bound for bound in (made.hr_zones_bpm or () if made is not None else ()) if not least <= bound <= most]
+        if beyond:
+            self._field("athlete", number, "hr_zones_bpm", f"{beyond[0]} is outside {least}-{most}", _HINTS["hr_zones_bpm"])
             return None
         return made
 

@@ -18,7 +18,7 @@ from broker.reference import AthleteRef, BindingRef, ErasureRef, MergeRef, Refer
 from processors.decisions import Decisions
 from processors.segment_file import SEGMENT_FOLDER, SegmentFiles
 from processors.segments import SegmentIndex
-from processors.state_db import connect
+from processors.state_db import connect, state_id
 
 ALIAS: Final = "~"  # no id starts with it
 _ALIAS_KEY: Final = secrets.token_bytes(32)  # of this process: an id cannot be guessed from its alias
@@ -85,7 +85,7 @@ class Directory:
 
     def __init__(self, state: Path) -> None:
         self._db = connect(state, write=False)
-        self._files = SegmentFiles(state.parent / SEGMENT_FOLDER)
+        self._files = SegmentFiles(state.parent / SEGMENT_FOLDER, state=state_id(self._db))
         self._lock = threading.Lock()
         self._known: dict[str, Known] = {}
         self._stamps: dict[str, int] = {}

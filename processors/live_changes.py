@@ -69,6 +69,8 @@ def touch_changed(reference: ReferenceData, states: LiveStates, changed: Changed
     if isinstance(value, AthleteRef):
         if _counted(before) != _counted(value):
             outputs.wakes += [again_wake(a.subject, a.start_us, a.end_us, at_us) for a in inputs.activities]
+        elif _weight_kg(before) != _weight_kg(value):
+            outputs.wakes += [finish_wake(a.subject, a.start_us, at_us) for a in inputs.activities if a.closed]
     elif isinstance(value, SegmentRef):
         if not isinstance(before, SegmentRef) or _shape(before) != _shape(value):
             for subject, start_us, closed in inputs.touched:
@@ -90,6 +92,11 @@ def _counted(athlete: Reference | None) -> tuple[object, ...]:
     if not isinstance(athlete, AthleteRef) or athlete.removed:
         return UNKNOWN_HR_MAX_BPM, DEFAULT_ZONES_BPM, False
     return athlete.hr_max_bpm, athlete.zones_bpm, athlete.sex == "f"
+
+
+def _weight_kg(athlete: Reference | None) -> float | None:
+    """What efforts are judged by besides: at the end of an activity."""
+    return athlete.weight_kg if isinstance(athlete, AthleteRef) and not athlete.removed else None
 
 
 def _binding(

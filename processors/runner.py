@@ -7,6 +7,7 @@ durable WAKE records of the same log; a replay runs without it, because the wake
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ from processors.results_db import put_reference, references
 from processors.segment_file import SEGMENT_FOLDER, SegmentFiles
 from processors.stage import Activity, Batch, Outputs, Wants, batches_of
 from processors.stage_stats import StageStats
-from processors.state_db import StateDb
+from processors.state_db import StateDb, older_states, state_id
 from processors.track_db import stored_under
 from processors.wall import wall_us
 
@@ -84,7 +85,9 @@ class Runner:
         self._log = log
         self._store = StateDb(state)
         self._told = BelievedWriter(self._store.db) if tells else None
-        self._files = SegmentFiles(state.parent / SEGMENT_FOLDER)
+        self._files = SegmentFiles(state.parent / SEGMENT_FOLDER, state=state_id(self._store.db))
+        self._files.sweep()
+        self._older = older_states(state)
         self._states = LiveStates()
         self._boards: dict[str, Board] = {}
         self._look_up()
@@ -113,6 +116,7 @@ class Runner:
         """Process the next records of the log in one transaction; returns how many there were. On an error nothing is changed."""
         first, records = self._log.read(self.position, self._max_records)
         if not records:
+            self._remove_older()
             return 0
         with waiting_collector():
             self._advance(first, records)
@@ -141,6 +145,14 @@ class Runner:
             self._states.forget()
         newest_us = self._measure(steps)
         self.stats.committed(len(records), time.monotonic() - began_s, counts, newest_us, len(self._states))
+
+    def _remove_older(self) -> None:
+        """The new state has all of the log: what was set aside may hold results of athletes who were erased since."""
+        for path in self._older:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                _log.info("runner: %s removed, its place is taken", path)
+        self._older = []
 
     def _roll_back(self) -> None:
         if self._store.db.in_transaction:

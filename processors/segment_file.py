@@ -1,9 +1,9 @@
 """Segment files: a table of segments in one file that any number of processes map into memory and share.
 
-A header page (magic, length and CRC-32 of a JSON text: version, tenant, log position up to which changes are in, sections, CRC-32 of the
-rest), then the arrays of the table, each at a multiple of 64 bytes. A file is written beside the old one and put in its place whole, so who
-has the old one open keeps it. What is torn, of another version or another tenant's is refused with its reason; it is made again from the
-reference data.
+A header page (magic, length and CRC-32 of a JSON text: version, tenant, the state it belongs to, log position up to which changes are in,
+sections, CRC-32 of the rest), then the arrays of the table, each at a multiple of 64 bytes. A file is written beside the old one and put in
+its place whole, so who has the old one open keeps it. What is torn, of another version, state or tenant is refused with its reason; it is
+made again from the reference data.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from processors.segments import SegmentIndex
 
 _log = logging.getLogger(__name__)
 _MAGIC: Final = b"PLSEGMTS"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _HEADER: Final = 4_096
 _ALIGN: Final = 64
 _SECTIONS: Final = ("ids", "gates", "legs", "buckets", "entries", "tags")
 _CURE: Final = "remove the file: it is made again from the reference data"
 SEGMENT_FOLDER: Final = "segments"  # beside the state
 SUFFIX: Final = ".table"
+_FRESH: Final = ".new"
 FILE_AT: Final = 20_000  # fewer segments are packed when they are needed
 
 
@@ -47,8 +48,9 @@ class SegmentFile(NamedTuple):
     position: int
 
 
-def write_segment_file(path: Path, tenant: str, position: int, table: SegmentTable) -> None:
-    """Write a table and put it in the place of what was there. OSError when the disk does not take it; then the old file stays."""
+def write_segment_file(path: Path, tenant: str, position: int, table: SegmentTable, *, state: int = 0) -> None:
+    """Write a table and put it in the place of what was there. `state`: the random id of the state file it belongs to. OSError when the
+    disk does not take it; then the old file stays."""
     arrays: dict[str, npt.NDArray[Any]] = {name: np.ascontiguousarray(getattr(table, name)) for name in _SECTIONS}
     sections: dict[str, tuple[int, str, tuple[int, ...]]] = {}
     at = _HEADER
@@ -56,7 +58,7 @@ def write_segment_file(path: Path, tenant: str, position: int, table: SegmentTab
         sections[name] = at, array.dtype.str, array.shape
         at += -(-array.nbytes // _ALIGN) * _ALIGN
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}{_FRESH}")
     try:
         with fresh.open("wb") as file:
             file.seek(_HEADER)
@@ -66,7 +68,19 @@ def write_segment_file(path: Path, tenant: str, position: int, table: SegmentTab
                 crc = zlib.crc32(raw, crc)
                 file.write(raw)
             file.seek(0)
-            file.write(_header({"version": _VERSION, "tenant": tenant, "position": position, "size": at, "crc": crc, "sections": sections}))
+            file.write(
+                _header(
+                    {
+                        "version": _VERSION,
+                        "tenant": tenant,
+                        "state": state,
+                        "position": position,
+                        "size": at,
+                        "crc": crc,
+                        "sections": sections,
+                    }
+                )
+            )
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
@@ -80,14 +94,17 @@ def write_segment_file(path: Path, tenant: str, position: int, table: SegmentTab
             os.close(folder)
 
 
-def open_segment_file(path: Path, tenant: str, *, whole: bool = False) -> SegmentFile:
-    """Map a file; nothing of the table is read yet. `whole`: check every byte of it. StoreError says what is wrong with it."""
+def open_segment_file(path: Path, tenant: str, *, state: int = 0, whole: bool = False) -> SegmentFile:
+    """Map a file; nothing of the table is read yet. `whole`: check every byte of it. StoreError says what is wrong with it, also that it
+    belongs to another state."""
     try:
         with path.open("rb") as file:
             said = _said(path, file.read(_HEADER))
             size = os.fstat(file.fileno()).st_size
             if said["tenant"] != tenant:
                 raise StoreError(f"{path}: segments of tenant {said['tenant']!r}, not {tenant!r}", cure=_CURE)
+            if said["state"] != state:
+                raise StoreError(f"{path}: belongs to another state than the one beside it", cure=_CURE)
             if size != said["size"]:
                 raise StoreError(f"{path}: {size} bytes, {said['size']} were written", cure=_CURE)
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -124,11 +141,20 @@ def _said(path: Path, raw: bytes) -> dict[str, Any]:
 
 
 class SegmentFiles:
-    """The files of a folder, one a tenant of at least `file_at` segments. Only the writer of the state makes them; others look."""
+    """The files of a folder, one a tenant of at least `file_at` segments. Only the writer of the state makes them; others look.
+    `state`: the random id of the state file, so that nobody takes segments of a site that was here before."""
 
-    def __init__(self, folder: Path, file_at: int = FILE_AT) -> None:
+    def __init__(self, folder: Path, file_at: int = FILE_AT, *, state: int = 0) -> None:
         self._folder = folder
         self.file_at = file_at
+        self._state = state
+
+    def sweep(self) -> None:
+        """Remove what writers left behind that were killed. For the writer of the state, before it writes."""
+        for left in self._folder.glob(f"*{SUFFIX}.*{_FRESH}"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+                _log.info("segments: %s of a killed process removed", left)
 
     def path(self, tenant: str) -> Path:
         """Where the file of a tenant is."""
@@ -145,7 +171,7 @@ class SegmentFiles:
         if not path.exists():
             return None
         try:
-            found = open_segment_file(path, tenant, whole=whole)
+            found = open_segment_file(path, tenant, state=self._state, whole=whole)
         except StoreError as error:
             _log.warning("%s; it is not used", error)
             return None
@@ -159,8 +185,8 @@ class SegmentFiles:
 
         When the disk does not take it, the index as it is, in memory."""
         try:
-            write_segment_file(self.path(tenant), tenant, position, index.folded().lower)
+            write_segment_file(self.path(tenant), tenant, position, index.folded().lower, state=self._state)
         except OSError as error:
             _log.error("segments: %s is not written (%s): the index of %s stays in memory", self.path(tenant), error, tenant)
             return index
-        return SegmentIndex.over(open_segment_file(self.path(tenant), tenant).table)
+        return SegmentIndex.over(open_segment_file(self.path(tenant), tenant, state=self._state).table)

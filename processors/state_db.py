@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -100,6 +101,16 @@ def set_aside(path: Path) -> None:
         path.with_name(path.name + left).unlink(missing_ok=True)
 
 
+def older_states(path: Path) -> list[Path]:
+    """What `set_aside` left of states that older programs wrote."""
+    return [one for one in path.parent.glob(f"{path.name}.*") if one.name.removeprefix(f"{path.name}.").isdecimal()]
+
+
+def state_id(db: sqlite3.Connection) -> int:
+    """The random id of a state file; 0 of one that was made before there were any."""
+    return db.execute("PRAGMA application_id").fetchone()[0]
+
+
 def _unusable(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path}: {error}", cure="check path and disk; paceline replay makes it again from the log")
 
@@ -112,7 +123,10 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
         db.execute("PRAGMA secure_delete=ON")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and write:
-        db.executescript(f"BEGIN; {_SCHEMA} {RESULTS_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        db.executescript(
+            f"BEGIN; {_SCHEMA} {RESULTS_SCHEMA} PRAGMA user_version={SCHEMA_VERSION};"
+            f"PRAGMA application_id={1 + secrets.randbelow((1 << 31) - 1)}; COMMIT;"
+        )
     elif version != SCHEMA_VERSION:
         raise StoreError(f"{path}: state of version {version}, this program writes {SCHEMA_VERSION}", cure="paceline replay makes it again")
 

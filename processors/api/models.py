@@ -8,11 +8,11 @@ unknown keys.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from broker.reference import MAX_FOLLOWS
+from broker.reference import MAX_FOLLOWS, ZONES_BPM
 from processors.api.kinds import Degrees, In, Out, Period, PhaseName, Sex, Show, Sport
 from processors.api.live_models import LiveAttempt, LiveDevice
 
@@ -310,6 +310,9 @@ class AthleteList(Out):
     athletes: list[AthleteLine]
 
 
+ZoneBpm = Annotated[int, Field(ge=ZONES_BPM[0], le=ZONES_BPM[1])]
+
+
 class AthletePut(In):
     """PUT /athletes/{id}. Staff only."""
 
@@ -319,7 +322,7 @@ class AthletePut(In):
     sex: Sex | None = None
     birth_year: int | None = Field(default=None, ge=1900, le=2100)
     hr_max_bpm: int = Field(default=190, ge=100, le=240)
-    hr_zones_bpm: tuple[int, int, int, int] | None = None
+    hr_zones_bpm: tuple[ZoneBpm, ZoneBpm, ZoneBpm, ZoneBpm] | None = None
     weight_kg: float | None = Field(default=None, ge=20, le=300)
     clubs: list[str] = Field(default=[], max_length=50)
     follows: list[str] = Field(default=[], max_length=MAX_FOLLOWS)

@@ -149,6 +149,18 @@ async def test_put_segment_is_a_checked_reference(got: Stores) -> None:
             assert (await http.put(f"{PREFIX}/segments/new", json=body)).status_code == 422
 
 
+@pytest.mark.parametrize("zones", [[110, 130, 150, 300], [29, 130, 150, 180], [110, 130, 150, 10**18]])
+async def test_zones_no_heart_has_are_refused_by_name(zones: list[int], got: Stores) -> None:
+    with client_of(got, ApiOptions("gym")) as http:
+        answer = await http.put(f"{PREFIX}/athletes/new", json={"name": "New", "hr_zones_bpm": zones})
+        assert answer.status_code == 422
+        assert "hr_zones_bpm" in answer.text
+        assert "30" in answer.text or "240" in answer.text
+        assert got.log.end() == 0
+        kept = await http.put(f"{PREFIX}/athletes/new", json={"name": "New", "hr_zones_bpm": [30, 130, 150, 240]})
+        assert kept.status_code == 200
+
+
 async def test_class_in_progress_leaves_out_who_has_ended(got: Stores) -> None:
     with client_of(got, ApiOptions("gym")) as http:
         board = (await http.get(f"{PREFIX}/boards/live?by=distance")).json()

@@ -13,7 +13,7 @@ from processors import live_row
 from processors.kernels import columns
 from processors.run_kernel import Ran, Sides, run_frames, run_tracks, run_tracks_whole
 from processors.samples import Samples
-from processors.state_db import SCHEMA_VERSION, StateDb
+from processors.state_db import SCHEMA_VERSION, StateDb, older_states
 from processors.tracks import Track, tracks_of
 from tests.gps_truth import frames_of_rows, gauss_markov, measured, rows_of, truth_of, units_of
 
@@ -165,3 +165,4 @@ def test_state_of_an_older_version_is_set_aside_and_a_newer_one_refused(tmp_path
     assert made.position("live") == 0
     made.close()
     assert path.with_name(f"state.db.{SCHEMA_VERSION - 1}").exists()
+    assert older_states(path) == [path.with_name(f"state.db.{SCHEMA_VERSION - 1}")]

@@ -20,6 +20,7 @@ from processors.segment_file import SegmentFiles, open_segment_file, write_segme
 from processors.segment_rules import segment_ref
 from processors.segment_table import SegmentTable, lines_of, table_of
 from processors.segments import SegmentIndex
+from processors.state_db import StateDb, connect, state_id
 from tests.matching_scene import LOOP, fixes
 
 
@@ -80,7 +81,7 @@ def of_another_kind(raw: bytes) -> bytes:
 
 def of_another_version(raw: bytes) -> bytes:
     """A header that is whole, of a program to come."""
-    text = raw[16 : 16 + int.from_bytes(raw[8:12], "little")].replace(b'"version":1', b'"version":2')
+    text = raw[16 : 16 + int.from_bytes(raw[8:12], "little")].replace(b'"version":2', b'"version":3')
     head = raw[:8] + len(text).to_bytes(4, "little") + crc32(text).to_bytes(4, "little") + text
     return head.ljust(4_096, b"\0") + raw[4_096:]
 
@@ -94,7 +95,7 @@ DAMAGES = [
     (of_another_kind, "not a file of segments"),
     (flipped(20), "header is damaged"),
     (flipped(9), "header is damaged"),
-    (of_another_version, "of version 2, this program writes 1"),
+    (of_another_version, "of version 3, this program writes 2"),
     (flipped(5_000), "not what was written"),
 ]
 
@@ -172,6 +173,43 @@ def test_a_file_from_after_the_position_at_hand_is_not_used_and_replaced(tmp_pat
     assert open_segment_file(files.path("gym"), "gym").position == 39
 
 
+def test_a_file_of_another_state_is_not_used_and_replaced(tmp_path: Path) -> None:
+    """A site that was set up anew in the same folder has other segments at the same log positions."""
+    before = SegmentFiles(tmp_path, file_at=10, state=1)
+    ReferenceData(before).take_stored([(ref, 10 + k) for k, ref in enumerate(REFS[:20])])
+    files = SegmentFiles(tmp_path, file_at=10, state=2)
+    assert files.index("gym", 100, nothing_since) is None
+    with pytest.raises(StoreError, match="another state"):
+        open_segment_file(files.path("gym"), "gym", state=2)
+    data = ReferenceData(files)
+    data.take_stored([(ref, 10 + k) for k, ref in enumerate(REFS)])
+    assert data.index("gym") == SegmentIndex.build(REFS)
+    assert open_segment_file(files.path("gym"), "gym", state=2, whole=True).position == 39
+
+
+def test_two_states_have_ids_of_their_own_that_stay(tmp_path: Path) -> None:
+    ids: list[int] = []
+    for name in ("a", "b"):
+        StateDb(tmp_path / name).close()
+        db = connect(tmp_path / name, write=False)
+        ids.append(state_id(db))
+        db.close()
+    made = StateDb(tmp_path / "a")
+    assert state_id(made.db) == ids[0] != ids[1]
+    assert 0 not in ids
+    made.close()
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_start(tmp_path: Path, table: SegmentTable) -> None:
+    files = SegmentFiles(tmp_path / "segments")
+    files.sweep()  # there is no folder yet
+    write_segment_file(files.path("gym"), "gym", 7, table)
+    for name in ("gym.table.4711.new", "pier.table.1.new"):
+        (tmp_path / "segments" / name).write_bytes(b"half a file")
+    files.sweep()
+    assert [path.name for path in (tmp_path / "segments").iterdir()] == ["gym.table"]
+
+
 def test_few_segments_make_no_file(tmp_path: Path) -> None:
     data = ReferenceData(SegmentFiles(tmp_path))
     data.take_stored([(ref, 1) for ref in REFS])
@@ -185,6 +223,7 @@ from pathlib import Path
 from processors.matcher import match_track
 from processors.segment_file import open_segment_file
 from processors.segments import SegmentIndex
+from processors.state_db import StateDb, connect, state_id
 from tests.matching_scene import fixes
 path = Path(sys.argv[1])
 index = SegmentIndex.over(open_segment_file(path, "gym").table)
