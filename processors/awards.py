@@ -58,8 +58,8 @@ class Counting(Protocol):
         """The keys of a subject."""
         ...
 
-    def quickest(self) -> Iterator[Row]:
-        """All, the first of the board first."""
+    def quickest(self, before: Finish) -> Iterator[Row]:
+        """All that had finished before, the first of the board first."""
         ...
 
     def since(self, finish: Finish, top: Sequence[Row]) -> Iterator[Row]:
@@ -100,12 +100,12 @@ class InLists:
         """The keys of a subject."""
         return [self._efforts[effort][0] for effort in self._of.get(subject, ())]
 
-    def quickest(self) -> Iterator[Row]:
-        """All, the first of the board first."""
+    def quickest(self, before: Finish) -> Iterator[Row]:
+        """All that had finished before, the first of the board first."""
         at = 0
         while piece := self._order.slice(at, at + _PIECE):
             at += len(piece)
-            yield from (self._efforts[key[2]] for key in piece)
+            yield from (self._efforts[key[2]] for key in piece if finish_of(key) < before)
 
     def since(self, finish: Finish, top: Sequence[Row]) -> Iterator[Row]:
         """Those that finish from then on, in that order."""
@@ -237,8 +237,8 @@ class Awards:
         """The board's first ten as it was before a finish."""
         found: list[Row] = []
         seen: set[Hashable] = set()
-        for key, whose in self._counting.quickest():
-            if whose not in seen and finish_of(key) < finish:
+        for key, whose in self._counting.quickest(finish):
+            if whose not in seen:
                 seen.add(whose)
                 found.append((key, whose))
                 if len(found) == PLACES:

@@ -28,8 +28,7 @@ class SegmentEfforts:
 
     def effort(self, effort_id: str) -> Effort | None:
         """An effort, removed or not."""
-        found = effort(self._db, effort_id)
-        return None if found is None else without_curve(found)
+        return effort(self._db, effort_id, curve=False)
 
     def count(self) -> int:
         """How many there are, removed ones too."""

@@ -18,6 +18,7 @@ from processors.results import Effort
 _FRONT: Final = 1_000
 _LEAST: Final = 200  # of the front that are left, before it is found again
 _PIECE: Final = 4_096
+_BEHIND: Final = 64  # of those behind the front that are looked at first
 
 
 class InColumns:
@@ -66,24 +67,25 @@ class InColumns:
         """The keys of a subject."""
         return self._packed.own(self._packed.number(subject))
 
-    def quickest(self) -> Iterator[Row]:
-        """All, the first of the board first."""
+    def quickest(self, before: Finish) -> Iterator[Row]:
+        """All that had finished before, the first of the board first."""
         front = self._found()
-        yield from front
+        yield from (row for row in front if finish_of(row[0]) < before)
         if self._whole:
             return
-        c, last = self._packed.columns, front[-1][0]
-        behind = self._counting()
-        behind = behind[c.elapsed_ms[behind] >= last[0]]
-        for slot in behind[np.lexsort((c.id_lo[behind], c.id_hi[behind], c.start_us[behind], c.elapsed_ms[behind]))].tolist():
-            key = self._packed.key(slot)
-            if key > last:
-                yield key, int(c.athlete[slot])
+        c, last, behind, piece = self._packed.columns, front[-1][0], self._counting(), _BEHIND
+        behind = behind[(c.elapsed_ms[behind] >= last[0]) & (self._ends_us(behind) <= before[0])]
+        while len(behind):
+            elapsed_ms = c.elapsed_ms[behind]
+            most_ms = np.partition(elapsed_ms, piece)[piece] if piece < len(behind) else elapsed_ms.max()
+            near = sorted((self._packed.key(slot), int(c.athlete[slot])) for slot in behind[elapsed_ms <= most_ms].tolist())
+            yield from (row for row in near if row[0] > last and finish_of(row[0]) < before)
+            behind, piece = behind[elapsed_ms > most_ms], 8 * piece
 
     def since(self, finish: Finish, top: Sequence[Row]) -> Iterator[Row]:
         """Those that finish from then on, in that order, without most of those behind `top` once it has its ten rows."""
         c, slots = self._packed.columns, self._counting()
-        ends_us = c.start_us[slots] + 1000 * c.elapsed_ms[slots].astype(np.int64)
+        ends_us = self._ends_us(slots)
         late = ends_us >= finish[0]
         slots, ends_us = slots[late], ends_us[late]
         slots = slots[np.lexsort((c.id_lo[slots], c.id_hi[slots], ends_us))]
@@ -95,6 +97,10 @@ class InColumns:
                 key = self._packed.key(slot)
                 if finish_of(key) >= finish:
                     yield key, int(c.athlete[slot])
+
+    def _ends_us(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        c = self._packed.columns
+        return c.start_us[slots] + 1000 * c.elapsed_ms[slots].astype(np.int64)
 
     def _counting(self) -> npt.NDArray[np.int64]:
         return np.flatnonzero(self._packed.columns.state[: self._packed.used] < COUNTS)

@@ -8,6 +8,7 @@ to be. Texts are not held: who an effort is of and what else is known of it, the
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -308,6 +309,7 @@ def _pieces(entries: Iterable[Entry], size: int) -> Iterable[list[Entry]]:
         yield piece
 
 
+@lru_cache(maxsize=4_096)
 def _name(subject: str) -> tuple[np.uint64, np.uint64]:
     digest = blake2b(subject.encode(), digest_size=16).digest()
     return np.uint64(int.from_bytes(digest[:8], "little")), np.uint64(int.from_bytes(digest[8:], "little"))

@@ -1,6 +1,6 @@
 """The rows of one view of a packed board: the best time of each athlete there, and how many stand at each time.
 
-Ranks come from counts. Who stands at a place is found by one pass over the best times (a millisecond for a million), 128 places at a
+Ranks come from counts. Who stands at a place is found by one pass over the best times (a millisecond for a million), 64 places at a
 time, kept until a row moves; the first thousand are kept in order through every change. Answers as `ladder.Ladder` does, key by key.
 """
 
@@ -22,7 +22,7 @@ from processors.rank_pages import RankPages
 
 FIRST: Final = 1_000
 _LEAST: Final = 500  # of the first that are left, before they are found again
-_WINDOW: Final = 128
+_WINDOW: Final = 64
 _WINDOWS: Final = 16
 
 Window = tuple[int, list[Key]]

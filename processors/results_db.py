@@ -46,8 +46,7 @@ _EFFORT: Final = (
     "id, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_avg_bpm, power_avg_w, "
     "curve, version, removed, doubts, plausibility_pct, kept_off, ruling"
 )
-
-
+_BARE: Final = _EFFORT.replace("curve", "x''")
 _NEAR: Final = 20_000  # in 1e-7 degrees: activities this near to a changed segment are matched again
 _TURN: Final = 3_600_000_000
 Box = tuple[int, int, int, int]
@@ -148,9 +147,9 @@ def _effort(row: tuple[Any, ...]) -> Effort:
     )  # fmt: skip
 
 
-def effort(db: sqlite3.Connection, effort_id: str) -> Effort | None:
-    """One effort, removed or not."""
-    row = db.execute(f"SELECT {_EFFORT} FROM effort WHERE id=?", (effort_id,)).fetchone()
+def effort(db: sqlite3.Connection, effort_id: str, *, curve: bool = True) -> Effort | None:
+    """One effort, removed or not (without its curve, when nobody is compared with it)."""
+    row = db.execute(f"SELECT {_EFFORT if curve else _BARE} FROM effort WHERE id=?", (effort_id,)).fetchone()
     return _effort(row) if row else None
 
 
