@@ -199,6 +199,12 @@ class Authority:
                     self._book.add_node(name, self.now_s())
         return self._keep(path, role, fits, make)
 
+    def holds_until_s(self, path: Path) -> int:
+        """When the certificate in a file ends, UTC seconds; 0 when there is none of ours."""
+        held = _held(path)
+        kept = self._book.certificate(certificates.serial_of(held)) if held is not None else None
+        return kept.not_after_s if kept is not None else 0
+
     def probe(self, name: str, *, revoked: bool) -> bytes:
         """Key and certificate (PEM) in the name of `name` for five minutes; `revoked`: it is on the published list, to see that at work."""
         key = certificates.new_key()

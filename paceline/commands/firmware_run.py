@@ -82,12 +82,20 @@ def provision(
 
 
 def enrolment_code(site: Site, broker: str, name: str, host: str = "") -> str:
-    """The line that holds broker, identity and password of a node of this site. ConfigError when the broker is not ours."""
+    """The line that enrols a node of this site: broker, identity and password, or a code for a certificate.
+
+    ConfigError when the broker is not ours.
+    """
     from broker.errors import ConfigError
     from broker.topics import check_node
     from paceline.site import add_nodes
 
     user = f"{site.settings.tenant}/{check_node(name)}"
+    if broker == "central" and site.settings.central.by_certificate:
+        from paceline.site_identity import new_code, open_authority
+
+        with open_authority(site) as authority:
+            return new_code(site, authority, user).text
     where = site.settings.near if broker == "near" else site.settings.central
     if where.kind != "embedded":
         raise ConfigError(f"the {broker} broker is not ours", cure="write the code by hand: mqtts://HOST:8883/TENANT/NODE#PASSWORD")

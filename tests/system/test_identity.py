@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import secrets
 import signal
 import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
+from click.testing import CliRunner
 
 from broker.enrolment import Denied, DeniedError, Grant, new_code
 from broker.errors import BadInputError, LinkError
 from gateway.enrolment import ask_standing, enrol, renew
 from gateway.identity import NODE_FILE, Identity, client_files, keep_grant, load_identity, make_request
+from gateway.setup_check import try_credential
+from gateway.setup_code import SetupCode
+from gateway.setup_credential import BoxCredential, load_credential
+from gateway.setup_desk import SetupDesk
+from gateway.setup_http import Answer, Request
 from paceline import ca_certificates as made
 from paceline.ca_authority import Authority
 from paceline.ca_revocation import knock, knock_with, revoke_everywhere
+from paceline.cli import cli
 from paceline.site_identity import broker_place
 from tests.identity_site import IdentitySite
 from tests.mqtt_client import PahoClient
@@ -141,6 +151,44 @@ def test_what_is_no_question_gets_a_word_and_a_status(
     answer = link.getresponse()
     assert (answer.status, json.loads(answer.read())["error"]) == (status, word)
     link.close()
+
+
+def test_the_set_up_page_of_a_box_takes_the_code_and_nothing_else(site: IdentitySite, tmp_path: Path) -> None:
+    async def walk() -> BoxCredential:
+        screen = SetupCode(secrets.randbelow, time.monotonic)
+        desk = SetupDesk(tmp_path, screen, try_credential, stays=True)
+
+        async def post(line: str) -> Answer:
+            return await desk.answer(Request("POST", "/", "", body=urlencode({"code": screen.text, "enrolment": line}).encode()))
+
+        code = site.code("gym/paged")
+        for wrong, said in ((code.text[:-1], "not whole"), (replace(code, code=new_code()).text, "newer one was given out")):
+            refused = await post(wrong)
+            assert refused.status == HTTPStatus.UNPROCESSABLE_ENTITY
+            assert said in refused.page
+        assert (await post(code.text)).status == HTTPStatus.OK
+        return await desk.set_up()
+
+    credential = asyncio.run(walk())
+    assert credential.enrolled
+    assert load_credential(tmp_path) == credential
+    assert credential.broker(tmp_path).identity == tmp_path / "identity"
+
+
+def test_commands_add_enrol_list_and_revoke_a_node(site: IdentitySite, tmp_path: Path) -> None:
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(cli, ["node", *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    data = ("--data", str(site.site.data))
+    line = run("add", "typed", *data).split()[0]
+    assert "gym/typed is enrolled until" in run("enrol", line, "--data", str(tmp_path))
+    listed = {row["name"]: row["state"] for row in json.loads(run("list", "--json", *data))}
+    assert listed["gym/typed"] == "enrolled"
+    assert "its session after" in run("revoke", "typed", *data)
+    assert [row["state"] for row in json.loads(run("list", "--json", *data)) if row["name"] == "gym/typed"] == ["revoked"]
+    assert "root 1  signing" in run("authority", "show", *data)
 
 
 # -- renewal

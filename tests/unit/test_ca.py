@@ -28,7 +28,11 @@ from broker.errors import BadInputError, ConfigError
 from paceline import ca_certificates as made
 from paceline.ca_authority import Authority
 from paceline.ca_book import Kept
+from paceline.ca_doctor import identity_findings
 from paceline.ca_rules import CaRules
+from paceline.config import Settings
+from paceline.site import open_site
+from paceline.site_identity import server_file
 
 DAY = 86_400
 NODE = "gym/watch-7"
@@ -368,3 +372,15 @@ def test_only_the_root_the_code_names_is_taken(ca: Authority, tmp_path: Path, cl
 
 def test_every_refusal_has_a_cure() -> None:
     assert set(CURES) == set(Denied)
+
+
+def test_doctor_says_what_of_certificates_keeps_a_site_from_working(tmp_path: Path) -> None:
+    tree = {"data": tmp_path, "tenant": "gym", "central": {"kind": "mosquitto", "program": "nowhere", "host": "0.0.0.0"}}
+    site = open_site(Settings.model_validate(tree))
+    (site.secrets / "authority" / "root-1.key").chmod(0o644)
+    server_file(site, "central").write_text("")
+    wrong = {finding.check: finding.found for finding in identity_findings(site) if not finding.ok}
+    assert set(wrong) == {"mosquitto", "identity names", "authority", "certificate central"}
+    assert "root-1.key" in wrong["authority"]
+    assert all(finding.cure for finding in identity_findings(site) if not finding.ok)
+    assert identity_findings(open_site(Settings.model_validate({"data": tmp_path / "plain"}))) == []

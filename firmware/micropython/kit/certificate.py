@@ -1,7 +1,7 @@
 """A certificate request (PKCS #10, RFC 2986) and the key beside it (RFC 5915), as DER and PEM. Pure.
 
-The name in it is who the device is on the wire, `tenant/node`: a broker that goes by certificates takes it for the user name. The platform
-has no authority of its own yet; whoever runs one signs the request, and the certificate goes back into the device (`provision.py`).
+The name in it is who the device is on the wire, `tenant/node`: a broker that goes by certificates takes it for the user name. The authority
+of the platform signs the request (`authority.py`), or whoever runs another one (`provision.py`).
 """
 
 import binascii

@@ -151,6 +151,10 @@ class Device:
         app.add("time", lambda: keep_time(self.clock, os.urandom, self.port.time_hosts), safe=True)
         if self.updater is not None:
             app.add("updates", self.updater.run, safe=True)
+        if document.get("enrol_host"):
+            from kit.authority import keep
+
+            app.add("identity", lambda: keep(self), safe=True)
         app.add("sessions", self._poll)
         app.add("health", self._tell_health)
         app.add("led", self._blink, safe=True)
@@ -171,11 +175,18 @@ class Device:
                 own = own_certificate(document)
             context = tls_context(document["ca_pem"].encode(), *own)
         settings = settings_of(
-            document["host"], document["port"], document["tenant"], document["node"], document["password"], context=context, out_bytes=OUT_BYTES
+            document["host"],
+            document["port"],
+            document["tenant"],
+            document["node"],
+            document.get("password", ""),
+            context=context,
+            out_bytes=OUT_BYTES,
         )
         ring = Ring(self.port.partition("ring"), random_64, drop_oldest=False)
         self.node = Node(ring, settings, self._on_refused, self._on_stored, self._on_config, bundle_bytes=BUNDLE_BYTES)
-        who = "%s %08x" % (settings.client_id, crc32(document["password"].encode()) & 0xFFFFFFFF)  # set up anew, nothing of before counts
+        told = document.get("password") or document.get("enrolled", "")
+        who = "%s %08x" % (settings.client_id, crc32(told.encode()) & 0xFFFFFFFF)  # set up anew, nothing of before counts
         self._memory = Memory(Kept(self.port.folder + "/desired"), who)
         if self._memory.document is not None and not self._desired.take(self._memory.document):
             self._run_desired()

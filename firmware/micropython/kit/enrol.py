@@ -4,11 +4,16 @@ node, password).
 An enrolment code is one line that holds all of the second part, as `paceline firmware provision` prints it:
 
     mqtts://broker.example:8883/gym/watch-7#PASSWORD       mqtt:// without TLS
+    https://platform.example:8443/gym/watch-7#CODE.ROOT    a certificate instead of a password (`authority.py`)
 
 `FIELDS` are the keys of the document a device keeps. Each wrong field has one sentence; nothing is kept while one is wrong.
 """
 
-FIELDS = ("wifi_ssid", "wifi_password", "host", "port", "tls", "tenant", "node", "password", "ca_pem", "athlete", "update_url")
+FIELDS = ("wifi_ssid", "wifi_password", "host", "port", "tls", "tenant", "node", "password", "ca_pem", "athlete", "update_url") + (
+    "enrol_host",
+    "enrol_port",
+    "enrolled",
+)
 MAX_TEXT = 256
 MAX_PEM = 4000
 _ID = "abcdefghijklmnopqrstuvwxyz0123456789._-"
@@ -17,9 +22,13 @@ _ID = "abcdefghijklmnopqrstuvwxyz0123456789._-"
 def read_code(text):
     """The part of the document that an enrolment code holds. ValueError says what is wrong with it."""
     text = text.strip()
+    if text.startswith("https://"):
+        from kit import authority
+
+        return authority.read_code(text)
     scheme, mark, rest = text.partition("://")
     if not mark or scheme not in ("mqtt", "mqtts"):
-        raise ValueError("an enrolment code begins with mqtts:// or mqtt://")
+        raise ValueError("an enrolment code begins with https://, mqtts:// or mqtt://")
     rest, mark, password = rest.partition("#")
     where, _, user = rest.partition("/")
     tenant, _, node = user.partition("/")
@@ -41,7 +50,7 @@ def check(given):
     wrong = {}
     found = {key: given[key] for key in FIELDS if given.get(key) not in (None, "")}
     for key in FIELDS + ("code",):
-        if key not in ("port", "tls") and not isinstance(given.get(key, ""), (str, type(None))):
+        if key not in ("port", "tls", "enrol_port") and not isinstance(given.get(key, ""), (str, type(None))):
             wrong[key] = "is text, in quotes"
     if wrong:
         return None, wrong
@@ -50,7 +59,7 @@ def check(given):
             found.update(read_code(given["code"]))
         except ValueError as error:
             return None, {"code": str(error)}
-    for key in ("wifi_ssid", "host", "tenant", "node", "password"):
+    for key in ("wifi_ssid", "tenant", "node") + (() if "enrol_code" in found else ("host", "password")):
         if not found.get(key):
             wrong[key] = "is needed"
     for key in ("tenant", "node", "athlete"):

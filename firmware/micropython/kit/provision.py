@@ -66,6 +66,9 @@ class Setup:
         try:
             known = {key: self.kept[key] for key in ("key", "certificate_pem") if key in self.kept}
             known.update(document)
+            if "enrol_code" in known:
+                known["key"] = self._key()
+                known["enrolled"] = known["enrol_code"][:8]  # tells one set-up from the next; the code is used up
             why = await self._trial(known)
         finally:
             self._busy = False
@@ -73,7 +76,7 @@ class Setup:
             return {"": why}
         for key in enrol.FIELDS:
             self.kept.pop(key, None)
-        self.kept.update(document)
+        self.kept.update({key: known[key] for key in enrol.FIELDS + ("certificate_pem",) if key in known})
         self._save(self.kept)
         self.done.set()
         return {}
@@ -85,11 +88,14 @@ class Setup:
         who = enrol.read_code(code) if code else self.kept
         if not (enrol.is_id(who.get("tenant")) and enrol.is_id(who.get("node"))):
             raise ValueError("give the enrolment code, or set it up first: the request is for tenant/node")
+        secret = int(self._key(), 16)
+        return certificate.pem("CERTIFICATE REQUEST", certificate.request(secret, who["tenant"] + "/" + who["node"]))
+
+    def _key(self):
         if "key" not in self.kept:
             self.kept["key"] = "%064x" % p256.new_secret(self._random)
             self._save(self.kept)
-        secret = int(self.kept["key"], 16)
-        return certificate.pem("CERTIFICATE REQUEST", certificate.request(secret, who["tenant"] + "/" + who["node"]))
+        return self.kept["key"]
 
     def certificate(self, text):
         """Keep the certificate that was made for the request. ValueError if it is none, or of another key."""

@@ -30,6 +30,10 @@ async def try_document(document, wifi, ca_of=None, timeout_s=TRY_S):
     why = await wifi(document["wifi_ssid"], document.get("wifi_password", ""))
     if why:
         return why
+    if "enrol_code" in document:
+        why = await _try_enrolment(document, ca_of, timeout_s)
+        if why:
+            return why
     where = "%s:%d" % (document["host"], document["port"])
     try:
         return await asyncio.wait_for(_try_broker(document, ca_of), timeout_s)
@@ -41,6 +45,21 @@ async def try_document(document, wifi, ca_of=None, timeout_s=TRY_S):
         return "%s cannot be reached: %s" % (where, error)
 
 
+async def _try_enrolment(document, ca_of, timeout_s):
+    from kit import authority
+
+    where = "%s:%d" % (document["enrol_host"], document["enrol_port"])
+    try:
+        await asyncio.wait_for(authority.enrol(document, int(document["key"], 16), ca_of), 3 * timeout_s)
+    except asyncio.TimeoutError:
+        return "no answer from %s within %d s" % (where, 3 * timeout_s)
+    except (ValueError, KeyError) as error:
+        return str(error)
+    except (OSError, EOFError) as error:
+        return "%s cannot be reached: %s" % (where, error)
+    return ""
+
+
 async def _try_broker(document, ca_of):
     context = None
     if document["tls"]:
@@ -49,7 +68,7 @@ async def _try_broker(document, ca_of):
     user = "%s/%s" % (document["tenant"], document["node"])
     stream = await open_stream(document["host"], document["port"], context)
     try:
-        packet = memoryview(connect_packet(user, user, document["password"], 30, True))
+        packet = memoryview(connect_packet(user, user, document.get("password", ""), 30, True))
         while len(packet):
             count = stream.write(packet)
             packet = packet[count:]
