@@ -2,6 +2,8 @@
 
 All clients hear the same dense stream, made beforehand and played by another process at QoS 1; CPU-seconds of this process only.
 `messages_per_cpu_s`: one 30-sample frame a message; `frames_per_cpu_s`: 30 such frames a message (both with the SQLite log, synced);
+`kafka_...` the same with the log on a real Kafka (one broker, acks=all, 64 partitions), `kafka_broker_us_per_frame` what the broker itself
+used; `produce_us_per_frame` is the floor beside it: the same bytes and keys through the client of Kafka alone, without headers;
 `ratio_to_best_client`: CPU per message of the best of gmqtt and paho over ours, reading and acknowledging only.
 """
 
@@ -10,20 +12,29 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import gmqtt
 import paho.mqtt.client as paho
+from confluent_kafka import Producer
 
 from benchmarks.frames import frame
-from benchmarks.machine import cpu_s, machine
+from benchmarks.machine import cpu_s, cpu_s_of, machine
 from benchmarks.replay_server import replay_server
 from broker import mqtt_codec as mqtt
 from broker.bundles import encode_bundle
 from broker.frames import encode_frame
+from broker.kafka import KafkaSettings
+from broker.kafka_topics import FRAMES, platform_topics
 from processors.bulk_client import BulkClient, BulkSettings, Connection
 from processors.ingest import IngestService
-from processors.log import SqliteLog
+from processors.kafka_admin import KafkaAdmin, admin_options
+from processors.kafka_log import KafkaLog
+from processors.log import Appender, SqliteLog
+from tests.kafka_server import KafkaCluster, start_kafka
 
 NODES = 50
 TIMEOUT_S = 300.0
@@ -114,12 +125,15 @@ def paho_us(port: int, messages: int) -> float:
     return (cpu_s() - start) / messages * 1e6
 
 
-async def ingest_us(port: int, frames: int, log: SqliteLog) -> float:
+async def ingest_us(port: int, frames: int, log: Appender) -> float:
     """CPU us a frame through the whole of ingest: checked, durable, acknowledged."""
     service = IngestService(settings(port), log)
     start = cpu_s()
     task = asyncio.create_task(service.run())
-    assert await log.wait(frames - 1, TIMEOUT_S), service.stats
+    deadline = time.monotonic() + TIMEOUT_S
+    while service.stats.frames < frames:
+        assert time.monotonic() < deadline, service.stats
+        await asyncio.sleep(0.02)
     used = cpu_s() - start
     task.cancel()
     await asyncio.wait([task])
@@ -127,12 +141,58 @@ async def ingest_us(port: int, frames: int, log: SqliteLog) -> float:
     return used / frames * 1e6
 
 
-def ingested_us(folder: Path, messages: int, frames_a_message: int) -> float:
-    """`ingest_us` of a fresh log."""
-    source = folder / f"stream-{frames_a_message}"
-    source.write_bytes(stream(messages, frames_a_message))
-    with replay_server(source) as port, SqliteLog.open(folder / f"log-{frames_a_message}.db") as log:
-        return asyncio.run(ingest_us(port, messages * frames_a_message, log))
+async def ingested_us(source: Path, frames: int, log: Appender) -> float:
+    """`ingest_us` of a stream that another process plays."""
+    with replay_server(source) as port:
+        return await ingest_us(port, frames, log)
+
+
+@asynccontextmanager
+async def kafka_here(folder: Path) -> AsyncIterator[tuple[KafkaCluster, KafkaSettings]]:
+    """A broker with the topics of the platform."""
+    async with start_kafka(folder) as cluster:
+        kafka = KafkaSettings(bootstrap=cluster.bootstrap)
+        await asyncio.to_thread(KafkaAdmin(kafka).apply, platform_topics(), 1)
+        yield cluster, kafka
+
+
+def produce_us(kafka: KafkaSettings, frames: int) -> float:
+    """CPU us a frame of the client alone."""
+    producer = Producer({
+        **admin_options(kafka), "acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random", "compression.type": "zstd",
+        "queue.buffering.max.messages": 1_000_000,
+    })  # fmt: skip
+    rows = [(f"gym/watch-{node}".encode(), encode_frame(frame(0, f"watch-{node}"))) for node in range(NODES)]
+    producer.produce(FRAMES, b"x", b"gym/first")
+    assert not producer.flush(60)
+    start = cpu_s()
+    for i in range(frames):
+        key, value = rows[i % NODES]
+        producer.produce(FRAMES, value, key)
+        if not i % 10_000:
+            producer.poll(0)
+    assert not producer.flush(TIMEOUT_S)
+    return (cpu_s() - start) / frames * 1e6
+
+
+async def on_kafka(folder: Path, single: Path, bundled: Path, messages: int) -> dict[str, float]:
+    """The figures of the log on Kafka, in us a frame."""
+    async with kafka_here(folder) as (cluster, kafka):
+        process = cluster.nodes[0].process
+        assert process is not None
+        with KafkaLog(kafka) as log:
+            await asyncio.to_thread(log.check)
+            await ingested_us(single, messages, log)  # the broker's code is compiled meanwhile
+            broker_s = cpu_s_of(process.pid)
+            single_us = await ingested_us(single, messages, log)
+            broker_us = (cpu_s_of(process.pid) - broker_s) / messages * 1e6
+            bundle_us = await ingested_us(bundled, messages // 20 * 30, log)
+        return {
+            "single": single_us,
+            "bundle": bundle_us,
+            "broker": broker_us,
+            "floor": await asyncio.to_thread(produce_us, kafka, messages),
+        }
 
 
 def run(quick: bool) -> dict[str, object]:
@@ -140,8 +200,13 @@ def run(quick: bool) -> dict[str, object]:
     messages = 20_000 if quick else 200_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        single_us = ingested_us(folder, messages, 1)
-        bundle_us = ingested_us(folder, messages // 20, 30)
+        single, bundled = folder / "single", folder / "bundled"
+        single.write_bytes(stream(messages, 1))
+        bundled.write_bytes(stream(messages // 20, 30))
+        with SqliteLog.open(folder / "single.db") as one, SqliteLog.open(folder / "bundled.db") as two:
+            single_us = asyncio.run(ingested_us(single, messages, one))
+            bundle_us = asyncio.run(ingested_us(bundled, messages // 20 * 30, two))
+        kafka = asyncio.run(on_kafka(folder / "kafka", single, bundled, messages))
         (folder / "small").write_bytes(small_stream(5 * messages))
         with replay_server(folder / "small") as port:
             reader_us = min(asyncio.run(ours_us(port, 5 * messages)) for _ in range(3))
@@ -154,10 +219,13 @@ def run(quick: bool) -> dict[str, object]:
         "figures": {
             "messages_per_cpu_s": round(1e6 / single_us),
             "frames_per_cpu_s": round(1e6 / bundle_us),
+            "kafka_messages_per_cpu_s": round(1e6 / kafka["single"]),
+            "kafka_frames_per_cpu_s": round(1e6 / kafka["bundle"]),
+            "kafka_broker_us_per_frame": round(kafka["broker"], 2),
             "reader_us_per_message": round(reader_us, 3),
             "ratio_to_best_client": round(min(others.values()) / reader_us, 1),
         },
-        "baseline": {key: round(value, 2) for key, value in others.items()},
+        "baseline": {**{key: round(value, 2) for key, value in others.items()}, "produce_us_per_frame": round(kafka["floor"], 2)},
         "machine": machine(),
     }
 

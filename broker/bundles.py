@@ -22,6 +22,7 @@ MAX_N: Final = (1 << 48) - 1
 MAX_BUNDLE_BYTES: Final = 64 * 1024
 HEADER_BYTES: Final = 20
 _HEAD: Final = struct.Struct("<BBHIQ")  # magic, count, low 16 and high 32 bits of first_n, epoch
+_HEADER: Final = struct.Struct("<BBHIQI")  # and the CRC of all that
 _CRC: Final = struct.Struct("<I")
 _LEN: Final = struct.Struct("<H")
 
@@ -62,17 +63,17 @@ def decode_bundle(message: bytes) -> Bundle | Rejected:
         return Rejected(Reason.BAD_BUNDLE, "no bundle header", message)
     if len(message) > MAX_BUNDLE_BYTES:
         return Rejected(Reason.OVERSIZED, f"bundle of {len(message)} bytes, at most {MAX_BUNDLE_BYTES}", message[:HEADER_BYTES])
-    _, count, low, high, epoch = _HEAD.unpack_from(message)
-    if _CRC.unpack_from(message, 16)[0] != crc32(message[:16]) or not count:
+    _, count, low, high, epoch, crc = _HEADER.unpack_from(message)
+    if crc != crc32(message[:16]) or not count:
         return Rejected(Reason.BAD_BUNDLE, "header CRC does not match", message)
     rows: list[bytes] = []
     at, end = HEADER_BYTES, len(message)
     while len(rows) < count and at + 2 <= end:
-        length = message[at] | message[at + 1] << 8
-        if not 0 < length <= MAX_FRAME_BYTES or at + 2 + length > end:
+        first = at + 2
+        at = first + (message[at] | message[at + 1] << 8)
+        if not first < at <= first + MAX_FRAME_BYTES or at > end:
             break
-        rows.append(message[at + 2 : at + 2 + length])
-        at += 2 + length
+        rows.append(message[first:at])
     if len(rows) == count and at != end:
         rows.clear()  # bytes left over: the lengths cannot be trusted
     return Bundle(epoch, high << 16 | low, count, tuple(rows))

@@ -92,8 +92,18 @@ def restamp(frame: Frame, *, subject: str, utc_offset_us: int | None, clock: int
     return replace(frame, subject=subject, utc_offset_us=utc_offset_us, clock=clock)
 
 
+FrameFields = tuple[int, int, str, int, int, int, int | None, int, str, bytes]
+"""The fields of a `Frame` in their order."""
+
+
 def decode_frame(raw: bytes) -> Frame | Rejected:
     """Check and decode one frame of at most 1,024 bytes."""
+    fields = check_frame(raw)
+    return fields if isinstance(fields, Rejected) else Frame(*fields)
+
+
+def check_frame(raw: bytes) -> FrameFields | Rejected:
+    """What `decode_frame` does, without making the frame: for ingest, which keeps the bytes."""
     if len(raw) > MAX_FRAME_BYTES:
         return Rejected(Reason.OVERSIZED, f"frame of {len(raw)} bytes, at most {MAX_FRAME_BYTES}", raw)
     try:
@@ -131,7 +141,7 @@ def decode_frame(raw: bytes) -> Frame | Rejected:
     known = all_layouts().get(layout)
     if not records or (known is not None and len(records) % known.size):
         return Rejected(Reason.BAD_RECORDS, f"{len(records)} bytes is not a whole number of records of layout {layout}", raw)
-    return Frame(layout, flags, device, boot, seq, t0_us, offset, clock, subject, records)
+    return fields
 
 
 def read_frame(raw: bytes) -> Frame | Rejected:

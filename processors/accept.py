@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from broker.acks import Ack, Refusal, encode_ack, encode_ack_json, to_ranges
 from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_N, Bundle, decode_bundle
 from broker.errors import Reason, Rejected
-from broker.frames import Clock, Frame, decode_frame
+from broker.frames import SELF_NUMBERED, Clock, FrameFields, check_frame
 from broker.ids import route_of
 from broker.json_frames import decode_json_message
 from broker.layouts import all_layouts
@@ -64,7 +65,7 @@ def accept(name: str, payload: bytes, now_us: int, *, length: int | None = None)
 
     `length` is the length of the message when `payload` is only its beginning (it was too long to be held).
     """
-    address = parse_topic(name)
+    address = _address(name)
     if address is None or address.leaf not in UP_LEAVES:
         detail = "the node name upload is reserved" if _RESERVED in name else "not a topic of a node's data"
         dead = DeadLetter(now_us, "", "", name[:200], None, None, Reason.BAD_ID, detail, payload)
@@ -77,12 +78,13 @@ def accept(name: str, payload: bytes, now_us: int, *, length: int | None = None)
 def accept_row(address: Address, name: str, raw: bytes, now_us: int) -> Accepted:
     """Check one frame by itself, as `accept` does inside a bundle: for the replay of a dead letter."""
     out = Accepted()
-    frame = _checked(address, decode_frame(raw), raw, now_us)
-    if isinstance(frame, Rejected):
-        out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, None, None, frame.reason, frame.detail, raw))
-    else:
-        _add(out, address, frame, raw, now_us)
+    bad = _take(out, address, check_frame(raw), raw, now_us)
+    if bad is not None:
+        out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, None, None, bad.reason, bad.detail, raw))
     return out
+
+
+_address = lru_cache(maxsize=65_536)(parse_topic)  # the same nodes again and again
 
 
 def merged_acks(accepted: Iterable[Accepted]) -> list[tuple[str, bytes]]:
@@ -125,15 +127,13 @@ def _accept_bundle(address: Address, name: str, payload: bytes, now_us: int, len
     if isinstance(bundle, Rejected):
         dead = DeadLetter(now_us, address.tenant, address.node, name, None, None, bundle.reason, bundle.detail, payload)
         return Accepted(dead=[dead])
-    out = Accepted(ack_topic=topic(address.tenant, address.node, "ack"))
+    out = Accepted([], [], topic(address.tenant, address.node, "ack"))
     refused: list[tuple[int, str]] = []
     for n, raw in enumerate(bundle.rows, bundle.first_n):
-        frame = _checked(address, decode_frame(raw), raw, now_us)
-        if isinstance(frame, Rejected):
-            refused.append((n, frame.reason))
-            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, bundle.epoch, n, frame.reason, frame.detail, raw))
-        else:
-            _add(out, address, frame, raw, now_us)
+        bad = _take(out, address, check_frame(raw), raw, now_us)
+        if bad is not None:
+            refused.append((n, bad.reason))
+            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, bundle.epoch, n, bad.reason, bad.detail, raw))
     if not bundle.complete:
         reason = Reason.OVERSIZED if too_long else Reason.BAD_BUNDLE
         detail = f"message of {size} bytes" if too_long else f"body damaged after row {len(bundle.rows)} of {bundle.count}"
@@ -141,7 +141,8 @@ def _accept_bundle(address: Address, name: str, payload: bytes, now_us: int, len
             kept = payload if n == bundle.first_n + len(bundle.rows) else b""
             refused.append((n, reason))
             out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, bundle.epoch, n, reason, detail, kept))
-    out.ack = _ack(bundle.epoch, bundle.first_n, bundle.count, refused)
+    first_n, count = bundle.first_n, bundle.count
+    out.ack = _ack(bundle.epoch, first_n, count, refused) if refused else Ack(bundle.epoch, ((first_n, first_n + count - 1),))
     return out
 
 
@@ -156,48 +157,36 @@ def _accept_json(address: Address, name: str, payload: bytes, now_us: int, lengt
     out = Accepted(ack_topic=topic(address.tenant, address.node, "ack/json"))
     refused: list[tuple[int, str]] = []
     for n, row in enumerate(message.rows, message.first_n):
-        frame = row if isinstance(row, Rejected) else _checked(address, row[1], row[0], now_us)
-        if isinstance(frame, Rejected):
-            refused.append((n, frame.reason))
+        bad = row if isinstance(row, Rejected) else _take(out, address, check_frame(row[0]), row[0], now_us)
+        if bad is not None:
+            refused.append((n, bad.reason))
             number = None if message.epoch is None else n
-            out.dead.append(
-                DeadLetter(now_us, address.tenant, address.node, name, message.epoch, number, frame.reason, frame.detail, frame.raw)
-            )
-        elif not isinstance(row, Rejected):
-            _add(out, address, frame, row[0], now_us)
+            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, message.epoch, number, bad.reason, bad.detail, bad.raw))
     if message.epoch is not None:
         out.ack = _ack(message.epoch, message.first_n, len(message.rows), refused)
     return out
 
 
-def _checked(address: Address, frame: Frame | Rejected, raw: bytes, now_us: int) -> Frame | Rejected:
-    """The frame, or why this sender may not store it now."""
-    if isinstance(frame, Rejected):
-        return frame
-    if frame.subject and not frame.subject.startswith(address.tenant + "/"):
-        return Rejected(Reason.WRONG_TENANT, f"subject {frame.subject} sent by tenant {address.tenant}", raw)
-    if frame.utc_offset_us is not None and frame.clock != _RECORDED and now_us >= CLOCK_FLOOR_US:
-        ahead_us = frame.t0_us + frame.utc_offset_us + _last_tick_us(frame) - now_us
+def _take(out: Accepted, address: Address, checked: FrameFields | Rejected, raw: bytes, now_us: int) -> Rejected | None:
+    """Add the record of a frame; or why this sender may not store it now."""
+    if isinstance(checked, Rejected):
+        return checked
+    layout_id, flags, device, _, _, t0_us, utc_offset_us, clock, subject, records = checked
+    tenant, node = address.tenant, address.node
+    if subject and not subject.startswith(tenant + "/"):
+        return Rejected(Reason.WRONG_TENANT, f"subject {subject} sent by tenant {tenant}", raw)
+    layout = all_layouts().get(layout_id)
+    if utc_offset_us is not None and clock != _RECORDED and now_us >= CLOCK_FLOOR_US:
+        at = len(records) - layout.size if layout is not None else -1  # every layout starts with tick_ms u16
+        last_tick_us = 1000 * (records[at] | records[at + 1] << 8) if at >= 0 else 0
+        ahead_us = t0_us + utc_offset_us + last_tick_us - now_us
         if ahead_us > FUTURE_ALLOWANCE_US:
             return Rejected(Reason.FUTURE_TIME, f"dated {ahead_us / 1e6:.0f} s after its arrival", raw)
-    return frame
-
-
-def _last_tick_us(frame: Frame) -> int:
-    """Tick of the last record; 0 for an unknown layout. Every layout starts with tick_ms u16."""
-    layout = all_layouts().get(frame.layout)
-    if layout is None:
-        return 0
-    at = len(frame.records) - layout.size
-    return 1000 * (frame.records[at] | frame.records[at + 1] << 8)
-
-
-def _add(out: Accepted, address: Address, frame: Frame, raw: bytes, now_us: int) -> None:
-    tenant, node = address.tenant, address.node
-    key = frame.subject or route_of(tenant, node, frame.device, "", self_numbered=frame.self_numbered)
+    key = subject or route_of(tenant, node, device, "", self_numbered=bool(flags & SELF_NUMBERED))
     out.records.append(LogRecord(_FRAME, key, tenant, node, now_us, raw))
-    if frame.layout not in all_layouts():
+    if layout is None:
         out.unknown_layouts += 1
+    return None
 
 
 def _ack(epoch: int, first_n: int, count: int, refused: Sequence[tuple[int, str]]) -> Ack:

@@ -24,6 +24,7 @@ from broker.logrecord import LogRecord
 from broker.topics import ROOT, UP_FILTERS, Address, parse_topic
 from processors.accept import UP_LEAVES, Accepted, DeadLetter, accept, merged_acks
 from processors.bulk_client import BulkClient, BulkSettings, Connection
+from processors.collector import waiting_collector
 from processors.log import Appender
 from processors.wall import wall_us
 
@@ -178,13 +179,14 @@ class IngestService:
         """Check every message of the runs (worker thread)."""
         now_us = self._clock_us()
         accepted: list[Accepted] = []
-        for pending in taken:
-            for raw_topic, payload in pending.run.messages:
-                name, address = self._address(raw_topic)
-                if address is None or address.leaf in UP_LEAVES:
-                    accepted.append(accept(name, payload, now_us))
-            for raw_topic, prefix, length in pending.run.oversized:
-                accepted.append(accept(self._address(raw_topic)[0], prefix, now_us, length=length))
+        with waiting_collector():
+            for pending in taken:
+                for raw_topic, payload in pending.run.messages:
+                    name, address = self._address(raw_topic)
+                    if address is None or address.leaf in UP_LEAVES:
+                        accepted.append(accept(name, payload, now_us))
+                for raw_topic, prefix, length in pending.run.oversized:
+                    accepted.append(accept(self._address(raw_topic)[0], prefix, now_us, length=length))
         records = [record for each in accepted for record in each.records]
         dead = [letter for each in accepted for letter in each.dead]
         unknown = sum(each.unknown_layouts for each in accepted)

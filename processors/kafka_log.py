@@ -24,6 +24,7 @@ from broker.kafka_records import KafkaRecord, encode_log_record
 from broker.kafka_topics import DEAD, FRAMES, REFERENCE, platform_topics
 from broker.logrecord import LogRecord
 from processors.accept import DeadLetter
+from processors.collector import waiting_collector
 from processors.kafka_admin import Change, KafkaAdmin, admin_options
 from processors.kafka_dead import encode_dead
 from processors.kafka_faults import WAITING, not_stored, telling
@@ -114,9 +115,14 @@ class KafkaLog:
         producer = self._producer or self._begin()
         self._failed.clear()
         until_s = time.monotonic() + self._send_s + _LATE_S
+        produce, delivered = producer.produce, self._delivered
         try:
-            for record in records:
-                self._produce(producer, record, until_s)
+            with waiting_collector():
+                for topic, key, value, headers in records:
+                    try:
+                        produce(topic, value, key, headers=headers, on_delivery=delivered)
+                    except BufferError:
+                        self._produce_late(producer, KafkaRecord(topic, key, value, headers), until_s)
             while producer.flush(_SLICE_S):
                 self._stop_when_closing()
                 self._stop_when_late(until_s)
@@ -133,14 +139,16 @@ class KafkaLog:
             raise not_stored(self._kafka, f"{len(self._failed)} of {count} records not stored", first, self._complaint)
         self._complaint = None
 
-    def _produce(self, producer: Producer, record: KafkaRecord, until_s: float) -> None:
+    def _produce_late(self, producer: Producer, record: KafkaRecord, until_s: float) -> None:
+        """The buffer of the client is full: wait for a place in it."""
         while True:
             try:
-                producer.produce(record.topic, record.value, record.key, headers=record.headers, on_delivery=self._delivered)
-            except BufferError:
                 producer.poll(_SLICE_S)
                 self._stop_when_closing()
                 self._stop_when_late(until_s)
+                producer.produce(record.topic, record.value, record.key, headers=record.headers, on_delivery=self._delivered)
+            except BufferError:
+                continue
             else:
                 return
 

@@ -17,7 +17,6 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, Self
 from zlib import crc32
@@ -330,7 +329,7 @@ def in_order(records: Sequence[LogRecord], last_us: int) -> list[LogRecord]:
     ordered: list[LogRecord] = []
     for record in records:
         if record.appended_us < last_us:
-            ordered.append(replace(record, appended_us=last_us))
+            ordered.append(record._replace(appended_us=last_us))
         else:
             last_us = record.appended_us
             ordered.append(record)

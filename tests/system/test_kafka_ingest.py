@@ -7,14 +7,14 @@ import random
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import pytest_asyncio
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from broker.bundles import encode_bundle
-from broker.errors import StoreError
+from broker.errors import LinkError, StoreError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_topics
 from broker.logrecord import Kind, LogRecord
@@ -341,3 +341,47 @@ def append_at_last(log, records):
         except StoreError:
             continue
     raise AssertionError("Kafka took nothing any more")
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+async def test_leader_of_three_brokers_killed_again_and_again_loses_nothing(tmp_path, tenant):
+    """Three copies, two of which must have a record: each broker in turn is killed while records are appended, and comes back."""
+    async with start_kafka(tmp_path, brokers=3) as three:
+        kafka = settings_of(three)
+        async with asyncio.timeout(120):
+            while True:
+                try:
+                    await asyncio.to_thread(KafkaAdmin(kafka).apply, platform_topics(), 3)
+                except LinkError:  # listening is not yet ready
+                    await asyncio.sleep(1)
+                else:
+                    break
+        kept, stop = [], asyncio.Event()
+
+        async def append(log):
+            while not stop.is_set():
+                batch = [frame_record(tenant, (len(kept) + i).to_bytes(4)) for i in range(50)]
+                with suppress(StoreError):
+                    await asyncio.to_thread(log.append, batch)
+                    kept.extend(r.body for r in batch)
+
+        with KafkaLog(kafka) as log:
+            task = asyncio.create_task(append(log))
+            for number in (0, 1, 2, 0, 1, 2):
+                before = len(kept)
+                await until(lambda before=before: len(kept) > before + 500, 240)
+                await three.kill(number)
+                before = len(kept)
+                await until(lambda before=before: len(kept) > before + 500, 240)  # it goes on with two
+                await three.start(number)
+                await until(lambda: in_sync(three), 240)
+            stop.set()
+            await task
+        assert set(kept) <= {r.body for r in await asyncio.to_thread(log_records, three.bootstrap, tenant)}
+
+
+def in_sync(cluster):
+    """Whether every partition of the frames has all its copies."""
+    topics = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0}).list_topics(FRAMES, timeout=60).topics
+    return all(len(p.isrs) == 3 for p in topics[FRAMES].partitions.values())

@@ -165,7 +165,14 @@ def test_ranges_cover_exactly_the_numbers(numbers: list[int]) -> None:
 
 
 records = st.builds(
-    LogRecord, st.sampled_from([Kind.FRAME, Kind.WAKE]), st.text(max_size=30), ids, ids, st.integers(0, 1 << 60), st.binary(max_size=300)
+    LogRecord,
+    st.sampled_from([Kind.FRAME, Kind.WAKE]),
+    st.text(max_size=30),
+    ids,
+    ids,
+    st.integers(0, 1 << 60),
+    st.binary(max_size=300),
+    st.integers(0, 0xFFFF),
 )
 
 
