@@ -17,10 +17,11 @@ from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE
 from processors.effort_book import EffortBook
 from processors.reference_data import ReferenceData
 from processors.results_db import effort
-from processors.row_mirror import Cells
+from processors.row_mirror import Cells, check_version
 from processors.shards import Message, Out, Shard
 from processors.stage import Mutation
 from processors.stage_words import EffortNow, Entries, decode_board_word
+from processors.state_db import SCHEMA_VERSION
 from processors.working_copy import WorkingCopy, send_events
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class BoardsShard:
     def __init__(self, partition: int, cells: Cells, out: Out, work: Path) -> None:
         self._partition = partition
         self._out = out
+        check_version(cells, "boards", SCHEMA_VERSION)
         self._copy = WorkingCopy(work / f"boards-{partition}.db", cells, MIRRORED)
         self._book = BoardBook(self._copy.db, ReferenceData())
 

@@ -23,9 +23,11 @@ from quixstreams.kafka import ConnectionConfig
 from quixstreams.kafka.consumer import raise_for_msg_error
 from quixstreams.models import TopicConfig
 from quixstreams.models.topics import TopicManager
+from quixstreams.models.topics.exceptions import TopicConfigurationMismatch, TopicNotFoundError
 from quixstreams.processing import ProcessingContext
 from quixstreams.state import PartitionTransaction
 
+from broker.errors import ConfigError
 from broker.kafka import KafkaSettings
 from broker.metric_list import STAGE_BATCHES, STAGE_BUSY, STAGE_LAG, STAGE_LAG_RECORDS, STAGE_PARTITIONS, STAGE_RECORDS
 from broker.metrics import Measure
@@ -88,17 +90,20 @@ class StageApp(Application):
                 "group.instance.id": f"{stage.name}-{replica.name}",  # one that starts again has its partitions back at once
             },
             producer_extra_config=producer,
+            auto_create_topics=False,  # `paceline topics apply` makes them, with their partitions
             broker_availability_timeout=0,  # an outage of Kafka is waited for
             loglevel=None,
         )
         self._shards: dict[int, tuple[object, Shard]] = {}
         self._next: dict[int, int] = {}
         self._ticked_s = 0.0
-        topic = self.topic(stage.topic, key_deserializer="bytes", value_deserializer="bytes")
-        config = topic.broker_config
-        self.dataframe(topic)  # subscribes to it
-        changelog = TopicConfig(config.num_partitions, config.replication_factor)
-        self._state_manager.register_store(stage.topic, _STORE, changelog_config=changelog)
+        try:
+            topic = self.topic(stage.topic, key_deserializer="bytes", value_deserializer="bytes")
+            self.dataframe(topic)  # subscribes to it
+            changelog = TopicConfig(topic.broker_config.num_partitions, topic.broker_config.replication_factor)
+            self._state_manager.register_store(stage.topic, _STORE, changelog_config=changelog)
+        except (TopicNotFoundError, TopicConfigurationMismatch) as error:
+            raise ConfigError(f"stage {stage.name}: {error}", cure="run `paceline topics apply`; it says what cannot be mended") from error
         self._processing_context = _Flushing.of(self._processing_context, self._flush)
         self._store = self._state_manager.get_store(stage.topic, _STORE)
         self._watch.ready_when("state", lambda: "is read from the changelog" if self._state_manager.recovery_required else "")

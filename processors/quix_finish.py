@@ -28,10 +28,11 @@ from processors.reference_data import ReferenceData, attributed
 from processors.reference_feed import Change, ReferenceFeed
 from processors.results import Effort
 from processors.results_db import box_around, put_effort, touched_by_segment
-from processors.row_mirror import Cells
+from processors.row_mirror import Cells, check_version
 from processors.shards import Message, Out, Shard
 from processors.stage import Activity, Batch, Begun, Inputs, LiveEfforts, Outputs
 from processors.stage_words import EffortNow, Result, Said, ToFinish, board_of, decode_result, encode_board_word, encode_result
+from processors.state_db import SCHEMA_VERSION
 from processors.track_blobs import TrackBlobs, beside_key
 from processors.tracks import Track, cut, decode_track, merge, tracks_of, without_repeats
 from processors.working_copy import WorkingCopy, send_events
@@ -103,6 +104,7 @@ class FinishShard:
         self._reference = reference
         self._blobs = blobs
         self._stage = FinishStage(reference)
+        check_version(cells, "finish", SCHEMA_VERSION)
         self._copy = WorkingCopy(work / f"finish-{partition}.db", cells, MIRRORED, _ASKED)
         self._book = ActivityBook(self._copy.db, reference)
         raw = cells.get(_SAID)

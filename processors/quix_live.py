@@ -29,7 +29,7 @@ from processors.live_wakes import FINISH
 from processors.reference_data import ReferenceData
 from processors.reference_feed import Change, ReferenceFeed
 from processors.results_db import put_reference
-from processors.row_mirror import Cells
+from processors.row_mirror import Cells, check_version
 from processors.shards import Message, Out, Shard
 from processors.stage import Batch, Begun, Inputs, LiveEfforts, Mutation, Outputs, Wants, batches_of
 from processors.stage_words import Entries, Result, ToFinish, encode_board_word, encode_result
@@ -91,6 +91,7 @@ class LiveShard:
         self._out = out
         self._reference = reference
         self._clock_us = clock_us
+        check_version(cells, LiveStage.name, LiveStage.state_version)
         self._states = LiveStates()
         self._store = LiveCells(work / f"live-{partition}.db", cells, self._states, blobs, partition)
         self._stage = LiveStage(reference, tells=tells)

@@ -1,7 +1,8 @@
 """Reference data for the processes of a stage on Kafka: `reference.changes` read whole at the start, then followed.
 
 All partitions of a process share one `ReferenceData`. A change is handed out before it is taken, so that each partition can look at what
-it touches as it was; `since` gives a partition that comes from elsewhere the changes it has not seen yet, the last of each entity.
+it touches as it was; `since` gives a partition that comes from elsewhere the changes it has not seen yet, the last of each entity. Bindings
+are passed over: frames count for whom their node stamped them, because those of a device may lie in another partition than its athlete.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from broker.kafka import KafkaSettings
 from broker.kafka_records import decode_log_record
 from broker.kafka_topics import REFERENCE
 from broker.logrecord import LogRecord
-from broker.reference import Reference, decode_reference
+from broker.reference import BindingRef, Reference, decode_reference
 from processors.kafka_admin import admin_options
 from processors.reference_data import ReferenceData
 
@@ -85,7 +86,9 @@ class ReferenceFeed:
             where = f"{REFERENCE} {message.offset()}"
             try:
                 record = decode_log_record(message.key(), message.value(), message.headers(), where)
-                made.append(Change(message.offset(), record, decode_reference(record.body, where)))
+                value = decode_reference(record.body, where)
+                if not isinstance(value, BindingRef):
+                    made.append(Change(message.offset(), record, value))
             except BadInputError as error:
                 _log.error("reference: %s", error)
         return made

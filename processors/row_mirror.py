@@ -14,7 +14,10 @@ from typing import Any, Final, Protocol
 
 import msgpack
 
+from broker.errors import StoreError
+
 ROWS: Final = b"t"  # cells of rows begin with this byte
+_VERSION: Final = b"v"
 
 
 class Cells(Protocol):
@@ -35,6 +38,18 @@ class Cells(Protocol):
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Committed cells whose key begins so."""
         ...
+
+
+def check_version(cells: Cells, stage: str, version: int) -> None:
+    """Note which version of a stage keeps its state in these cells; StoreError when it is another one."""
+    raw = cells.get(_VERSION)
+    if raw is None:
+        cells.put(_VERSION, str(version).encode())
+    elif int(raw) != version:
+        raise StoreError(
+            f"stage {stage}: state of version {raw.decode()}, this program writes {version}",
+            cure=f"run the program that wrote it, or make the state again: delete the group paceline-{stage} and its changelog",
+        )
 
 
 class MemoryCells:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.errors import StoreError
+from processors.row_mirror import MemoryCells, check_version
 from tests.any_way import T0_US, US, Course, World, differing, outcome, plain, world_of
 from tests.memory_cluster import MemoryCluster
 
@@ -63,3 +65,12 @@ def test_no_kill_and_no_cut_changes_anything(tmp_path: Path, first: int) -> None
         alone = plain(tmp_path / f"alone{seed}", world(seed))
         together = clustered(tmp_path / f"together{seed}", world(seed), random.Random(seed))
         assert alone == together, f"seed {seed}: {differing(alone, together)}"
+
+
+def test_state_of_another_version_is_refused_with_its_cure() -> None:
+    cells = MemoryCells()
+    check_version(cells, "live", 4)
+    check_version(cells, "live", 4)
+    with pytest.raises(StoreError, match=r"stage live: state of version 4, this program writes 5") as refused:
+        check_version(cells, "live", 5)
+    assert "paceline-live" in refused.value.cure

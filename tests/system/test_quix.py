@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from broker.errors import StoreError
 from broker.frames import Frame
-from broker.kafka_topics import event_topics
+from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE, event_topics
 from broker.logrecord import LogRecord
 from broker.reference import Reference, encode_reference
 from processors.track_blobs import FolderBlobs
@@ -26,6 +26,7 @@ from tests.kafka_server import KafkaCluster, start_kafka
 from tests.kafka_stages import Replicas, append, make_topics, until
 
 PARTITIONS = 6
+pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
 
 
 @pytest_asyncio.fixture
@@ -182,3 +183,21 @@ async def test_three_replicas_start_cold_after_their_machines_are_lost(kafka: Ka
         await asyncio.to_thread(wait_until_equal, replicas, expected)
     finally:
         replicas.end()
+
+
+def test_topics_that_are_not_there_or_cut_otherwise_are_an_error_with_its_cure(tmp_path: Path) -> None:
+    async def asked() -> None:
+        async with start_kafka(tmp_path / "kafka") as cluster:
+            replicas = Replicas(tmp_path / "stages", cluster.bootstrap)
+            try:
+                assert await asyncio.to_thread(replicas.start("boards").wait, 120) == 2
+                make_topics(cluster.bootstrap, {BOARD_WORDS: 3, BOARDS_STATE: 4})
+                assert await asyncio.to_thread(replicas.start("boards", "b").wait, 120) == 2
+            finally:
+                replicas.end()
+            said = [replicas.log("boards", name).read_text() for name in "ab"]
+            assert all("paceline topics apply" in text and "Traceback" not in text for text in said), said
+            assert "stage.boards" in said[0]
+            assert "boards.state" in said[1]
+
+    asyncio.run(asked())

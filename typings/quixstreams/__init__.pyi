@@ -46,6 +46,7 @@ class Application:
         processing_guarantee: str,
         consumer_extra_config: dict[str, Any],
         producer_extra_config: dict[str, Any],
+        auto_create_topics: bool,
         broker_availability_timeout: float,
         loglevel: str | None,
     ) -> None: ...
