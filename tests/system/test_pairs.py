@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,7 +137,7 @@ def shuffled(a: Path, b: Path, folder: Path, rng: random.Random | None) -> str:
         at = 0
         while at < len(records):
             n = rng.randint(1, 200) if rng else len(records)
-            log.append([replace(r, appended_us=now_us) for r in records[at : at + n]])
+            log.append([r._replace(appended_us=now_us) for r in records[at : at + n]])
             at += n
             now_us += rng.choice([0, 0, 4, 700]) * 1_000_000 if rng else 0
             runner.drain()

@@ -53,12 +53,12 @@ def load_of(seeds: Sequence[int], folder: Path) -> Load:
         world = world_of(random.Random(seed))
 
         def named(record: LogRecord, tenant: str = tenant) -> LogRecord:
-            return replace(record, key=record.key.replace("gym", tenant, 1), tenant=tenant)
+            return record._replace(key=record.key.replace("gym", tenant, 1), tenant=tenant)
 
         for ref in world.refs:
             if ref.entity != "binding":
                 moved: Reference = ref.model_copy(update={"tenant": tenant})
-                refs.append(replace(named(course.reference(moved)), body=encode_reference(moved)))
+                refs.append(named(course.reference(moved))._replace(body=encode_reference(moved)))
         for frame, node in world.frames:
             subject = frame.subject.replace("gym", tenant, 1)
             frames.append((frame, named(course.frame(replace(frame, subject=subject), node))))
