@@ -325,3 +325,13 @@ def _longer(array: npt.NDArray[Any], length: int, absent: int) -> npt.NDArray[An
     made = np.full(length, absent, array.dtype) if absent else np.zeros(length, array.dtype)
     made[: len(array)] = array
     return made
+
+
+def warm_up() -> None:
+    """Compile (or load the cached) loops before a board is large."""
+    held = PackedEfforts()
+    entry = Entry("0" * 26, "", 0, 1, 1, 0)
+    held.load([entry], 1)
+    held.take([entry._replace(version=2)])
+    held.count_once(0, [0], ())
+    held.pages.rank(held.pages.at(0))

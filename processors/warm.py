@@ -6,7 +6,7 @@ Without numba there is nothing to compile.
 
 from __future__ import annotations
 
-from processors import matcher, repair, run_kernel, smoothing
+from processors import matcher, packed_efforts, repair, run_kernel, smoothing
 
 
 def warm_up() -> None:
@@ -15,6 +15,7 @@ def warm_up() -> None:
     smoothing.warm_up()
     repair.warm_up()
     matcher.warm_up()
+    packed_efforts.warm_up()
 
 
 if __name__ == "__main__":

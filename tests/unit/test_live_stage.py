@@ -355,3 +355,20 @@ def test_a_state_made_again_waits_for_no_wake_that_is_in_the_log(platform: Platf
     again.close()
     with closing(sqlite3.connect(platform.path / "again.db")) as db:
         assert db.execute("SELECT key, name FROM wake").fetchall() == []
+
+
+def test_a_state_set_aside_goes_once_the_new_one_has_all_of_the_log(tmp_path: Path) -> None:
+    """It may hold results of athletes who were erased since."""
+    log = SqliteLog.open(tmp_path / "log.db")
+    anna = AthleteRef(tenant="gym", id="anna", name="Anna")
+    log.append([LogRecord(Kind.REFERENCE, "gym/anna", "gym", "", T0_US, encode_reference(anna))])
+    for name in ("state.db.2", "state.db.kept"):
+        (tmp_path / name).write_bytes(b"results of yesterday")
+    runner = Runner(log, tmp_path / "state.db")
+    assert runner.advance() == 1
+    assert (tmp_path / "state.db.2").exists()  # there may be more in the log
+    assert runner.advance() == 0
+    assert not (tmp_path / "state.db.2").exists()
+    assert (tmp_path / "state.db.kept").exists()
+    runner.close()
+    log.close()
