@@ -21,7 +21,7 @@ from processors.directory import Directory, Known
 from processors.effort_store import SegmentEfforts
 from processors.results import Effort
 from processors.results_db import board_version, effort
-from processors.segment_board import SegmentBoard
+from processors.segment_board import PACKED_FROM, SegmentBoard
 from processors.stores import ReadStore
 
 MAX_BYTES: Final = 400_000_000  # of the boards in memory, of a tenant
@@ -47,10 +47,11 @@ class _Tenant:
 
 
 class BoardCache:
-    """The boards of one state file."""
+    """The boards of one state file. `packed_from`: efforts from which a board is held in columns."""
 
-    def __init__(self, state: Path, directory: Directory) -> None:
+    def __init__(self, state: Path, directory: Directory, *, packed_from: int = PACKED_FROM) -> None:
         self._state = state
+        self._packed_from = packed_from
         self._directory = directory
         self._lock = threading.Lock()
         self._tenants: dict[str, _Tenant] = {}
@@ -108,7 +109,8 @@ class BoardCache:
         stamp = held.store.stamp()
         one = held.boards.get(segment)
         if one is None:
-            board = SegmentBoard(segment, held.athletes, store=SegmentEfforts(held.store.db, tenant, segment))
+            store = SegmentEfforts(held.store.db, tenant, segment)
+            board = SegmentBoard(segment, held.athletes, store=store, packed_from=self._packed_from)
             one = held.boards[segment] = _Held(board, stamp)
             board.follow()
         elif one.stamp != stamp:

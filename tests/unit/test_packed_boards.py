@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +16,16 @@ from hypothesis import strategies as st
 from broker.errors import StoreError
 from broker.reference import AthleteRef
 from processors import packed_kernel
+from processors.board_cache import BoardCache
 from processors.board_views import View
+from processors.directory import Directory
 from processors.effort_store import SegmentEfforts
 from processors.packed_efforts import Entry, PackedEfforts, entry_of
 from processors.packed_holding import PackedHolding
 from processors.results import Effort, Phase, Ruling, effort_id
 from processors.results_db import SCHEMA, put_effort
 from processors.segment_board import OVERALL, SegmentBoard
+from processors.state_db import StateDb
 from tests.boards import StoredBoard
 
 PEOPLE = 6
@@ -212,6 +216,36 @@ def test_a_reader_follows_the_store_in_columns_as_with_objects() -> None:
     assert [board.is_packed for board in boards] == [False, True, True]
     assert len({len(board) for board in boards}) == 1
     assert len({repr(seen(board, view, ["gym/a3"])) for board in boards for view in [OVERALL]}) == 1
+
+
+def test_a_reader_sees_one_moment_of_a_board_in_columns_while_the_runner_commits(tmp_path: Path) -> None:
+    store, chance = StateDb(tmp_path / "state.db"), random.Random(14)
+    made = mixed(chance, 800, [])
+    first = sorted(made, key=lambda e: (e.elapsed_ms, e.start_us, e.id))
+
+    def commit(efforts: list[Effort]) -> None:
+        with store.db:
+            store.db.execute("BEGIN")
+            for e in efforts:
+                put_effort(store.db, e)
+
+    commit(made)
+    directory = Directory(tmp_path / "state.db")
+    columns = BoardCache(tmp_path / "state.db", directory, packed_from=0)
+    objects = BoardCache(tmp_path / "state.db", directory)
+    with columns.board("gym", "hill") as board:
+        before = [row.effort for row in board.top(OVERALL, 5).rows]
+        commit([replace(e, version=5_000 + n, elapsed_ms=1 + n) for n, e in enumerate(reversed(first))])
+        rows = board.top(OVERALL, 1_000).rows  # most were never read before
+        assert [row.effort for row in rows[:5]] == before
+        assert [row.effort.elapsed_ms - before[0].elapsed_ms for row in rows] == [row.gap_leader_ms for row in rows]
+    with columns.board("gym", "hill") as board, objects.board("gym", "hill") as plain:
+        assert (board.is_packed, plain.is_packed) == (True, False)
+        for view in VIEWS:
+            assert seen(board, view, ["gym/a3", "gym/a8"]) == seen(plain, view, ["gym/a3", "gym/a8"])
+        assert board.leader() == replace(first[-1], version=5_000, elapsed_ms=1)
+    for closed in (columns, objects, directory, store):
+        closed.close()
 
 
 def test_a_row_whose_effort_is_not_stored_says_so() -> None:
