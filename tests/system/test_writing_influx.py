@@ -44,8 +44,8 @@ from tests.system.stack import TENANT, Stack, gym_of
 PROJECT = Path(__file__).resolve().parents[2]
 START = "2026-01-01T00:00:00Z"
 STOP = "2100-01-01T00:00:00Z"
-LIMIT_S = 60.0
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+LIMIT_S = 240.0
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1_800)]  # the first one may have to build the server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -71,7 +71,7 @@ def settings_for(influx: Influx, name: str, url: str = "", **more: object) -> In
         "token": influx.token,
         "org": "-",
         "bucket": f"{name}_{{bucket}}/autogen",
-        "timeout_s": 10.0,
+        "timeout_s": 60.0,
         **more,
     }
     return InfluxSettings.model_validate(values)
@@ -190,7 +190,7 @@ async def test_killed_server_and_hours_without_one_lose_and_double_nothing(sinki
         assert "start it" in sinking.sender.lanes["live"].cure
         await influx.start()
         await wait_for(lambda: sinking.outbox.counters()["waiting_lines"] == 0)
-        assert sinking.sender.lanes["live"].error == ""
+        await wait_for(lambda: sinking.sender.lanes["live"].error == "")
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -401,7 +401,7 @@ async def test_a_wrong_token_and_a_missing_bucket_say_their_cure_and_nothing_is_
 
 def paceline(world: InfluxWorld, where: InfluxSettings, *args: str, code: int = 0) -> str:
     command = [sys.executable, "-m", "paceline", "influx", *args, "--data", str(world.files.folder.parent)]
-    done = subprocess.run(command, env=environment(where), capture_output=True, text=True, timeout=120, check=False, cwd=PROJECT)
+    done = subprocess.run(command, env=environment(where), capture_output=True, text=True, timeout=300, check=False, cwd=PROJECT)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -439,15 +439,15 @@ def sink_process(world: InfluxWorld, where: InfluxSettings, **env: str) -> subpr
         return subprocess.Popen(command, env=environment(where, **env), stdout=log, stderr=log, cwd=PROJECT)
 
 
-POINTS = ("before_commit", "after_commit", "before_done", "after_done")
+POINTS = ("before_commit:1", "after_commit:1", "before_done:2", "after_done:1")
 
 
 async def test_a_sink_killed_at_any_point_goes_on_without_a_loss(tmp_path, influx):
     world = InfluxWorld(tmp_path / "site" / "platform", time.time_ns() // 1000 - 600 * US)
     where = settings_for(influx, "killed")
-    for round_, point in enumerate(POINTS):
+    for point in POINTS:
         world.ride_on(50)
-        process = sink_process(world, where, PACELINE_KILL_AT=f"influx.{point}:{1 + round_ % 2}")
+        process = sink_process(world, where, PACELINE_KILL_AT=f"influx.{point}")
         await wait_for(lambda process=process: process.poll() is not None)
         assert process.returncode == -signal.SIGKILL, (world.files.folder / "sink.out").read_text()[-2000:]
     world.ride_on(50)
@@ -501,8 +501,7 @@ async def test_a_site_with_influx_writes_all_that_its_gym_measured_whoever_is_ki
             ]
             return {(row["ath"], us_of(row["_time"])): float(row["dist"]) for row in rows}
 
-        await wait_for(lambda: len(written()) >= len(samples_in(files.state)) > 0)
-        assert written() == samples_in(files.state)
+        await wait_for(lambda: written() == samples_in(files.state) != {})
         await wait_for(lambda: any(row["gw"] == "box" for row in probe.query(ask.health(where.named("dev"), TENANT, START, STOP))))
         await wait_for(lambda: json_of(files.status)["counters"].get("waiting_lines") == 0)
         assert json_of(files.status)["counters"].get("dead", 0) == 0
