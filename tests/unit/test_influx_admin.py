@@ -101,6 +101,25 @@ def test_set_up_may_keep_the_token_it_was_given(two, tmp_path):
     assert two.tokens == []
 
 
+@pytest.mark.parametrize(
+    ("args", "url", "error", "says"),
+    [
+        (("status",), "http://127.0.0.1:9", ConfigError, "no sink ever ran here"),
+        (("dead",), "http://127.0.0.1:9", ConfigError, "no sink ever ran here"),
+        (("check",), "", ConfigError, r"influx\.url is empty"),
+        (("check",), "http://127.0.0.1:9", LinkError, "start it"),
+    ],
+)
+def test_what_stands_in_the_way_of_a_command_is_said_with_its_cure(tmp_path, args, url, error, says):
+    with pytest.raises(error, match=says):
+        CliRunner().invoke(cli, ["influx", *args, "--data", str(tmp_path)], env={"PACELINE_INFLUX__URL": url}, catch_exceptions=False)
+
+
+def test_the_schema_is_printed_without_a_server():
+    printed = CliRunner().invoke(cli, ["influx", "schema", "--json"], catch_exceptions=False).output
+    assert [bucket["bucket"] for bucket in json.loads(printed)] == list(BUCKETS)
+
+
 def test_rows_of_several_tables_keep_their_own_columns():
     text = "#datatype,string,long\r\n,result,table,_time,a\r\n,,0,t0,1\r\n,,0,t1,2\r\n\r\n,result,table,_time,b\r\n,,1,t2,x\r\n\r\n"
     assert rows_of(text) == [
