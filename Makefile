@@ -7,11 +7,12 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 # Processes of the tests: as many as cores, four at most; none of its own (0) where ARGS names files, so that -x, -s and --pdb work.
 JOBS ?= $(if $(findstring .py,$(ARGS)),0,$(shell echo $$(($(CORES) < 4 ? $(CORES) : 4))))
 
-.PHONY: demo test check bench nightly clean setup setup-dev
+.PHONY: demo up-local test check bench nightly clean setup setup-dev
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     set up, then a virtual gym and a ride, ranked live (ARGS=\"--seconds 30 --json out.json\")"
+	@echo "make up-local the services of docker-compose.yml as processes, beside a real Kafka and InfluxDB (ARGS=--demo)"
 	@echo "make test     set up, then all tests against the real servers they need (ARGS=tests/unit/test_site.py for one file, JOBS=1)"
 	@echo "make check    lint, types, import arrows"
 	@echo "make bench    the benchmarks, quick (ARGS=\"spool --json f.json\" for one)"
@@ -38,6 +39,9 @@ setup-dev: $(VENV)/.dev
 
 demo: setup
 	@$(BIN)/paceline demo $(ARGS)
+
+up-local: setup-dev
+	@$(BIN)/python -m deploy.up_local $(ARGS)
 
 # A file stays in one process, for its servers; slow files (system) come first. Tests start hundreds of processes: modules are compiled once.
 # InfluxDB takes Go two minutes of a core, once: it is built meanwhile, and the tests that need it come last and wait for it.

@@ -59,7 +59,8 @@ class _Child:
 class Supervisor:
     """Keeps the roles running until `stop`. `failed` is set with an error when one can never run."""
 
-    def __init__(self, roles: Sequence[Role], logs: Path) -> None:
+    def __init__(self, roles: Sequence[Role], logs: Path, *, ready_timeout_s: float = READY_TIMEOUT_S) -> None:
+        self._ready_timeout_s = ready_timeout_s
         self._children = [_Child(role) for role in roles]
         self._logs = logs
         self._stopping = False
@@ -71,13 +72,13 @@ class Supervisor:
         for child in self._children:
             child.keeper = asyncio.create_task(self._keep(child), name=f"keep-{child.role.name}")
             up = asyncio.create_task(child.up.wait())
-            done, _ = await asyncio.wait({up, self.failed}, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({up, self.failed}, timeout=self._ready_timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if self.failed in done:
                 up.cancel()
                 raise self.failed.result()
             if not done:
                 up.cancel()
-                raise PacelineError(f"{child.role.name} was not ready within {READY_TIMEOUT_S:.0f} s", cure=self._look(child))
+                raise PacelineError(f"{child.role.name} was not ready within {self._ready_timeout_s:.0f} s", cure=self._look(child))
 
     async def stop(self) -> None:
         """Stop in reverse order: SIGTERM, then SIGKILL after STOP_TIMEOUT_S."""

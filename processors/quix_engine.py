@@ -66,6 +66,7 @@ class StageApp(Application):
         self.stats = StageStats()
         self._taken_ms = 0
         self._stage = stage
+        self._joined = False
         producer: dict[str, Any] = {
             "linger.ms": 10,
             "compression.type": "lz4",
@@ -106,14 +107,21 @@ class StageApp(Application):
             raise ConfigError(f"stage {stage.name}: {error}", cure="run `paceline topics apply`; it says what cannot be mended") from error
         self._processing_context = _Flushing.of(self._processing_context, self._flush)
         self._store = self._state_manager.get_store(stage.topic, _STORE)
+        self._watch.ready_when("group", lambda: "" if self._joined else "has not joined its consumer group")
         self._watch.ready_when("state", lambda: "is read from the changelog" if self._state_manager.recovery_required else "")
         self._watch.ready_when(f"stage {stage.name}", self._caught_up)
         self._watch.measure(self._measures)
 
     def stop(self, fail: bool = False) -> None:
         """End after this round; not ready from now on."""
+        if fail:
+            _log.exception("stage %s: ends, and is to be started again", self._stage.name)
         self._watch.drain()
         super().stop(fail)
+
+    def _on_assign(self, *given: Any) -> None:
+        super()._on_assign(*given)
+        self._joined = True
 
     def lag(self) -> int:
         """Records of our partitions that are not taken yet, as far as the last fetch told."""

@@ -1,0 +1,117 @@
+"""The services of docker-compose.yml, with its own commands and settings, as processes beside a real Kafka and a real InfluxDB: a simulated
+class goes all the way, engines and stages that are killed come back, and the figures and health of every process say so meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from deploy.local_site import Places, local, ours_in_order
+from deploy.up_local import LocalSite, up
+from processors.influx_schema import BUCKETS
+
+LIMIT_S = 180.0
+
+
+async def until(what: Callable[[], object], why: str) -> None:
+    """Wait until `what()` holds; nobody answers is no."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            if await asyncio.to_thread(what):
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, why
+        await asyncio.sleep(0.2)
+
+
+def figure(site: LocalSite, service: str, sample: str, **labels: str) -> float:
+    """One sample of a service, 0 while it is not told."""
+    for family in text_string_to_metric_families(site.view(service).get("/metrics")[1]):
+        for one in family.samples:
+            if one.name == sample and labels.items() <= one.labels.items():
+                return one.value
+    return 0.0
+
+
+def live(site: LocalSite, folder: Path) -> dict[str, Any]:
+    """What the page shows."""
+    secrets = json.loads((folder / "volumes" / "site" / "secrets" / "secrets.json").read_text())
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{site.places.ports['api']}/api/v1/live", headers={"Authorization": f"Bearer {secrets['api:token']}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.timeout(1200)
+async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tmp_path: Path) -> None:
+    async with up(tmp_path, demo=True) as site:
+        running = [name for name, service in site.services.items() if not service.once and name != "fleet"]
+        assert {"broker", "enrol", "ingest", "live", "finish", "boards", "view", "api", "influx", "gateway", "near"} == set(running)
+        await until(lambda: len(live(site, tmp_path)["athletes"]) >= 4, "athletes on the page")
+        await until(lambda: figure(site, "influx", "paceline_influx_lines_total", of="sent") > 0, "lines in InfluxDB")
+        await until(lambda: figure(site, "live", "paceline_stage_partitions", stage="live") == 64, "all partitions")
+        await until(lambda: figure(site, "ingest", "paceline_ingest_frames_total") > 0, "frames stored")
+        for name in running:
+            await until(lambda name=name: not site.view(name).reasons() and not site.view(name).stands_still(), f"{name} ready")
+            assert figure(site, name, "paceline_metric_source_failures_total") == 0, name
+
+        await site.influx.kill()
+        await until(lambda: site.view("influx").reasons(), "the sink says that its server is away")
+        await site.influx.start()
+        for bucket in BUCKETS:
+            await asyncio.to_thread(site.influx.create_database, f"paceline_{bucket}")
+        os.kill(site.supervisor.pids()["live"], signal.SIGKILL)
+        await until(lambda: not site.view("influx").reasons(), "the sink is ready again")
+        await until(lambda: figure(site, "live", "paceline_stage_records_total", stage="live") > 0, "the live stage goes on")
+        await until(lambda: not site.view("live").reasons(), "the live stage is ready again")
+        assert site.supervisor.restarts()["live"] >= 1
+
+
+def test_service_is_moved_to_this_machine_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
+    service = {
+        "image": "paceline-platform",
+        "command": ["paceline", "influx", "setup", "--admin-token-file", "/shared/influx/admin_token"],
+        "environment": {
+            "PACELINE_DATA": "/data", "PACELINE_TENANT": "gym", "PACELINE_CENTRAL__HOST": "broker", "PACELINE_CENTRAL__PORT": "8883",
+            "PACELINE_METRICS__PORT": "9100", "PACELINE_STAGES__TRACKS": "/tracks", "PACELINE_KAFKA__BOOTSTRAP": "kafka:9092",
+        },
+        "restart": "on-failure",
+        "volumes": [
+            {"type": "volume", "source": "site", "target": "/data"}, {"type": "volume", "source": "tracks", "target": "/tracks"},
+            {"type": "volume", "source": "influx-secrets", "target": "/shared/influx"},
+        ],
+    }  # fmt: skip
+    places = Places(tmp_path, {"broker": 1111, "enrol": 2, "api": 3, "near": 4}, {"one": 2222}, "127.0.0.1:3333", "http://127.0.0.1:4444")
+    made = local("one", service, places)
+    assert made.once
+    assert made.arguments[-1] == f"{tmp_path}/influx-secrets/admin_token"
+    assert made.environment == {
+        "PACELINE_DATA": f"{tmp_path}/site", "PACELINE_TENANT": "gym", "PACELINE_CENTRAL__HOST": "127.0.0.1", "PACELINE_CENTRAL__PORT": "1111",
+        "PACELINE_METRICS__PORT": "2222", "PACELINE_STAGES__TRACKS": f"{tmp_path}/tracks", "PACELINE_KAFKA__BOOTSTRAP": "127.0.0.1:3333",
+    }  # fmt: skip
+
+
+def test_services_start_after_those_they_wait_for_and_the_simulated_class_only_when_asked() -> None:
+    services: dict[str, dict[str, Any]] = {
+        "c": {"image": "paceline-platform", "depends_on": {"b": {}, "kafka": {}}},
+        "b": {"image": "paceline-platform", "depends_on": {"a": {}}},
+        "a": {"image": "paceline-broker"},
+        "kafka": {"image": "apache/kafka"},
+        "d": {"image": "paceline-platform", "profiles": ["demo"], "depends_on": {"c": {}}},
+    }
+    assert ours_in_order(services, demo=False) == ["a", "b", "c"]
+    assert ours_in_order(services, demo=True) == ["a", "b", "c", "d"]
