@@ -97,7 +97,7 @@ def test_services_wait_for_services_that_are_there_and_are_reached_by_their_name
         if environment.get("PACELINE_CENTRAL__KIND") == "external":
             assert environment["PACELINE_CENTRAL__HOST"] == "broker"
     assert "INSIDE://kafka:9092" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
-    for name in ("influx", "influx-setup"):
+    for name in ("influx", "influx-setup", "live", "view"):
         assert services[name]["environment"]["PACELINE_INFLUX__URL"] == "http://influxdb:8086"
 
 

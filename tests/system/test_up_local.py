@@ -62,7 +62,7 @@ async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tm
         running = [name for name, service in site.services.items() if not service.once and name != "fleet"]
         assert {"broker", "enrol", "ingest", "live", "finish", "boards", "view", "api", "influx", "gateway", "near"} == set(running)
         await until(lambda: len(live(site, tmp_path)["athletes"]) >= 4, "athletes on the page")
-        await until(lambda: figure(site, "influx", "paceline_influx_lines_total", of="sent") > 0, "lines in InfluxDB")
+        await until(lambda: figure(site, "influx", "paceline_influx_series_ratio", bucket="live") > 0, "samples of athletes in InfluxDB")
         await until(lambda: figure(site, "live", "paceline_stage_partitions", stage="live") == 64, "all partitions")
         await until(lambda: figure(site, "ingest", "paceline_ingest_frames_total") > 0, "frames stored")
         for name in running:
