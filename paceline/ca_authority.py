@@ -169,15 +169,21 @@ class Authority:
     # -- servers, our own processes, probes
 
     def keep_server(self, path: Path, names: tuple[str, ...]) -> bool:
-        """See that `path` holds key and chain of a server with these names that is not due for renewal; whether it was written."""
+        """See that `path` holds key and chain of a server with these names that is not due for renewal; whether it was written.
 
-        def fits(held: x509.Certificate) -> bool:
-            kept = self._book.certificate(certificates.serial_of(held))
-            return kept is not None and kept.role == "server" and kept.name == " ".join(names)
+        Names it has besides stay: parts of a platform on several machines may know a server by different ones.
+        """
+        held = _held(path)
+        kept = self._book.certificate(certificates.serial_of(held)) if held is not None else None
+        had = tuple(kept.name.split()) if kept is not None and kept.role == "server" else ()
+        named = tuple(dict.fromkeys([*names, *had]))
+
+        def fits(_held: x509.Certificate) -> bool:
+            return set(names) <= set(had)
 
         def make(root: x509.Certificate, signing: certificates.Key, public: ec.EllipticCurvePublicKey) -> tuple[x509.Certificate, str]:
             life = certificates.life_from(self.now_s(), self._rules.life_days)
-            return certificates.make_server(root, signing, names, public, life), " ".join(names)
+            return certificates.make_server(root, signing, named, public, life), " ".join(named)
 
         return self._keep(path, "server", fits, make)
 

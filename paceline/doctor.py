@@ -15,6 +15,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -24,10 +25,12 @@ from typing import Final, Literal
 
 from broker.errors import ConfigError, PacelineError
 from broker.topics import UP_FILTERS, topic
+from gateway.identity import client_files as box_files
+from gateway.setup_credential import IDENTITY_FOLDER
 from paceline.config import Settings
 from paceline.live_client import fetch_live
 from paceline.role_view import role_views
-from paceline.site import Site
+from paceline.site import Site, client_files
 
 TIMEOUT_S: Final = 5.0
 FREE_BYTES: Final = 500_000_000
@@ -56,6 +59,10 @@ async def examine(
     findings = [*versions(), clock(now_s()), *folder(site.data), *secrets(site)]
     findings += await radios(site, sensors)
     findings += await asyncio.to_thread(servers, site.settings)
+    if site.settings.central.by_certificate:
+        from paceline.ca_doctor import identity_findings  # brings the library of certificates
+
+        findings += await asyncio.to_thread(identity_findings, site)
     held = lock_holder(site.gateway_dir / "gateway.lock")
     findings.append(Finding("gateway lock", True, f"held by process {held}" if held else "free: no gateway runs"))
     if running:
@@ -180,10 +187,12 @@ async def radios(site: Site, sensors: int | None) -> list[Finding]:
 async def connects(site: Site, broker: Literal["central", "near"]) -> Finding:
     """Whether the broker lets the platform's listening principal in and grants it what it listens to."""
     name = f"{broker} broker"
-    where = site.settings.central if broker == "central" else site.settings.near
-    at = f"{where.host}:{where.port}"
+    central, near = site.settings.central, site.settings.near
+    host, number = (central.link_host, central.port) if broker == "central" else (near.host, near.port)
+    at = f"{host}:{number}"
     try:
-        granted = await _subscribe(where.host, where.port, "platform/tap", site.secret(broker, "platform/tap"))
+        tls = _tls(site, "platform/tap") if broker == "central" else None
+        granted = await _subscribe(host, number, "platform/tap", site.secret(broker, "platform/tap"), tls)
     except PacelineError as error:
         return Finding(name, False, error.message, error.cure)
     except TimeoutError:
@@ -196,12 +205,22 @@ async def connects(site: Site, broker: Literal["central", "near"]) -> Finding:
 _ACL_CURE: Final = "write its access rules anew: `paceline broker config mosquitto`"
 
 
-async def _subscribe(host: str, port: int, user: str, secret: str) -> bool:
+def _tls(site: Site, user: str) -> ssl.SSLContext | None:
+    """What the central broker is shown for a user of ours; None where it goes by passwords. ConfigError when it cannot be read."""
+    files = client_files(site, user)
+    if files is None:
+        return None
+    return (box_files(site.gateway_dir / IDENTITY_FOLDER) if user == site.box_user else files).context()
+
+
+async def _subscribe(host: str, port: int, user: str, secret: str, tls: ssl.SSLContext | None) -> bool:
     import aiomqtt
 
     await _reach(host, port)
     try:
-        async with aiomqtt.Client(host, port, username=user, password=secret, identifier=user, timeout=TIMEOUT_S) as client:
+        async with aiomqtt.Client(
+            host, port, username=user, password=secret, identifier=user, timeout=TIMEOUT_S, tls_context=tls
+        ) as client:
             codes = await client.subscribe(UP_FILTERS[0], qos=1)
             return all(_code(code) < 0x80 for code in codes)
     except aiomqtt.MqttError as error:
@@ -224,7 +243,9 @@ async def _reach(host: str, port: int) -> None:
 def _refused(host: str, port: int, user: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"{host}:{port} refuses {user}: {error}",
-        cure="the secret in secrets/secrets.json is not the one of this broker: give the broker's password file that user anew",
+        cure="the secret in secrets/secrets.json is not the one of this broker: give the broker's password file that user anew"
+        if "certificate" not in str(error).lower() and "ssl" not in str(error).lower()
+        else "broker and certificates are not of one authority: start `paceline run` anew, and see docs/identity.md",
     )
 
 
@@ -236,17 +257,25 @@ async def may_send(site: Site) -> Finding:
     tenant, _, node = user.partition("/")
     try:
         secret = site.secret("central", user)
-        await _reach(central.host, central.port)
+        listening, sending = _tls(site, "platform/tap"), _tls(site, user)
+        await _reach(central.link_host, central.port)
         async with (
             asyncio.timeout(2 * TIMEOUT_S),
             aiomqtt.Client(
-                central.host, central.port, username="platform/tap", password=site.secret("central", "platform/tap"),
-                identifier="platform/tap", timeout=TIMEOUT_S,
+                central.link_host, central.port, username="platform/tap", password=site.secret("central", "platform/tap"),
+                identifier="platform/tap", timeout=TIMEOUT_S, tls_context=listening,
             ) as listener,
         ):  # fmt: skip
             await listener.subscribe(topic(tenant, node, "rsp"), qos=1)
             async with aiomqtt.Client(
-                central.host, central.port, username=user, password=secret, identifier=user, timeout=TIMEOUT_S, clean_session=True
+                central.link_host,
+                central.port,
+                username=user,
+                password=secret,
+                identifier=user,
+                timeout=TIMEOUT_S,
+                clean_session=True,
+                tls_context=sending,
             ) as box:
                 await box.publish(topic(tenant, node, "rsp"), b'{"doctor":true}', qos=1)
             async for _ in listener.messages:

@@ -7,18 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from broker.errors import LinkError
+from broker.pinned_tls import ClientFiles
 
 _TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A broker and the credential to use on it (the client id is the user name)."""
+    """A broker and the credential to use on it (the client id is the user name). With `files` it is met by TLS and a certificate."""
 
     host: str
     port: int
     user: str
     secret: str
+    files: ClientFiles | None = None
 
 
 async def messages(link: Link, pattern: str, *, qos: int) -> AsyncIterator[tuple[str, bytes]]:
@@ -26,8 +28,9 @@ async def messages(link: Link, pattern: str, *, qos: int) -> AsyncIterator[tuple
     import aiomqtt
 
     try:
+        tls = link.files.context() if link.files is not None else None
         async with aiomqtt.Client(
-            link.host, link.port, username=link.user, password=link.secret, identifier=link.user, timeout=_TIMEOUT_S
+            link.host, link.port, username=link.user, password=link.secret, identifier=link.user, timeout=_TIMEOUT_S, tls_context=tls
         ) as client:
             await client.subscribe(pattern, qos=qos)
             async for message in client.messages:
@@ -45,8 +48,9 @@ async def publishing(link: Link) -> AsyncGenerator[Callable[[str, bytes], Awaita
         await client.publish(name, payload, qos=1)
 
     try:
+        tls = link.files.context() if link.files is not None else None
         async with aiomqtt.Client(
-            link.host, link.port, username=link.user, password=link.secret, identifier=link.user, timeout=_TIMEOUT_S
+            link.host, link.port, username=link.user, password=link.secret, identifier=link.user, timeout=_TIMEOUT_S, tls_context=tls
         ) as client:
             yield publish
     except aiomqtt.MqttError as error:

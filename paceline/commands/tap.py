@@ -43,14 +43,16 @@ def tap(
       paceline tap --data data --node box
       paceline tap --data data --json --seconds 5
     """
-    from paceline.site import running_site
+    from paceline.site import client_files, running_site
 
     for name, value in (("tenant", tenant), ("node", node)):
         if value is not None:
             check_id(value, name)
     site = running_site(read_settings(config_file, data).settings)
     where = site.settings.central if broker == "central" else site.settings.near
-    link = Link(where.host, where.port, "platform/tap", site.secret(broker, "platform/tap"))
+    files = client_files(site, "platform/tap") if broker == "central" else None
+    host = site.settings.central.link_host if broker == "central" else where.host
+    link = Link(host, where.port, "platform/tap", site.secret(broker, "platform/tap"), files)
     try:
         asyncio.run(_listen(link, f"{ROOT}/{tenant or '+'}/{node or '+'}/#", as_json, seconds))
     except KeyboardInterrupt:

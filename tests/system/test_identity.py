@@ -29,8 +29,10 @@ from gateway.setup_desk import SetupDesk
 from gateway.setup_http import Answer, Request
 from paceline import ca_certificates as made
 from paceline.ca_authority import Authority
+from paceline.ca_doctor import identity_findings
 from paceline.ca_revocation import knock, knock_with, revoke_everywhere
 from paceline.cli import cli
+from paceline.doctor import connects, may_send
 from paceline.site_identity import broker_place
 from tests.identity_site import IdentitySite
 from tests.mqtt_client import PahoClient
@@ -189,6 +191,11 @@ def test_commands_add_enrol_list_and_revoke_a_node(site: IdentitySite, tmp_path:
     assert "its session after" in run("revoke", "typed", *data)
     assert [row["state"] for row in json.loads(run("list", "--json", *data)) if row["name"] == "gym/typed"] == ["revoked"]
     assert "root 1  signing" in run("authority", "show", *data)
+
+
+def test_doctor_meets_the_broker_by_certificates(site: IdentitySite) -> None:
+    for finding in (asyncio.run(connects(site.site, "central")), asyncio.run(may_send(site.site)), *identity_findings(site.site)):
+        assert finding.ok, finding
 
 
 # -- renewal
