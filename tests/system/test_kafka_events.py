@@ -19,7 +19,8 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import Producer
 
 from broker.events import models
-from broker.events.envelope import Event, decode_kafka, make_event
+from broker.events.catalogue import CATALOGUE
+from broker.events.envelope import Event, decode_kafka, decode_structured, make_event
 from broker.events.folding import fold
 from broker.events.models import utc_text
 from broker.kafka import KafkaSettings, partition_of
@@ -32,6 +33,7 @@ from processors.results_db import put_events
 from processors.state_db import StateDb
 from tests.contract.test_believed_runners import alone, blocks, counted, in_order
 from tests.influx_world import samples_in
+from tests.kafka_reader import read_topic
 from tests.kafka_server import KafkaCluster, start_kafka
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -179,6 +181,31 @@ async def test_outbox_is_on_the_topic_in_order_and_at_the_partition_of_its_key(k
     async with consumer:
         record = await asyncio.wait_for(consumer.getone(), 60)
     assert record.partition == partition_of(record.key, 12)
+
+
+async def test_every_type_of_the_catalogue_is_on_its_topic_as_its_example_and_schema_say(kafka: KafkaCluster, tmp_path: Path) -> None:
+    """Through the outbox and a real Kafka in CloudEvents' binary mode: headers are the attributes, the value is the data."""
+    examples = {path.stem: path.read_bytes() for path in (PROJECT / "docs" / "events" / "examples").glob("*.json")}
+    assert set(examples) == set(CATALOGUE)
+    made = [decode_structured(raw, name) for name, raw in examples.items()]
+    fill(tmp_path / "state.db", made)
+    publisher = EventPublisher(KafkaSettings(bootstrap=kafka.bootstrap), tmp_path / "state.db", tmp_path / "published.json")
+    task = asyncio.create_task(publisher.run())
+    try:
+        for topic in event_topics():
+            here = {e.id: e for e in made if e.topic == topic.name}
+            assert {e.id: e for e in await stored(kafka, set(here), topic=topic.name)} == here
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    for each in await asyncio.to_thread(read_topic, kafka.bootstrap, "paceline.social.effort.v1"):
+        headers = dict(each.headers)
+        if (told := examples.get(headers["ce_type"].decode())) is not None:
+            document = json.loads(told)
+            if document["id"] == headers["ce_id"].decode():
+                assert json.loads(each.value) == document["data"]
+                assert (headers["content-type"], headers["ce_specversion"]) == (b"application/json", b"1.0")
+                assert each.key.decode() == document["partitionkey"]
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.nightly)])
