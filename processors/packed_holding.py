@@ -202,12 +202,19 @@ class PackedHolding:
         self.keep(effort)
         for number in subjects if outcome[0] & CROWDED else ():
             self._count_again(number)
-        for number, subject in subjects.items():
-            after = self._keys(number)
-            self._overall.moved(*(keys[0] if keys else None for keys in (before[number], after)))
-            if self.awards is not None:
-                _award_again(self.awards, subject, set(before[number]), set(after))
+        after = {number: self._keys(number) for number in subjects}
+        for number in subjects:
+            self._overall.moved(*(keys[number][0] if keys[number] else None for keys in (before, after)))
             self._touched.append(number)
+        if len(subjects) > 1:
+            self._overall.forget()  # two rows at once are found again
+        if self.awards is not None:
+            for number, subject in subjects.items():
+                for key in sorted({*before[number]} - {*after[number]}):
+                    self.awards.drop(key, subject)
+            for number, subject in subjects.items():  # an effort that is another subject's now left the first one by then
+                for key in sorted({*after[number]} - {*before[number]}):
+                    self.awards.take(key, subject)
         self._bound_touched()
 
     def _keys(self, number: int) -> list[Key]:
@@ -267,10 +274,3 @@ class PackedHolding:
             for view in self._views:
                 self._traits.forget(view)
             self._views.clear()
-
-
-def _award_again(awards: Awards, subject: str, before: set[Key], after: set[Key]) -> None:
-    for key in sorted(before - after):
-        awards.drop(key, subject)
-    for key in sorted(after - before):
-        awards.take(key, subject)

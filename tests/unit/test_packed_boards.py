@@ -26,7 +26,7 @@ from processors.results import Effort, Phase, Ruling, effort_id
 from processors.results_db import SCHEMA, put_effort
 from processors.segment_board import OVERALL, SegmentBoard
 from processors.state_db import StateDb
-from tests.boards import StoredBoard
+from tests.boards import Kind, StoredBoard, board_of, of_each_kind
 
 PEOPLE = 6
 NOW_US = 1_781_085_600_000_000
@@ -246,6 +246,17 @@ def test_a_reader_sees_one_moment_of_a_board_in_columns_while_the_runner_commits
         assert board.leader() == replace(first[-1], version=5_000, elapsed_ms=1)
     for closed in (columns, objects, directory, store):
         closed.close()
+
+
+@of_each_kind
+def test_an_effort_that_goes_to_another_athlete_without_a_word_keeps_its_awards_there(kind: Kind) -> None:
+    board = board_of(kind, awarding=True)
+    one, two = effort(0, 0, 60_000, 1), effort(0, 1, 60_000, 2)
+    for e in (one, two, replace(one, subject="gym/a1", version=3), replace(two, subject="gym/a1", version=4)):
+        board.apply(e)
+    board.awarded()
+    first, second = sorted([one.id, two.id])
+    assert (board.awards_of(first), board.awards_of(second)) == (("record", "top_10"), ("own_2",))
 
 
 def test_a_row_whose_effort_is_not_stored_says_so() -> None:
