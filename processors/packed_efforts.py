@@ -26,6 +26,7 @@ from processors.packed_kernel import (
     Columns,
     Told,
     best_of,
+    find_all,
     index_all,
     place_of,
     seat,
@@ -70,13 +71,14 @@ def is_packed_id(effort_id: str) -> bool:
 def _told(entries: Sequence[Entry]) -> Told:
     """Entries as columns, still without numbers of athletes. ValueError for an id, time or version that no effort has."""
     ids, _, start_us, elapsed_ms, version, state = zip(*entries, strict=True)
-    for name in ids:
-        if not is_packed_id(name):
-            raise ValueError(f"effort id {name!r} is not 26 hex digits")
+    joined = "".join(ids)
+    if not _HEX.issuperset(joined) or {*map(len, ids)} != {26}:
+        raise ValueError(f"effort id {next(name for name in ids if not is_packed_id(name))!r} is not 26 hex digits")
+    halves = np.frombuffer(bytes.fromhex(joined), [("hi", ">u8"), ("mid", "u1"), ("lo", ">u4")])
     told = Told(
         np.zeros(len(ids), np.int32),
-        np.array([int(name[:16], 16) for name in ids], np.uint64),
-        np.array([int(name[16:], 16) for name in ids], np.uint64),
+        halves["hi"].astype(np.uint64),
+        halves["mid"].astype(np.uint64) << np.uint64(32) | halves["lo"].astype(np.uint64),
         np.array(start_us, np.int64),
         np.array(version, np.int64),
         np.array(elapsed_ms, np.int64),
@@ -202,7 +204,13 @@ class PackedEfforts:
         return self._chained()
 
     def _all_numbered(self, subjects: Sequence[str]) -> list[int]:
-        known = {subject: self.numbered(subject) for subject in dict.fromkeys(subjects)}
+        distinct = list(dict.fromkeys(subjects))
+        names = np.frombuffer(b"".join(map(_digest, distinct)), "<u8").reshape(-1, 2)
+        found = np.zeros(len(distinct), np.int64)
+        find_all(self._who, self._who_hi, self._who_lo, names[:, 0].copy(), names[:, 1].copy(), found)
+        known = {
+            subject: number if number >= 0 else self.numbered(subject) for subject, number in zip(distinct, found.tolist(), strict=True)
+        }
         return [known[subject] for subject in subjects]
 
     def _chained(self) -> list[int]:
@@ -309,9 +317,13 @@ def _pieces(entries: Iterable[Entry], size: int) -> Iterable[list[Entry]]:
         yield piece
 
 
+def _digest(subject: str) -> bytes:
+    return blake2b(subject.encode(), digest_size=16).digest()
+
+
 @lru_cache(maxsize=4_096)
 def _name(subject: str) -> tuple[np.uint64, np.uint64]:
-    digest = blake2b(subject.encode(), digest_size=16).digest()
+    digest = _digest(subject)
     return np.uint64(int.from_bytes(digest[:8], "little")), np.uint64(int.from_bytes(digest[8:], "little"))
 
 

@@ -196,6 +196,12 @@ def take_all(  # noqa: C901, PLR0912, PLR0915 - one loop for numba
     return used, more, lowest_ms
 
 
+def find_all(table: Any, col_hi: Any, col_lo: Any, hi: Any, lo: Any, found: Any) -> None:
+    """The row of each name, below 0 without one."""
+    for i in range(len(hi)):
+        found[i] = place_of(table, col_hi, col_lo, hi[i], lo[i])
+
+
 def index_all(table: Any, col_hi: Any, col_lo: Any, used: int) -> None:
     """Fill an empty table with the names of the first `used` rows."""
     for row in range(used):
@@ -204,4 +210,5 @@ def index_all(table: Any, col_hi: Any, col_lo: Any, used: int) -> None:
 
 if k.numba is not None:
     take_all = k.numba.njit(cache=True, fastmath=False, error_model="numpy")(take_all)
+    find_all = k.numba.njit(cache=True, fastmath=False, error_model="numpy")(find_all)
     index_all = k.numba.njit(cache=True, fastmath=False, error_model="numpy")(index_all)

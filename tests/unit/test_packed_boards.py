@@ -89,7 +89,7 @@ def test_the_plain_loop_takes_the_same_steps_as_the_compiled_one(monkeypatch: py
     history = [effort(n % 40, n % 90, 60_000 + chance.randrange(400), n + 1, start_us=n * 10**9) for n in range(600)]
     history = [replace(e, removed=chance.random() < 0.2) for e in history]
     board = filled(history, 97)
-    for name in ("take_all", "place_of", "best_of", "seat", "index_all"):
+    for name in ("take_all", "place_of", "best_of", "seat", "index_all", "find_all"):
         plain: Callable[..., object] = getattr(getattr(packed_kernel, name), "py_func", getattr(packed_kernel, name))
         monkeypatch.setattr(f"processors.packed_efforts.{name}", plain)
     assert filled(history, 50).encoded() == board.encoded()
