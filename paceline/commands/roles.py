@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -77,17 +73,3 @@ def api(config_file: Path | None, data: Path | None) -> None:
 def _site(config_file: Path | None, data: Path | None, role: str) -> Site:
     die_with_parent()
     return open_site(read_settings(config_file, data, role=role).settings)
-
-
-def run_role(work: Coroutine[Any, Any, object]) -> None:
-    """Run until done, or until SIGTERM or Ctrl-C cancels it (its clean-up runs)."""
-
-    async def until_signalled() -> None:
-        task = asyncio.ensure_future(work)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-
-    asyncio.run(until_signalled())
