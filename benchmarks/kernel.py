@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,21 +49,30 @@ def frames(athletes: int, seconds: int, seed: int = 1) -> tuple[np.ndarray, np.n
     return slots, ends, columns
 
 
-def by_numba(athletes: int, slots: np.ndarray, ends: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float]:
+def by_numba(
+    athletes: int, slots: np.ndarray, ends: np.ndarray, columns: list[np.ndarray], tunings: Sequence[Sequence[float]] = TUNINGS
+) -> tuple[np.ndarray, float]:
     """The rows, and the CPU-seconds it took."""
     rows = np.tile(np.array(fresh_row()), (athletes, 1))
-    tunings = [np.array(tuning) for tuning in TUNINGS]
+    given = [np.array(tuning) for tuning in tunings]
     start = time.process_time()
-    athlete.run(rows, slots, ends, len(slots), *tunings, *columns)
+    athlete.run(rows, slots, ends, len(slots), *given, *columns)
     return rows, time.process_time() - start
 
 
-def by_c(loaded: ctypes.CDLL, athletes: int, slots: np.ndarray, ends: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float]:
+def by_c(
+    loaded: ctypes.CDLL,
+    athletes: int,
+    slots: np.ndarray,
+    ends: np.ndarray,
+    columns: list[np.ndarray],
+    tunings: Sequence[Sequence[float]] = TUNINGS,
+) -> tuple[np.ndarray, float]:
     """The rows, and the CPU-seconds it took."""
     rows = np.tile(np.array(fresh_row()), (athletes, 1))
-    tunings = [np.array(tuning) for tuning in TUNINGS]
+    tables = [np.array(tuning) for tuning in tunings]
     given = [ctypes.c_void_p(a.ctypes.data) for a in (rows, slots, ends)]
-    rest = [ctypes.c_void_p(a.ctypes.data) for a in (*tunings, *columns)]
+    rest = [ctypes.c_void_p(a.ctypes.data) for a in (*tables, *columns)]
     start = time.process_time()
     loaded.run(*given, ctypes.c_long(len(slots)), *rest)
     return rows, time.process_time() - start

@@ -81,7 +81,7 @@ class LiveStage:
     """See the module. Takes changes of reference data into `reference` as they come."""
 
     name = "live"
-    state_version = 4
+    state_version = 5
 
     def __init__(self, reference: ReferenceData, *, tells: bool = False) -> None:
         """`tells`: also put out what is believed of each sample."""

@@ -38,14 +38,13 @@ from processors.live_motion import (
     motion,
     nearest,
     placed,
+    tuning,
 )
 from processors.live_row import (
     ABSENT,
     CADENCE,
     CD_ORG,
     DEV_DIST,
-    GAIT,
-    GAIT_MS,
     HR,
     HR_MAX,
     HR_N,
@@ -136,7 +135,7 @@ def move(
             for c in range(FILTER):
                 g[c] = 0.0
             g[T] = g[ORIGIN_LAT] = math.nan
-        filtered(g, ways[1 if ring[GAIT] > GAIT_MS else 0], t * 1e-6, lat, lon, acc, speed)
+        filtered(g, ways[tuning(ring, speed)], t * 1e-6, lat, lon, acc, speed)
     if not takes(verdict):
         return verdict
     same = last_t != NEVER and boot == st[MV_BOOT]

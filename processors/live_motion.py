@@ -45,7 +45,7 @@ RIDE_CMPS: Final = 550  # faster is a ride ...
 RUN_CMPS: Final = 420  # ... slower (but walking) is a run: which tuning the filter takes, by which there was more of in the last minute
 
 FILTER: Final = EAST_M + 1  # columns of the position filter and its plane
-WAYS: Final[F64] = np.array([position.RUN, position.RIDE])
+WAYS: Final[F64] = np.array([position.RUN, position.RIDE, position.RUN_UNSTATED, position.RIDE_UNSTATED])
 
 # What became of a sample, columns of `out`: the start of its activity where its position is believed, and what the filter makes of it
 # (1e-7 degrees, mm/s); whether motion, heart rate, power and cadence took it; the values after it.
@@ -105,13 +105,22 @@ def filtered(f: Any, way: Any, t_s: float, lat: int, lon: int, acc: int, speed: 
 
 
 @compiled
+def tuning(ring: Any, speed: int) -> int:
+    """Which of WAYS the filter takes: by sport, and whether a speed is stated. Without one it is a run only after it was slow for long: the
+    filter of a run would keep the speed of a ride low, by which the sport is told."""
+    if speed < 0:
+        return 3 if ring[GAIT] > 0 else 2
+    return 1 if ring[GAIT] > GAIT_MS else 0
+
+
+@compiled
 def motion(
     st: Any, f: Any, ring: Any, out: Any, ways: Any, same: bool, t: int, lat: int, lon: int, acc: int, speed: int, dist: int
 ) -> None:
     """Take a motion sample (`same`: of the source and boot of the last one)."""
     t_s = t * 1e-6
     dt = t - st[MV_T] if same else 0
-    way = ways[1 if ring[GAIT] > GAIT_MS else 0]
+    way = ways[tuning(ring, speed)]
     outcome = filtered(f, way, t_s, lat, lon, acc, speed)
     if outcome in (FIXED, STARTED, REFUSED, FROZEN):  # where the last two do not say, the filter has carried the athlete on
         y, x = latitude(f), longitude(f)

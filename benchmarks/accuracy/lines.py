@@ -18,6 +18,12 @@ from benchmarks.accuracy.tracks import SPORTS, SURROUNDINGS
 
 CV = "constant velocity (FilterPy)"
 STATED = "stated speed as it is"
+# measured once, with scikit-learn's HistGradientBoostingRegressor (150 trees of 31 leaves) over the last 15 fixes and the filter's state;
+# trained on rides of seeds 9100-9123 in suburb and town, asked about those of 9020-9029
+LEARNT = (
+    "Riding, 150 boosted trees over the last 15 fixes and our filter's state (trained on 24 other seeds of this very generator) are 9 % "
+    "better in the suburb and 7 % in town, no more."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,8 @@ def limits_of(found: Figures) -> dict[str, str]:
         offline = [float(np.mean([found.positions[name][cell].speed_mps for cell in cells])) for name in (CV, FINAL_NO_SPEED)]
         made[f"speed_gain_{where}"] = (
             f"The peer is a filter whose noise fits each sport; with one acceleration for both we are {words} times better (two "
-            f"seeds). Our own smoother, which knows what comes after, is {offline[0] / offline[1]:.2f} times better: nobody is so live."
+            f"seeds). Our own smoother, which knows what comes after, is {offline[0] / offline[1]:.2f} times better: nobody is so live. "
+            f"{LEARNT}"
         )
     clean = found.hearts[CLEAN_STRAP][1]
     made["heart_zone_wrong_pct"] = (

@@ -11,10 +11,10 @@ from benchmarks.accuracy.tracks import Array, Recording
 from processors.kernels.backwards import smooth, smooth_lagged
 from processors.kernels.columns import DISTANCE_M, SPEED_MPS, V, W, X, Y, fresh_row
 from processors.kernels.compiled import compiled
-from processors.kernels.position import RIDE, RUN, STEP, WHOLE_RIDE, WHOLE_RUN, feed
+from processors.kernels.position import RIDE, RIDE_UNSTATED, RUN, RUN_UNSTATED, STEP, WHOLE_RIDE, WHOLE_RUN, feed
 from processors.kernels.travel import filtered_mps, move
 
-WAYS: Final = {"run": RUN, "ride": RIDE}
+WAYS: Final = {("run", True): RUN, ("ride", True): RIDE, ("run", False): RUN_UNSTATED, ("ride", False): RIDE_UNSTATED}
 WHOLE: Final = {"run": WHOLE_RUN, "ride": WHOLE_RIDE}
 LAG_S: Final = 5.0
 
@@ -48,7 +48,7 @@ class Ours:
     def __init__(self, seen: Recording, sport: str, *, with_speed: bool, way: tuple[float, ...] | None = None) -> None:
         self._columns = np.array([seen.t_s, seen.east_m, seen.north_m, seen.accuracy_m, seen.speed_mps])
         self._sport, self._with_speed, self._t_s = sport, with_speed, np.ascontiguousarray(seen.t_s)
-        self._journal, self._live = self._run(way or WAYS[sport])
+        self._journal, self._live = self._run(way or WAYS[sport, with_speed])
 
     def live(self) -> Filtered:
         """What is known at each sample when it comes."""

@@ -6,7 +6,8 @@ from typing import Final
 
 COLUMNS: Final = 128
 
-# Position filter: time; east, speed east, bias east, the same north; their covariance, upper triangle by rows; what the gates remember.
+# Position filter: time; east, speed east, bias east, the same north; their covariance, upper triangle by rows; what the gates remember;
+# the last stated speed, or the usual one of a device that states none.
 (
     T, X, V, B, Y, W, C,
     XX, XV, XB, XY, XW, XC, VV, VB, VY, VW, VC, BB, BY, BW, BC, YY, YW, YC, WW, WC, CC,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from processors.kernels.columns import COLUMNS, fresh_row
 from processors.kernels.compiled import COMPILED, SOURCES
 from processors.kernels.load import MAN, exponential
 from processors.kernels.plane import cosine
-from processors.kernels.position import STEP, WHOLE_RIDE, feed
+from processors.kernels.position import RIDE, RIDE_UNSTATED, RUN_UNSTATED, STEP, WHOLE_RIDE, feed
 from tests.plain_kernels import plain
 
 ATHLETES = 4
+
+Tunings = tuple[Sequence[float], ...]
 
 
 def rough(seconds: int = 240) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
@@ -40,21 +43,37 @@ def rough(seconds: int = 240) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]
     return slots, ends, columns
 
 
-def by_lists(given: tuple[np.ndarray, np.ndarray, list[np.ndarray]]) -> np.ndarray:
+def unstated() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """`rough` of devices that state hardly any speed, with reflections."""
+    slots, ends, columns = rough()
+    rng = np.random.default_rng(5)
+    columns[4][rng.random(len(columns[4])) < 0.95] = np.nan
+    columns[2][rng.random(len(columns[2])) < 0.2] += 4_000.0
+    return slots, ends, columns
+
+
+def by_lists(given: tuple[np.ndarray, np.ndarray, list[np.ndarray]], tunings: Tunings) -> np.ndarray:
     (module,) = plain("athlete")
     rows = [fresh_row() for _ in range(ATHLETES)]
     slots, ends, columns = given
-    module.run(rows, slots.tolist(), ends.tolist(), len(slots), *TUNINGS, *(column.tolist() for column in columns))
+    module.run(rows, slots.tolist(), ends.tolist(), len(slots), *tunings, *(column.tolist() for column in columns))
     return np.array(rows)
 
 
-@pytest.mark.parametrize("given", [frames(ATHLETES, 240), rough()], ids=["clean", "rough"])
-def test_compiled_plain_and_c_leave_the_same_rows(given: tuple[np.ndarray, np.ndarray, list[np.ndarray]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "way"),
+    [(frames(ATHLETES, 240), RIDE), (rough(), RIDE), (unstated(), RIDE_UNSTATED), (unstated(), RUN_UNSTATED)],
+    ids=["clean", "rough", "unstated ride", "unstated run"],
+)
+def test_compiled_plain_and_c_leave_the_same_rows(
+    given: tuple[np.ndarray, np.ndarray, list[np.ndarray]], way: Sequence[float], tmp_path: Path
+) -> None:
     assert COMPILED
-    rows, _ = by_numba(ATHLETES, *given)
-    assert same_bits(rows, by_lists(given))
+    tunings = (way, *TUNINGS[1:])
+    rows, _ = by_numba(ATHLETES, *given, tunings)
+    assert same_bits(rows, by_lists(given, tunings))
     if compiler() is not None:
-        assert same_bits(rows, by_c(library(MODULES, "run", tmp_path), ATHLETES, *given)[0])
+        assert same_bits(rows, by_c(library(MODULES, "run", tmp_path), ATHLETES, *given, tunings)[0])
 
 
 def test_any_cut_into_batches_leaves_the_same_rows() -> None:
