@@ -32,7 +32,12 @@ class Replicas:
     commit_s: float = 0.5
     running: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, stage: str, name: str = "a") -> subprocess.Popen[bytes]:
+    def serve(self, tenant: str, port: int, name: str = "a") -> None:
+        """The API over what `view` of that name keeps."""
+        self.start("api", name, PACELINE_TENANT=tenant, PACELINE_API__PORT=str(port))
+
+    def start(self, stage: str, name: str = "a", **more: str) -> subprocess.Popen[bytes]:
+        command = ["api"] if stage == "api" else ["process", stage]
         env = {
             **os.environ,
             "PACELINE_KAFKA__BOOTSTRAP": self.bootstrap,
@@ -41,10 +46,11 @@ class Replicas:
             "PACELINE_STAGES__REPLICA": name,
             "PACELINE_STAGES__COMMIT_S": str(self.commit_s),
             "PACELINE_STAGES__EXACTLY_ONCE": str(self.exactly_once).lower(),
+            **more,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log(stage, name).open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-m", "paceline", "process", stage], env=env, stdout=log, stderr=log)
+            process = subprocess.Popen([sys.executable, "-m", "paceline", *command], env=env, stdout=log, stderr=log)
         self.running[stage, name] = process
         return process
 

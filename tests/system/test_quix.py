@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 from confluent_kafka import Consumer, TopicPartition
@@ -20,6 +21,9 @@ from broker.frames import Frame
 from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE, event_topics
 from broker.logrecord import LogRecord
 from broker.reference import Reference, encode_reference
+from paceline.supervise import free_port
+from processors.results_db import finals
+from processors.stores import ReadStore
 from processors.track_blobs import FolderBlobs
 from tests.any_way import Course, differing, outcome, world_of
 from tests.kafka_server import KafkaCluster, start_kafka
@@ -53,7 +57,8 @@ def load_of(seeds: Sequence[int], folder: Path) -> Load:
         world = world_of(random.Random(seed))
 
         def named(record: LogRecord, tenant: str = tenant) -> LogRecord:
-            return record._replace(key=record.key.replace("gym", tenant, 1), tenant=tenant)
+            mine = record.key.startswith(f"{tenant}/")  # it was made of a frame with the subject of the tenant
+            return record._replace(key=record.key if mine else record.key.replace("gym", tenant, 1), tenant=tenant)
 
         for ref in world.refs:
             if ref.entity != "binding":
@@ -163,6 +168,31 @@ async def test_with_exactly_once_no_event_is_told_twice(kafka: KafkaCluster, tmp
     await killed(kafka, tmp_path, range(6, 12), exactly_once=True)
 
 
+def served(replicas: Replicas, tenant: str) -> None:
+    """The API of one machine shows what the cluster made."""
+    port = free_port()
+    replicas.serve(tenant, port)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as client:
+
+        def listens() -> bool:
+            replicas.all_alive()
+            try:
+                return client.get("/health").is_success
+            except httpx.TransportError:
+                return False
+
+        until(listens, "the API does not listen")
+        activities, live = client.get("/activities").json(), client.get("/boards/live").json()
+    store = ReadStore(replicas.folder / "a" / "platform" / "state.db")
+    finished = [row for row in finals(store.db) if row.summary.subject.startswith(f"{tenant}/")]
+    lines = store.board(f"live/{tenant}").standings()
+    store.close()
+    assert finished
+    assert len(activities["activities"]) == len(finished)
+    assert lines
+    assert live
+
+
 async def test_three_replicas_start_cold_after_their_machines_are_lost(kafka: KafkaCluster, tmp_path: Path) -> None:
     load = load_of(range(20, 24), tmp_path / "made")
     expected = await asyncio.to_thread(alone, tmp_path / "alone", load)
@@ -181,6 +211,7 @@ async def test_three_replicas_start_cold_after_their_machines_are_lost(kafka: Ka
             for name in "abc":
                 replicas.start(stage, name)
         await asyncio.to_thread(wait_until_equal, replicas, expected)
+        await asyncio.to_thread(served, replicas, "gym20")
     finally:
         replicas.end()
 
