@@ -33,6 +33,7 @@ from processors.kafka_faults import cure_of, telling
 
 TIMEOUT_S: Final = 30.0
 REACH_S: Final = 10.0  # to find a cluster at all
+UNREACHED_CURE: Final = "check address, log-in and rights of this user"  # of an error that says no more than that time ran out
 SHOWN_S: Final = 0.1  # what a controller has taken, brokers show a little later
 
 
@@ -174,7 +175,7 @@ class KafkaAdmin:
     def _unreachable(self, error: Exception) -> LinkError:
         self._client.poll(0)
         complaint, cause = self._complaint, error.args[0] if error.args else None
-        cure = "check address, log-in and rights of this user"
+        cure = UNREACHED_CURE
         if isinstance(cause, KafkaError):
             cure = cure_of(self._kafka, cause, complaint, otherwise=cure)
             words = cause.str() if complaint is None else f"{cause.str()} ({complaint.str()})"

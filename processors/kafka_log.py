@@ -25,7 +25,7 @@ from broker.kafka_topics import DEAD, FRAMES, REFERENCE, platform_topics
 from broker.logrecord import LogRecord
 from processors.accept import DeadLetter
 from processors.collector import waiting_collector
-from processors.kafka_admin import Change, KafkaAdmin, admin_options
+from processors.kafka_admin import UNREACHED_CURE, Change, KafkaAdmin, admin_options
 from processors.kafka_dead import encode_dead
 from processors.kafka_faults import WAITING, not_stored, telling
 from processors.log import in_order
@@ -33,6 +33,7 @@ from processors.log import in_order
 SEND_S: Final = 20.0  # longer than a cluster takes to choose another leader
 CHECK_S: Final = 60.0
 _REACH_S: Final = 2.0  # of one look at the topics: a stop waits for no more than it
+_LOOK_S: Final = 10.0
 _SLICE_S: Final = 0.2
 _LATE_S: Final = 5.0  # beyond the limit of each record: the client tells of all of them by then
 _WRITTEN: Final = tuple(topic for topic in platform_topics() if topic.name in {FRAMES, DEAD, REFERENCE})
@@ -86,10 +87,8 @@ class KafkaLog:
         self.close()
 
     def _check(self) -> None:
-        self._stop_when_closing()
         try:
-            self._admin = self._admin or KafkaAdmin(self._kafka, reach_s=_REACH_S, timeout_s=_REACH_S)
-            changes = self._admin.differences(_WRITTEN, 1)
+            changes = self._differences()
         except BadInputError as error:
             self._checked_at = None
             raise StoreError(f"kafka {self._kafka.bootstrap}: {error.message}", cure=error.cure + WAITING) from error
@@ -102,6 +101,18 @@ class KafkaLog:
             self._checked_at = None
             raise self._wrong(harm)
         self._checked_at = time.monotonic()
+
+    def _differences(self) -> list[Change]:
+        """In looks of two seconds, so that a stop is never far: a cluster that starts, or has much to do, answers one of the next."""
+        self._admin = self._admin or KafkaAdmin(self._kafka, reach_s=_REACH_S, timeout_s=_REACH_S)
+        until_s = time.monotonic() + _LOOK_S
+        while True:
+            self._stop_when_closing()
+            try:
+                return self._admin.differences(_WRITTEN, 1)
+            except LinkError as error:
+                if self._checked_at is not None or error.cure != UNREACHED_CURE or time.monotonic() > until_s:
+                    raise
 
     def _wrong(self, harm: Change) -> StoreError:
         user = self._kafka.username

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -179,7 +180,7 @@ async def test_kafka_away_nothing_is_acknowledged_little_is_held_and_all_is_stor
     with KafkaLog(settings_of(kafka), send_s=2) as log:
         service = IngestService(link, log)
         async with running(service):
-            await asyncio.to_thread(log.append, [LogRecord(Kind.FRAME, f"{tenant}/ann", tenant, "box", 1, b"x")])
+            await asyncio.to_thread(append_at_last, log, [LogRecord(Kind.FRAME, f"{tenant}/ann", tenant, "box", 1, b"x")])
             await kafka.kill()
             with PahoClient(broker, f"{tenant}/box") as node:
                 await asyncio.to_thread(node.subscribe, f"pl/1/{tenant}/box/ack")
@@ -199,13 +200,13 @@ async def test_stop_does_not_wait_for_a_dead_kafka(kafka, broker, tenant, tmp_pa
     node = ResendingNode(broker, f"{tenant}/box", rows_of(tenant, 400), pause_s=0.01)
     with ingesting(kafka, broker, tmp_path) as ingest:
         node.start()
-        await until(lambda: node.stored)
+        await until(lambda: node.stored, 150)
         await kafka.kill()
-        await until(lambda: node.sent > 100)
+        await until(lambda: node.sent > 100, 150)
         await ingest.stop()
         assert node.open_rows
         ingest.start()  # and one that starts without Kafka waits for it, and stops too
-        await until(lambda: "nothing is taken until the log can be written" in ingest.said)
+        await until(lambda: "nothing is taken until the log can be written" in ingest.said, 150)
         await ingest.stop()
         assert "cure: check address" in ingest.said
         ingest.start()
@@ -220,8 +221,12 @@ def frame_record(tenant, body=b"x"):
 
 async def refused(log, what, cure, records=None):
     """The append, or the look at the topics, fails and says so."""
-    with pytest.raises(StoreError, match=what) as caught:
-        await asyncio.to_thread(*((log.append, records) if records else (log.check,)))
+    async with asyncio.timeout(60):
+        while True:  # a cluster that is slow to answer is told of first
+            with pytest.raises(StoreError) as caught:
+                await asyncio.to_thread(*((log.append, records) if records else (log.check,)))
+            if re.search(what, str(caught.value)):
+                break
     assert cure in caught.value.cure
     assert "nothing was acknowledged" in caught.value.cure
 
@@ -304,7 +309,8 @@ async def test_full_disk_of_kafka_loses_nothing_that_was_appended(tmp_path, tena
         async with start_kafka(folder) as full:
             await applied(full)
             ballast = folder / "ballast"
-            with KafkaLog(settings_of(full), send_s=3) as log:
+            with KafkaLog(settings_of(full), send_s=8) as log:
+                await asyncio.to_thread(append_at_last, log, [frame_record(tenant)])
                 kept, said = await asyncio.to_thread(fill, log, tenant, folder, ballast)
                 assert "nothing was acknowledged" in said.cure
                 assert "disk" in said.cure
