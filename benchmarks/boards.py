@@ -48,7 +48,6 @@ from processors.state_db import StateDb
 NOW_US = 1_781_085_600_000_000
 DAY_US = 86_400_000_000
 ZONE = "Europe/Berlin"
-WEEK = View.at(NOW_US, ZONE, period="week")
 WEEK_OF_WOMEN = View.at(NOW_US, ZONE, sex="f", period="week")
 KEPT = tuple(
     View.at(NOW_US, ZONE, sex=sex, age_class=of_class, period=period)
@@ -262,7 +261,6 @@ def of_product(folder: Path, quick: bool) -> tuple[dict[str, float], dict[str, f
             "top_50_us": round(cpu_us(lambda _, b=board: b.top(OVERALL, 50), 100), 1),
             "rank_us": round(cpu_us(lambda i, b=board: b.rank(OVERALL, pages[i]), 200), 2),
             "around_5_us": round(cpu_us(lambda i, b=board: b.around(OVERALL, pages[i % 200], 5), 200), 1),
-            "week_view_made_ms": round(cpu_us(lambda _, b=board: b.top(WEEK, 50), 1) / 1000, 1),
         }
         del board
         gc.collect()
