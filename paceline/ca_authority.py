@@ -129,11 +129,12 @@ class Authority:
 
     def renew(self, shown: bytes | None, request: str) -> Kept:
         """The next certificate for a node that proved the key of `shown` (DER). DeniedError says why not."""
-        before = self.check_shown(shown)
+        self.check_shown(shown)  # who has none of ours costs the book nothing
         name, public = certificates.read_request(request)
-        if name != before.name:
-            raise DeniedError(Denied.WRONG_NAME, f"request: it is for {name!r}, the certificate shown for {before.name!r}")
         with self._book.change():
+            before = self.check_shown(shown)  # it may have been revoked meanwhile, by another process
+            if name != before.name:
+                raise DeniedError(Denied.WRONG_NAME, f"request: it is for {name!r}, the certificate shown for {before.name!r}")
             return self._issue(name, public, "node", certificates.life_from(self.now_s(), self._rules.life_days))
 
     def check_shown(self, shown: bytes | None) -> Kept:

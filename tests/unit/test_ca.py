@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import stat
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -243,6 +245,29 @@ def test_a_revoked_node_gets_nothing_until_it_is_added_again(ca: Authority) -> N
     code, _, _ = ca.add_node(NODE)
     assert ca.enrol(code, request).revoked_s is None
     assert denied(lambda: ca.renew(kept.der, request)) is Denied.REVOKED
+
+
+def test_a_renewal_that_meets_a_revocation_leaves_no_certificate_that_holds(ca: Authority, tmp_path: Path, clock: Clock) -> None:
+    _, kept = enrolled(ca)
+    ending: list[threading.Thread] = []
+
+    def revoke() -> None:
+        with Authority.open(tmp_path / "ca", clock_s=clock) as operator:
+            operator.revoke(NODE)
+
+    def interrupted() -> float:  # the authority looks at the clock once it saw that the certificate is not revoked
+        if not ending:
+            ending.append(threading.Thread(target=revoke))
+            ending[0].start()
+            ending[0].join(1.0)  # until the book lets it: now, or after the renewal
+        return clock()
+
+    with Authority.open(tmp_path / "ca", clock_s=clock) as service:
+        service._clock_s = interrupted
+        with suppress(DeniedError):
+            service.renew(kept.der, made.make_request(made.new_key(), NODE))
+    ending[0].join(60)
+    assert [one.serial for one in ca.book.certificates(NODE, "node") if one.revoked_s is None] == []
 
 
 def test_enrolling_anew_ends_the_certificates_before(ca: Authority) -> None:
