@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from broker.errors import ConfigError
+from broker.ids import is_id
 from broker.influx import InfluxSettings
 from broker.kafka import KafkaSettings
 from broker.logs import Level, LogSettings
@@ -26,6 +27,7 @@ from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files,
 from paceline.ca_rules import CaRules
 
 PREFIX: Final = "PACELINE_"
+MIN_SHARE_CHARS: Final = 16  # of a group of ingest processes, whose name nobody else may guess
 RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
 _WITHOUT: Final = {
     "api.token": "(drawn at the first run)",
@@ -107,12 +109,22 @@ class ApiSettings(BaseModel):
 
 class IngestPart(BaseModel):
     """`paceline ingest`: who it is at the central broker (`platform/NAME`; password empty: the one this site drew), and with which group it
-    shares what the nodes send; empty: it takes all of it, alone."""
+    shares what the nodes send; empty: it takes all of it, alone. A group is a secret: a node that knew it could join, and what the broker
+    deals to it there, which it may not read, would reach nobody."""
 
     model_config = _STRICT
     name: Node = "ingest"
     password: SecretStr = SecretStr("")
-    share: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9._-]{0,31})?$")
+    share: SecretStr = SecretStr("")
+
+    @field_validator("share")
+    @classmethod
+    def _not_guessed(cls, value: SecretStr) -> SecretStr:
+        if value and not (len(value) >= MIN_SHARE_CHARS and is_id(value.get_secret_value())):
+            raise ValueError(
+                f"a secret of {MIN_SHARE_CHARS}-32 characters a-z 0-9, the same for all who share: `openssl rand -hex 12` makes one"
+            )
+        return value
 
 
 class BoxPart(BaseModel):

@@ -123,7 +123,7 @@ async def run_ingest(site: Site, watch: Watch) -> None:
     watch.ready_when("log", lambda: "" if opened.is_set() else "cannot be written yet: see the log of this process")
     async with open_appender(site) as log:
         opened.set()
-        ingest = IngestService(ingest_link(site), log, share=site.settings.ingest.share, alive=watch.part("ingest"))
+        ingest = IngestService(ingest_link(site), log, share=site.settings.ingest.share.get_secret_value(), alive=watch.part("ingest"))
         watch.link("ingest", lambda: not ingest.trouble, lambda: ingest.trouble, connects=lambda: ingest.connects)
         watch.measure(lambda: of_ingest(ingest.stats))
         if isinstance(log, SqliteLog):

@@ -92,3 +92,21 @@ async def test_each_message_goes_to_one_and_a_killed_one_loses_nothing(tmp_path:
                 member.process.terminate()
             codes = [member.process.wait(60) for member in members]
         assert codes == [0, 0, 0]
+
+
+async def test_a_node_that_does_not_know_the_group_takes_nothing_from_it(tmp_path: Path) -> None:
+    async with start_mosquitto(tmp_path, users=(MEMBERS[0], NODES[0], "other/box")) as broker:
+
+        def taken(joined: str) -> tuple[int, int]:
+            """Messages that (a member, a node which joined a group for others' topics) get of ten, and one to be sure that no more come."""
+            with PahoClient(broker, MEMBERS[0]) as member, PahoClient(broker, NODES[0]) as box, PahoClient(broker, "other/box") as stranger:
+                stranger.subscribe(f"$share/{joined}/pl/1/+/+/up")
+                member.subscribe("$share/0123456789abcdef/pl/1/+/+/up")
+                member.subscribe(f"pl/1/{NODES[0]}/state")
+                box.publish_all([(f"pl/1/{NODES[0]}/up", b"%d" % at) for at in range(10)])
+                box.publish(f"pl/1/{NODES[0]}/state", b"last")
+                member.wait_payload(b"last")
+                return len(member.messages) - 1, len(stranger.messages)
+
+        assert await asyncio.to_thread(taken, "guessed") == (10, 0)
+        assert await asyncio.to_thread(taken, "0123456789abcdef") == (5, 0), "why the group is a secret"

@@ -73,6 +73,19 @@ def test_secrets_are_masked() -> None:
     assert shown["api.token"] == "********"
 
 
+@pytest.mark.parametrize("share", ["all", "ingest", "a/plus/+/and/hash/#", "S" * 20, "a" * 33])
+def test_a_group_of_ingest_processes_that_can_be_guessed_is_refused_with_the_cure(share: str) -> None:
+    with pytest.raises(ConfigError, match=r"PACELINE_INGEST__SHARE.*openssl rand") as caught:
+        load(None, {"PACELINE_INGEST__SHARE": share})
+    assert repr(share) not in str(caught.value)
+
+
+def test_the_group_of_ingest_processes_reaches_a_child_and_is_shown_to_nobody() -> None:
+    loaded = load(None, {"PACELINE_INGEST__SHARE": "0123456789abcdef"})
+    assert "0123456789abcdef" not in str(loaded.rows())
+    assert as_environment(loaded.settings)["PACELINE_INGEST__SHARE"] == "0123456789abcdef"
+
+
 def test_key_of_the_radio_reaches_a_child_and_is_shown_to_nobody(tmp_path: Path) -> None:
     path = write(tmp_path, '[gateway.ant]\nenabled = true\nkey = "0123456789abcdef"\nsticks = ["usb", "/dev/ttyUSB0"]\n')
     loaded = load(path, {})
