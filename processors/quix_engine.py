@@ -215,15 +215,15 @@ class StageApp(Application):
             self._processing_context.store_offset(self._stage.topic, partition, last)
 
     def _keep_shards(self) -> None:
-        """A shard for each partition that is ours and recovered, none for others."""
-        if self._state_manager.recovery_required:
-            return
+        """A shard for each partition that is ours and recovered; none for others, also while some are read from the changelog."""
         ours = self._store.partitions
         for partition, (store, shard) in list(self._shards.items()):
             if ours.get(partition) is not store:
                 del self._shards[partition]
                 self._next.pop(partition, None)
                 shard.close()
+        if self._state_manager.recovery_required:
+            return
         for partition, store in ours.items():
             if partition not in self._shards:
                 self._shards[partition] = store, self._stage.open(partition, _Cells(self, partition), self)
