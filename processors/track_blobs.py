@@ -93,6 +93,10 @@ class FolderBlobs:
             made = {f"{b.layout}.{b.first_us}.{b.last_us}.{b.samples}{_SUFFIX}": b.body for b in blobs}
             for name, body in made.items():
                 _write(place / name, body)
+            if made:
+                _sync_folder(place)
+                if not old:
+                    _sync_folder(self._folder)  # the place itself may be new
             for name in old:
                 if name not in made:
                     (place / name).unlink(missing_ok=True)
@@ -125,3 +129,12 @@ def _write(path: Path, body: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     making.replace(path)
+
+
+def _sync_folder(place: Path) -> None:
+    """Have the names in a folder survive a loss of power: a rename alone does not."""
+    at = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(at)
+    finally:
+        os.close(at)
