@@ -29,6 +29,7 @@ FRAMES_DAYS: Final = 7  # longer than any outage of a stage; a person's raw data
 DEAD_DAYS: Final = 30
 STATE_LAG_MS: Final = 6 * 3_600_000  # a value whose successor was never committed, because its writer died, is still needed
 SAMPLES_DAYS: Final = 1  # for followers that put them elsewhere
+GONE_DAYS: Final = 30  # so long it is told that a cell is gone: to disks of replicas and state files that were away for less
 FOR_EVER: Final = -1
 PLATFORM: Final = "platform"
 MAX_RECORD_BYTES: Final = 1_048_588  # of a batch of records: Kafka's own default, said so that a smaller one of the cluster does not count
@@ -55,6 +56,7 @@ class Topic:
             "compression.type": "producer",
             "max.message.bytes": str(MAX_RECORD_BYTES),
             **({"min.compaction.lag.ms": str(self.lag_ms)} if self.lag_ms else {}),
+            **({"delete.retention.ms": str(GONE_DAYS * DAY_MS)} if self.compacted else {}),
         }
 
     @property

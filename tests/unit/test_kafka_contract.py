@@ -63,6 +63,11 @@ def test_topics_have_names_of_their_own_and_are_kept_as_long_as_they_say() -> No
         assert topic.config["retention.ms"] == str(topic.retention_ms)
 
 
+def test_that_a_cell_is_gone_is_told_to_a_replica_that_was_away_for_weeks() -> None:
+    """Kafka's own default is a day: a disk that was away for longer would have kept what is gone."""
+    assert all(int(topic.config["delete.retention.ms"]) >= 30 * 86_400_000 for topic in all_topics() if topic.compacted)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"bootstrap": "kafka"}, {"bootstrap": "a:1,"}, {"bootstrap": "a:1", "security": "SASL_SSL"}, {"bootstrap": "a:1", "securty": "SSL"}],
