@@ -65,7 +65,7 @@ class Replicas:
     def stop(self, stage: str, name: str = "a") -> int:
         process = self.running.pop((stage, name))
         process.send_signal(signal.SIGTERM)
-        return process.wait(60)
+        return process.wait(WAIT_S)
 
     def all_alive(self) -> None:
         for (stage, name), process in self.running.items():
@@ -90,7 +90,7 @@ def make_topics(bootstrap: str, partitions: int | Mapping[str, int]) -> None:
         made = [replace(t, partitions=min(t.partitions, partitions)) for t in topics]
     else:
         made = [replace(t, partitions=partitions[t.name]) for t in topics if t.name in partitions]
-    KafkaAdmin(KafkaSettings(bootstrap=bootstrap)).apply(made, replication=1)
+    KafkaAdmin(KafkaSettings(bootstrap=bootstrap), reach_s=WAIT_S, timeout_s=WAIT_S).apply(made, replication=1)
 
 
 def append(bootstrap: str, records: Sequence[LogRecord]) -> None:
@@ -100,7 +100,7 @@ def append(bootstrap: str, records: Sequence[LogRecord]) -> None:
         made = encode_log_record(record)
         producer.produce(made.topic, key=made.key, value=made.value, headers=made.headers)
         producer.poll(0)
-    assert producer.flush(60) == 0
+    assert producer.flush(WAIT_S) == 0
 
 
 def until(said: Callable[[], object], what: str, wait_s: float = WAIT_S) -> None:
