@@ -23,6 +23,8 @@ from tests import kafka_reader
 from tests.kafka_server import start_kafka
 from tests.servers import PROJECT
 
+PATIENT_S = 120  # a busy machine is slow to answer, and these tests are not about that
+
 
 class SqliteKind:
     """One file; a fresh opener reads it."""
@@ -53,7 +55,7 @@ class KafkaKind:
         self.tenant = f"t{uuid.uuid4().hex[:12]}"
 
     def open(self):
-        return KafkaLog(KafkaSettings(bootstrap=self.bootstrap))
+        return KafkaLog(KafkaSettings(bootstrap=self.bootstrap), send_s=PATIENT_S)
 
     def records(self):
         return kafka_reader.log_records(self.bootstrap, self.tenant)

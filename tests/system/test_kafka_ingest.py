@@ -33,6 +33,7 @@ from tests.system.test_spool_disk import mount
 
 TENANTS = [f"t{i}" for i in range(1, 9)]
 KAFKA_USERS = {"writer": "writer-secret", "reader": "reader-secret"}
+PATIENT_S = 120  # a busy machine is slow to answer
 tenants = itertools.cycle(TENANTS)
 
 
@@ -236,7 +237,7 @@ async def test_wrong_password_and_a_user_who_may_not_write_are_told_what_to_do(k
         await refused(log, "Authentication failed", "check kafka.security, kafka.mechanism, kafka.username and kafka.password")
     with KafkaLog(settings_of(kafka, "reader")) as log:
         await refused(log, "(?i)authorization failed", "paceline topics apply --writer reader")
-    with KafkaLog(settings_of(kafka, "writer")) as log:
+    with KafkaLog(settings_of(kafka, "writer"), send_s=PATIENT_S) as log:
         await asyncio.to_thread(log.append, [frame_record(tenant)])
     assert await asyncio.to_thread(log_records, kafka.bootstrap, tenant) == [frame_record(tenant)]
 
@@ -256,7 +257,7 @@ async def applied(kafka):
 
 
 async def test_topic_that_would_lose_records_is_refused_until_it_is_mended(kafka, tenant):
-    with KafkaLog(settings_of(kafka), check_s=0) as log:
+    with KafkaLog(settings_of(kafka), check_s=0, send_s=PATIENT_S) as log:
         await asyncio.to_thread(log.append, [frame_record(tenant)])
         await asyncio.to_thread(configure, kafka, DEAD, "cleanup.policy", "compact")
         await refused(
@@ -290,7 +291,7 @@ async def test_topic_that_is_missing_or_has_other_partitions_is_refused(kafka):
 
 async def test_record_too_large_for_its_topic_is_named_and_goes_when_the_topic_is_mended(kafka, tenant):
     large = [frame_record(tenant, random.Random(i).randbytes(1024)) for i in range(20)]
-    with KafkaLog(settings_of(kafka)) as log:
+    with KafkaLog(settings_of(kafka), send_s=PATIENT_S) as log:
         await asyncio.to_thread(log.check)
         await asyncio.to_thread(configure, kafka, FRAMES, "max.message.bytes", "1000")
         await refused(log, "20 of 20 records not stored: .*Message size too large", "paceline topics apply", large)
