@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -65,3 +66,24 @@ def test_an_answer_is_its_object_and_a_refusal_its_cure() -> None:
 def test_bytes_that_are_no_answer_are_refused(raw: bytes) -> None:
     with pytest.raises(ValueError):
         kit.answer_of(raw)
+
+
+async def test_a_service_that_takes_the_link_and_says_nothing_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kit, "ASK_S", 0.3)
+    held: list[asyncio.StreamWriter] = []
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+
+    with Authority.open(tmp_path / "one") as one:
+        roots = tmp_path / "roots.pem"
+        roots.write_text(one.roots())
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        document = {"enrol_host": "127.0.0.1", "enrol_port": server.sockets[0].getsockname()[1], "ca_pem": one.roots()}
+        try:
+            with pytest.raises(EOFError, match="no answer from"):
+                await asyncio.wait_for(kit.look_after(document, 1, (), lambda _pem: str(roots)), 60)
+        finally:
+            server.close()
+            for writer in held:
+                writer.close()

@@ -98,6 +98,14 @@ def test_waking_from_deep_sleep_is_no_start(tmp_path: Path) -> None:
     assert not (tmp_path / "boots.a").exists()
 
 
+def test_wakes_in_which_something_failed_end_in_no_safe_mode(tmp_path: Path) -> None:
+    for n in range(3 * LIMIT):
+        wake = boots(tmp_path)
+        assert not wake.begin(DEEP_SLEEP)
+        wake.fault(f"time: OSError {n}")
+    assert (boots(tmp_path).failed, boots(tmp_path).last_fault) == (0, f"time: OSError {3 * LIMIT - 1}")
+
+
 def test_a_fault_is_known_after_the_reset(tmp_path: Path) -> None:
     first = boots(tmp_path)
     first.begin(POWER_ON)

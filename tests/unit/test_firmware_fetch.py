@@ -15,6 +15,7 @@ from fakes.esp32 import Chip, Esp32
 from fakes.flash import Nor
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import fetch as fetches
 from kit import taking as takings
 from kit import updater as updaters
 from kit.fetch import Answer, HttpError, fetch, place_of, request
@@ -299,3 +300,20 @@ async def test_image_on_trial_that_nobody_acknowledges_gives_itself_up(monkeypat
         assert device.start(url, 4) is None
         assert device.slots.failed_version == 5
     assert hashlib.sha256(device.content(0, 20_005)).digest() == hashlib.sha256(image_of(5)).digest()
+
+
+async def test_server_that_says_nothing_is_named_and_is_no_download_that_took_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetches, "SILENT_S", 0.2)
+    held: list[asyncio.StreamWriter] = []
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    try:
+        with pytest.raises(HttpError, match="says nothing"):
+            await Device(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", running=4).updater.ask()
+    finally:
+        server.close()
+        for writer in held:
+            writer.close()

@@ -1,5 +1,5 @@
 """Speed, distance and cadence of a bike from two reed contacts or hall switches: one at the wheel, one at the crank. Sleeps deeply when the
-bike stands, until its wheel turns; no turn is lost over it.
+bike stands, until its wheel turns; the turn that ends a sleep counts, those while the chip starts are not seen.
 """
 
 import struct

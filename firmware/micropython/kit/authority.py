@@ -18,7 +18,7 @@ CERTIFICATES = "/enrol/v1/certificates"
 RENEWALS = "/enrol/v1/renewals"
 STANDING = "/enrol/v1/standing"
 MAX_ANSWER = 12_288
-STEP_S = 20
+ASK_S = 60  # for all of a question, its handshake included
 FIRST_MS = 5_000
 ASK_MS = 21_600_000  # six hours
 AWAY_MS = 300_000
@@ -88,7 +88,7 @@ async def keep(device):
         wait_ms = ASK_MS if device.node.client.up else AWAY_MS
         try:
             changed = await look_after(document, int(document["key"], 16), own_certificate(document))
-        except (OSError, EOFError, ValueError, KeyError, asyncio.TimeoutError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             device.log.warning("identity: %s" % error)
             continue
         if changed:
@@ -142,6 +142,13 @@ def _take(document, told):
 
 
 async def _ask(place, method, path, context, asked=None):
+    try:
+        return await asyncio.wait_for(_asked(place, method, path, context, asked), ASK_S)
+    except asyncio.TimeoutError:
+        raise EOFError("no answer from %s:%d within %d s" % (place[0], place[1], ASK_S)) from None
+
+
+async def _asked(place, method, path, context, asked):
     host, port = place
     body = json.dumps(asked).encode() if asked is not None else b""
     head = "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
@@ -152,7 +159,7 @@ async def _ask(place, method, path, context, asked=None):
             count = stream.write(question)
             question = question[count:]
             if not count:
-                await asyncio.wait_for(stream.writable(), STEP_S)
+                await sleep_ms(4)  # a handshake waits for either direction, and does not say for which
         raw = bytearray()
         view = memoryview(bytearray(512))
         while len(raw) <= MAX_ANSWER:
@@ -165,7 +172,7 @@ async def _ask(place, method, path, context, asked=None):
                 if _is_whole(raw):
                     break
             else:
-                await asyncio.wait_for(stream.readable(), STEP_S)
+                await stream.readable()
         if not raw:
             raise EOFError("the enrolment service closed the link: does it know the authority of this certificate?")
         return answer_of(raw)

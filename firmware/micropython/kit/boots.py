@@ -46,7 +46,7 @@ class Boots:
 
     def fault(self, text):
         """What went wrong, for the next start. Nothing is raised: this is said while things fail. Flash is written for the first `FAULTS` of
-        a start only: what fails again and again wears nothing out.
+        a start only: what fails again and again wears nothing out. No start counts as failed for it.
         """
         text = text[:FAULT_CHARS]
         if text == self._said or self._faults >= FAULTS:
@@ -54,7 +54,7 @@ class Boots:
         self._said = text
         self._faults += 1
         try:
-            self._save(self.failed + 1, text)
+            self._save(self._written, text)
         except (OSError, ValueError):
             self.last_fault = text
 

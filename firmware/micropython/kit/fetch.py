@@ -95,6 +95,13 @@ async def fetch(host, port, path, take, offset=0, buffer_bytes=1024):
     """Give `take(view)` all bytes of the file from `offset` on, in order. OSError (HttpError one of them) or EOFError when it ends early: go on
     from there.
     """
+    try:
+        await _fetch(host, port, path, take, offset, buffer_bytes)
+    except asyncio.TimeoutError:
+        raise HttpError(0, "%s:%d says nothing" % (host, port)) from None
+
+
+async def _fetch(host, port, path, take, offset, buffer_bytes):
     stream = await open_stream(host, port)
     try:
         question = memoryview(request(host, path, offset))

@@ -5,7 +5,7 @@ heap (`kit.updater`).
 import asyncio
 
 from kit import manifest as manifests
-from kit.fetch import HttpError, fetch, place_of
+from kit.fetch import fetch, place_of
 from kit.update import Download
 
 TRIES = 5
@@ -40,7 +40,7 @@ async def take(url, slots, targets, keys, hardware, utc_us, running, log):
     for attempt in range(TRIES):
         try:
             await fetch(host, port, path, download.take, download.offset)
-        except (OSError, EOFError, HttpError, asyncio.TimeoutError):
+        except (OSError, EOFError):
             if attempt + 1 == TRIES:
                 raise
             await asyncio.sleep(1 << attempt)

@@ -74,9 +74,9 @@ class Updater:
 
     async def ask(self):
         """Take the offer there is, if it is for this device. True if it is on trial from the next start on."""
-        from kit import taking
-
         try:
+            from kit import taking
+
             self.last, taken = await taking.take(
                 self._url, self._slots, self._targets, self._keys, self._hardware, self._utc_us, self._running, self._log
             )
