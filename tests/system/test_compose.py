@@ -146,6 +146,21 @@ def test_images_are_built_from_targets_that_exist_and_run_as_nobody_special(serv
         assert {volume["target"] for volume in service.get("volumes", ()) if volume["type"] == "volume"} <= made
 
 
+def test_what_runs_kernels_has_a_place_to_keep_them_that_can_be_written(services: dict[str, dict[str, Any]]) -> None:
+    """The file system is read-only, and numba ends a program whose folder of compiled functions cannot be written, whatever is in it."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    targets = {stage.partition("\n")[0].rpartition(" ")[2]: stage for stage in re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]}
+    (place,) = re.findall(r"^ENV NUMBA_CACHE_DIR=(\S+)$", targets["platform"], re.MULTILINE)
+    assert f"ENV NUMBA_CACHE_DIR={place}\n" in targets["build-platform"]
+    assert f"COPY --from=build-platform --chown=10001:10001 {place} {place}\n" in targets["platform"]
+    for name, service in ours(services):
+        if service["image"] == "paceline-platform" and name != "topics":  # which makes topics and runs no kernel
+            (volume,) = [volume for volume in service["volumes"] if volume["target"] == place]
+            assert volume["source"] == "kernels", name
+            assert not volume.get("read_only"), name
+    assert "setup" in services["live"]["depends_on"]  # it fills the volume, alone
+
+
 def test_prometheus_looks_where_processes_show_their_figures(services: dict[str, dict[str, Any]]) -> None:
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     looked = {(name, place["port"]) for place in config["scrape_configs"][0]["dns_sd_configs"] for name in place["names"]}
