@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from broker.cancellation import in_own_task
-from broker.errors import LinkError, StoreError
+from broker.errors import ConfigError, LinkError, StoreError
 from processors.accept import DeadLetter
 from processors.influx_outbox import Batch, Outbox, Owed
 from processors.influx_packing import pack
@@ -48,7 +48,8 @@ class Eraser(Protocol):
     """Deletes what only some servers can."""
 
     def erase(self, bucket: str, tenant: str, athlete: str) -> bool:
-        """Delete the points of an athlete; False when this server has no way to. LinkError when it cannot be asked."""
+        """Delete the points of an athlete; False when this server has no way to. LinkError when it cannot be asked, ConfigError when it
+        refuses us."""
         ...
 
 
@@ -150,7 +151,7 @@ class Sender:
         batch, outcome = owed.batch, _Outcome()
         if batch.kind == "erase":
             tenant, _, athlete = batch.body.decode().partition("/")
-            if not self._eraser.erase(batch.bucket, tenant, athlete):
+            if not self._erased(batch.bucket, tenant, athlete):
                 _log.warning(
                     "influx: this server deletes nothing: points of an erased athlete leave %s within %.0f hours by themselves",
                     batch.bucket, BUCKETS[batch.bucket].keep_s / 3600,
@@ -162,6 +163,13 @@ class Sender:
         self._write(link, batch, batch.body, batch.lines, outcome)
         self.lanes[batch.bucket].sent_lines += outcome.sent
         return outcome
+
+    def _erased(self, bucket: str, tenant: str, athlete: str) -> bool:
+        """A server that refuses us stops the lane and not the process: its token may be put right meanwhile."""
+        try:
+            return self._eraser.erase(bucket, tenant, athlete)
+        except ConfigError as error:
+            raise StoppedError(error.message, cure=error.cure) from error
 
     def _write(self, link: Link, batch: Batch, body: bytes, lines: int, outcome: _Outcome) -> None:
         """Write a body, or what of it can be written."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.errors import LinkError, StoreError
+from broker.errors import ConfigError, LinkError, StoreError
 from processors.influx_lines import LineMaker
 from processors.influx_outbox import MOST_LINES, Batch, Change, Cursor, Outbox
 from processors.influx_packing import pack
@@ -261,6 +261,26 @@ def test_an_athlete_is_erased_where_the_server_can_and_said_where_it_cannot(outb
     assert eraser.asked == [("live", "gym", "ann")]
     assert outbox.owed("live") is None
     assert ("deletes nothing" in caplog.text) != can
+
+
+def test_a_token_that_may_not_delete_stops_the_lane_until_it_may(outbox):
+    outbox.commit(Change(batches=[Batch("live", "erase", "", 0, 0, b"gym/ann")]))
+    refuses = [True]
+
+    class Guarded(Eraser):
+        def erase(self, *of: str) -> bool:
+            if refuses:
+                raise ConfigError("refuses the token", cure="set influx.token")
+            return super().erase(*of)
+
+    sender = sender_of(outbox, eraser=Guarded())
+    with pytest.raises(StoppedError, match="refuses the token") as raised:
+        sender.send_one("live", Scripted(None))
+    assert raised.value.cure == "set influx.token"
+    assert outbox.owed("live") is not None
+    refuses.clear()
+    assert sender.send_one("live", Scripted(None))
+    assert outbox.owed("live") is None
 
 
 def test_a_disk_that_is_full_when_a_request_was_dealt_with_has_it_sent_once(outbox, monkeypatch):
