@@ -22,6 +22,7 @@ from broker.errors import BadInputError, ConfigError, StoreError
 
 INDEX: Final = "backup.json"
 FORMAT: Final = 1
+RESTORING: Final = ".restoring"
 LEFT_OUT: Final = frozenset({"metrics", "logs", "segments", "work"})
 _LEFT_ENDINGS: Final = ("-wal", "-shm", ".lock", ".new")
 _LAST: Final = ("platform/influx.db", "platform/state.db", "platform/log.db")
@@ -32,6 +33,8 @@ def back_up(data: Path, file: Path) -> dict[str, int]:
     """Write the site in `data` to `file`; bytes by part. StoreError when a part cannot be read or the file not be written."""
     if not data.is_dir():
         raise ConfigError(f"{data}: there is no data folder", cure="give that of a site with --data")
+    if file.resolve().is_relative_to(data.resolve()):
+        raise ConfigError(f"{file}: is in the data folder itself", cure="give a place outside of it: a backup must not hold itself")
     sizes: dict[str, int] = {}
     sums: dict[str, str] = {}
     try:
@@ -59,20 +62,23 @@ def back_up(data: Path, file: Path) -> dict[str, int]:
 
 
 def bring_back(file: Path, data: Path) -> dict[str, int]:
-    """Make the site in `data`; bytes by part. ConfigError when one is there, BadInputError when the file is not whole."""
+    """Make the site in `data`; bytes by part. ConfigError when one is there, BadInputError when the file is not whole.
+
+    All is unpacked and checked in a folder inside `data`, which may be the root of a volume, and then moved up.
+    """
+    making = data / RESTORING
+    if making.exists():
+        raise ConfigError(f"{making}: a restore was broken off", cure=f"empty {data} and start again")
     if data.exists() and any(data.iterdir()):
         raise ConfigError(f"{data}: is not empty", cure="move it away, or give another folder with --data")
-    making = data.with_name(f".{data.name}.restoring")
-    if making.exists():
-        raise ConfigError(f"{making}: a restore was broken off", cure="remove it and start again")
     try:
         with tarfile.open(file) as archive:
             making.mkdir(parents=True)
             archive.extractall(making, filter="data")
         sizes = _checked(making, file)
-        if data.exists():
-            data.rmdir()
-        making.rename(data)
+        for part in sorted(making.iterdir()):
+            part.rename(data / part.name)
+        making.rmdir()
     except (tarfile.TarError, EOFError) as error:
         raise BadInputError(
             f"{file}: not a whole backup: {error}", cure="take another one; remove what is left in " + str(making)
@@ -109,7 +115,9 @@ def _parts(data: Path) -> Iterator[str]:
 
 def _belongs(path: Path) -> bool:
     aside = path.name.startswith("state.db.") and path.name.removeprefix("state.db.").isdecimal()
-    return not (LEFT_OUT & set(path.parts) or path.name.endswith(_LEFT_ENDINGS) or path.name.startswith(".") or aside)
+    return not (
+        LEFT_OUT & set(path.parts) or path.name.endswith(_LEFT_ENDINGS) or path.parts[0] == RESTORING or path.name.startswith(".") or aside
+    )
 
 
 def _copy(path: Path, to: Path) -> None:

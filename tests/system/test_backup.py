@@ -90,3 +90,31 @@ def test_damaged_or_foreign_file_and_a_folder_in_use_are_refused_with_a_cure(tmp
         back_up(tmp_path / "nowhere", file)
     with pytest.raises(StoreError, match="no backup"):
         back_up(data, tmp_path / "no" / "such" / "folder.tar")
+
+
+def test_site_is_restored_into_an_empty_folder_that_cannot_be_moved_as_a_volume_is(tmp_path: Path) -> None:
+    data, volume, file = tmp_path / "site", tmp_path / "volume", tmp_path / "one.tar"
+    (data / "platform").mkdir(parents=True)
+    (data / "platform" / "log.db").write_bytes(b"a log")
+    (data / "site.json").write_bytes(b"{}")
+    back_up(data, file)
+    volume.mkdir()
+    mounted = volume.stat().st_ino
+    bring_back(file, volume)
+    assert volume.stat().st_ino == mounted
+    assert {path.relative_to(volume).as_posix() for path in volume.rglob("*")} == {"platform", "platform/log.db", "site.json"}
+
+
+def test_backup_into_the_folder_it_is_made_of_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "site"
+    (data / "platform").mkdir(parents=True)
+    (data / "platform" / "log.db").write_bytes(b"a log")
+    with pytest.raises(ConfigError, match="is in the data folder itself"):
+        back_up(data, data / "monday.tar")
+    assert [path.name for path in data.iterdir()] == ["platform"]
+
+
+def test_restore_that_was_broken_off_is_told_from_a_site(tmp_path: Path) -> None:
+    (tmp_path / "site" / ".restoring").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="broken off"):
+        bring_back(tmp_path / "one.tar", tmp_path / "site")
