@@ -123,7 +123,9 @@ class RankPages:
         self.size += by
 
     def rank(self, ms: int) -> int:
-        """1 + how many are strictly faster."""
+        """1 + how many are strictly faster; `ms` may be any number."""
+        if not 0 <= ms <= MAX_MS:
+            return 1 if ms < 0 else self.size + 1
         return int(faster(*self.arrays, ms)) + 1
 
     def at(self, place: int) -> int:

@@ -404,6 +404,14 @@ def test_a_foreign_cursor_is_refused(kind: Kind, text: str) -> None:
         board_of(kind).top(cursor=text)
 
 
+@of_both_kinds
+@pytest.mark.parametrize(("text", "left"), [(f"{-(1 << 70)}.0.x", 3), ("-5.0.x", 3), (f"{1 << 40}.0.x", 0), (f"{1 << 70}.{1 << 70}.x", 0)])
+def test_a_cursor_of_a_time_that_no_effort_has_is_a_place_before_or_behind_all(kind: Kind, text: str, left: int) -> None:
+    board = board_of(kind)
+    board.load([effort(f"gym/r{i}", 60_000 + 7_200_000 * i) for i in range(3)])
+    assert len(board.top(cursor=text).rows) == left
+
+
 @given(st.tuples(st.integers(0, 1 << 40), st.integers(-(1 << 60), 1 << 60), st.text(max_size=30)))
 def test_cursors_come_back_as_they_were(key: tuple[int, int, str]) -> None:
     assert decode_cursor(encode_cursor(key)) == key
