@@ -227,10 +227,13 @@ class PackedEfforts:
         counting = np.flatnonzero(c.state[:used] < COUNTS)
         best = np.full(len(self.best_ms), MAX_MS, np.int32)
         np.minimum.at(best, c.athlete[counting], c.elapsed_ms[counting])
-        best[best == MAX_MS] = _NOBODY
+        stands = np.zeros(len(best), np.bool_)
+        stands[c.athlete[counting]] = True
+        best[~stands] = _NOBODY
         self.best_ms = best
         self.pages = RankPages()
-        self.pages.load(best[best >= 0])
+        self.pages.reserve(c.elapsed_ms[counting])  # of each that may become the best of its athlete, not only of those that are
+        self.pages.load(best[stands])
         order = order[c.state[order] < COUNTS]
         ends_us = c.start_us[order] + 1000 * c.elapsed_ms[order].astype(np.int64)
         shared = (c.athlete[order][1:] == c.athlete[order][:-1]) & (c.start_us[order][1:] < ends_us[:-1])

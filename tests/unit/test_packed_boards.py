@@ -259,6 +259,39 @@ def test_an_effort_that_goes_to_another_athlete_without_a_word_keeps_its_awards_
     assert (board.awards_of(first), board.awards_of(second)) == (("record", "top_10"), ("own_2",))
 
 
+@of_each_kind
+def test_the_next_best_of_a_time_nobody_stood_at_stands_when_the_best_of_a_loaded_board_goes(kind: Kind) -> None:
+    board = board_of(kind)
+    best = [effort(n, 0, 100_000 + n, n + 1) for n in range(5)]
+    board.load(best + [effort(n, 1, 200_000 + 100_003 * n, 6 + n, start_us=DAY_US) for n in range(5)])
+    for e in best:
+        board.apply(replace(e, version=20, removed=True))
+    assert [row.effort.elapsed_ms for row in board.top().rows] == [200_000, 300_003, 400_006, 500_009, 600_012]
+    assert board.percentiles_ms()[-1] == 600_012
+    assert (board.rank(OVERALL, "gym/a4"), board.size()) == (5, 5)
+
+
+def test_a_board_that_broke_off_on_the_way_is_made_anew(tmp_path: Path) -> None:
+    store = StateDb(tmp_path / "state.db")
+    good, more = effort(0, 0, 60_000, 2), effort(1, 0, 61_000, 4)
+    directory = Directory(tmp_path / "state.db")
+    boards = BoardCache(tmp_path / "state.db", directory, packed_from=0)
+    for version, rows in ((1, [good]), (3, [good, more])):
+        with store.db:
+            store.db.execute("BEGIN")
+            put_effort(store.db, rows[-1])
+            put_effort(store.db, replace(good, id="no effort's", version=version))
+        with pytest.raises(ValueError, match="26 hex"), boards.board("gym", "hill"):
+            pass
+        with store.db:
+            store.db.execute("BEGIN")
+            store.db.execute("DELETE FROM effort WHERE id=?", ("no effort's",))
+        with boards.board("gym", "hill") as board:
+            assert [row.effort.id for row in board.top().rows] == [e.id for e in rows]
+    for closed in (boards, directory, store):
+        closed.close()
+
+
 def test_a_row_whose_effort_is_not_stored_says_so() -> None:
     held = PackedHolding({}, lambda _: None)
     held.fill([entry_of(effort(0, 0, 60_000, 1))], 1)
@@ -279,4 +312,7 @@ def test_columns_fit_what_they_hold() -> None:
     board.take([Entry(effort_id("w", "hill", 0), "gym/a", -(1 << 60), (1 << 31) - 1, (1 << 48) - 1, 2)])
     assert board.own(0) == [((1 << 31) - 1, -(1 << 60), effort_id("w", "hill", 0))]
     assert board.version_of(0) == (1 << 48) - 1
+    loaded = PackedEfforts()
+    loaded.load([Entry(effort_id("w", "hill", 0), "gym/a", 0, (1 << 31) - 1, 1, 2)], 1)
+    assert loaded.pages.size == board.pages.size == 1
     assert sum(np.dtype(column.dtype).itemsize for column in board.columns) == 43
