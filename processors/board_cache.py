@@ -107,17 +107,16 @@ class BoardCache:
 
     def _followed(self, held: _Tenant, tenant: str, segment: str) -> _Held:
         stamp = held.store.stamp()
-        one = held.boards.get(segment)
+        one = held.boards.pop(segment, None)  # back once it is followed: one that broke off on the way is made anew
         if one is None:
             store = SegmentEfforts(held.store.db, tenant, segment)
-            board = SegmentBoard(segment, held.athletes, store=store, packed_from=self._packed_from)
-            one = held.boards[segment] = _Held(board, stamp)
-            board.follow()
+            one = _Held(SegmentBoard(segment, held.athletes, store=store, packed_from=self._packed_from), stamp)
+            one.board.follow()
         elif one.stamp != stamp:
             if board_version(held.store.db, tenant, segment) != one.board.version:
                 one.board.follow()
             one.stamp = stamp
-        held.boards.move_to_end(segment)
+        held.boards[segment] = one
         self._make_room(held)
         return one
 
