@@ -30,6 +30,7 @@ from paceline.ca_book import Book, Kept, Role, Root
 from paceline.ca_rules import CaRules
 
 ROOT_DAYS: Final = 3_650
+MAX_FRESH: Final = 10
 ROOTS_FILE: Final = "roots.pem"
 REVOKED_FILE: Final = "revoked.pem"
 
@@ -128,13 +129,23 @@ class Authority:
         return kept
 
     def renew(self, shown: bytes | None, request: str) -> Kept:
-        """The next certificate for a node that proved the key of `shown` (DER). DeniedError says why not."""
+        """The next certificate for a node that proved the key of `shown` (DER); asked again for the same key, the same.
+
+        DeniedError says why not: also to one that has MAX_FRESH which are not due, so that no node fills the book.
+        """
         self.check_shown(shown)  # who has none of ours costs the book nothing
         name, public = certificates.read_request(request)
         with self._book.change():
             before = self.check_shown(shown)  # it may have been revoked meanwhile, by another process
             if name != before.name:
                 raise DeniedError(Denied.WRONG_NAME, f"request: it is for {name!r}, the certificate shown for {before.name!r}")
+            fresh = [kept for kept in self._book.certificates(name, "node") if kept.revoked_s is None and not self.standing(kept)]
+            same = [kept for kept in fresh if kept.key_hash == certificates.key_hash(public)]
+            if same:
+                return same[0]  # the answer was lost
+            if len(fresh) >= MAX_FRESH:
+                cure = "use the newest; if its key is lost, enrol with a new code of `paceline node add`"
+                raise DeniedError(Denied.TOO_MANY, f"{name}: it has {len(fresh)} certificates that are not due for renewal", cure=cure)
             return self._issue(name, public, "node", certificates.life_from(self.now_s(), self._rules.life_days))
 
     def check_shown(self, shown: bytes | None) -> Kept:

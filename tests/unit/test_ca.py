@@ -28,7 +28,7 @@ from broker.enrolment import (
 )  # fmt: skip
 from broker.errors import BadInputError, ConfigError
 from paceline import ca_certificates as made
-from paceline.ca_authority import Authority
+from paceline.ca_authority import MAX_FRESH, Authority
 from paceline.ca_book import Kept
 from paceline.ca_doctor import identity_findings
 from paceline.ca_rules import CaRules
@@ -218,6 +218,30 @@ def test_an_expired_certificate_is_renewed_within_the_grace_only(ca: Authority, 
     assert ca.renew(kept.der, request).name == NODE
     clock.now_s += 1
     assert denied(lambda: ca.renew(kept.der, request)) is Denied.EXPIRED
+
+
+def test_a_renewal_asked_again_for_the_same_key_gives_the_same_certificate(ca: Authority, clock: Clock) -> None:
+    key, kept = enrolled(ca)
+    clock.now_s = renew_at_s(kept.not_before_s, kept.not_after_s) + 1
+    after = ca.renew(kept.der, made.make_request(key, NODE))
+    assert after.serial != kept.serial, "a device keeps its key"
+    clock.now_s += 100
+    assert ca.renew(kept.der, made.make_request(key, NODE)) == after
+    ca.rotate()
+    assert ca.renew(after.der, made.make_request(key, NODE)).root == 2, "of another root it is another question"
+
+
+def test_a_node_cannot_fill_the_book(ca: Authority, clock: Clock) -> None:
+    _, kept = enrolled(ca)
+    for _ in range(MAX_FRESH - 1):
+        ca.renew(kept.der, made.make_request(made.new_key(), NODE))
+    last = made.make_request(made.new_key(), NODE)
+    assert denied(lambda: ca.renew(kept.der, last)) is Denied.TOO_MANY
+    assert len(ca.book.certificates(NODE, "node")) == MAX_FRESH
+    clock.now_s = kept.not_after_s + 1
+    assert ca.renew(kept.der, last).not_after_s > kept.not_after_s, "those are due themselves now"
+    _, other = enrolled(ca, "gym/other")
+    assert ca.renew(other.der, made.make_request(made.new_key(), "gym/other")), "each node has its own number"
 
 
 def test_a_renewal_is_for_the_name_that_was_shown(ca: Authority) -> None:
