@@ -23,6 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
 from paceline.supervise import free_port
 from tests.debian_packages import TOOLS, ServerUnavailableError, find_or_unpack, library_environment, only_one
 from tests.servers import end_process
@@ -172,6 +175,22 @@ class KafkaCluster:
             else:
                 return
 
+    async def answering(self) -> None:
+        """Wait until all its brokers are known to those who ask: one that listens may still be busy with its start."""
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "socket.timeout.ms": 10_000})
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                known = len((await asyncio.to_thread(client.list_topics, timeout=10)).brokers)
+            except KafkaException:
+                known = 0
+            if known == len(self.nodes):
+                return
+            if time.monotonic() > deadline:
+                logs = "\n".join(node.log() for node in self.nodes)
+                raise ServerUnavailableError(f"of Kafka's {len(self.nodes)} brokers {known} answer:\n{logs}")
+            await asyncio.sleep(0.05)
+
     async def kill(self, number: int = 0) -> None:
         """SIGKILL, and wait."""
         await self._end(number, signal.SIGKILL)
@@ -259,6 +278,7 @@ async def start_kafka(
             cluster.launch(node.number)
         for node in nodes:
             await cluster.listening(node.number)
+        await cluster.answering()
         yield cluster
     finally:
         for node in nodes:

@@ -67,7 +67,7 @@ class KafkaKind:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory):
     async with start_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
-        await asyncio.to_thread(KafkaAdmin(KafkaSettings(bootstrap=kafka.bootstrap)).apply, all_topics(), 1)
+        await asyncio.to_thread(KafkaAdmin(KafkaSettings(bootstrap=kafka.bootstrap), reach_s=120, timeout_s=120).apply, all_topics(), 1)
         yield kafka
 
 

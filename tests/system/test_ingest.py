@@ -69,7 +69,7 @@ async def running(service, timeout_s=60):
         assert task.done()
 
 
-async def until(condition, timeout_s=60.0):
+async def until(condition, timeout_s=150.0):
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)

@@ -39,6 +39,7 @@ from tests.kafka_server import KafkaCluster, start_kafka
 PROJECT = Path(__file__).resolve().parents[2]
 USERS = {"platform": "pub-secret", "social-team": "social-secret"}
 AT_US = 1_790_000_000_000_000
+pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,7 +52,7 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Kafk
 def paceline(kafka: KafkaCluster, *args: object, code: int = 0) -> str:
     env = {**os.environ, "PACELINE_KAFKA__BOOTSTRAP": kafka.bootstrap}
     command = [sys.executable, "-m", "paceline", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -87,7 +88,7 @@ def fill(state: Path, made: Sequence[Event]) -> None:
     store.close()
 
 
-async def stored(kafka: KafkaCluster, ids: set[str], *, topic: str = "paceline.social.board.v1", timeout_s: float = 120) -> list[Event]:
+async def stored(kafka: KafkaCluster, ids: set[str], *, topic: str = "paceline.social.board.v1", timeout_s: float = 240) -> list[Event]:
     """What the topic holds of these ids, partition by partition, once every id is there (repeats stay)."""
     found: list[Event] = []
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
@@ -144,7 +145,7 @@ async def test_topics_are_made_once_and_mended_when_configured_otherwise(kafka: 
     resource = ConfigResource(ResourceType.TOPIC, "paceline.user.record.v1", incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource], request_timeout=30).values():
         future.result(60)
-    async with asyncio.timeout(60):  # the broker shows what its controller has taken a little later
+    async with asyncio.timeout(150):  # the broker shows what its controller has taken a little later
         while admin.describe_configs([resource], request_timeout=30)[resource].result(60)["retention.ms"].value != "1000":
             await asyncio.sleep(0.05)
     said = await asyncio.to_thread(apply, kafka, "--dry-run", code=1)
@@ -179,7 +180,7 @@ async def test_outbox_is_on_the_topic_in_order_and_at_the_partition_of_its_key(k
     assert read_cursor(tmp_path / "published.json").id == made[-1].id
     consumer = AIOKafkaConsumer("paceline.social.board.v1", bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
     async with consumer:
-        record = await asyncio.wait_for(consumer.getone(), 60)
+        record = await asyncio.wait_for(consumer.getone(), 150)
     assert record.partition == partition_of(record.key, 12)
 
 
@@ -224,7 +225,7 @@ async def test_publisher_and_broker_killed_lose_nothing_and_keep_order(tmp_path:
                 await kafka.kill()
             await kafka.start()
         with publishing(kafka, data):
-            found = await stored(kafka, {e.id for e in made}, timeout_s=200)
+            found = await stored(kafka, {e.id for e in made}, timeout_s=240)
     assert first_of_each(found) == first_of_each(made)
     assert fold(found) == fold(made)
 
@@ -304,10 +305,10 @@ async def test_domain_reads_its_own_topics_only_and_only_the_publisher_writes(ka
     task.cancel()
     options = {**user("social-team", USERS["social-team"]), "auto_offset_reset": "earliest"}
     async with AIOKafkaConsumer("paceline.social.board.v1", group_id="social-a", **options) as mine:
-        assert (await asyncio.wait_for(mine.getone(), 60)).value
+        assert (await asyncio.wait_for(mine.getone(), 150)).value
     others = AIOKafkaConsumer("paceline.user.activity.v1", group_id="social-a", **options)
     with pytest.raises(KafkaError, match="Authorization"):
-        async with asyncio.timeout(60), others:
+        async with asyncio.timeout(150), others:
             await others.getone()
     await others.stop()
     reader = KafkaSettings.model_validate({**settings.model_dump(), "username": "social-team", "password": USERS["social-team"]})
@@ -328,7 +329,7 @@ async def test_wrong_password_is_a_clear_error_with_the_cure(kafka: KafkaCluster
     }  # fmt: skip
     command = [sys.executable, "-m", "paceline", "topics", "apply", "--dry-run"]
     done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, env={**os.environ, **env}, timeout=120, check=False
+        subprocess.run, command, capture_output=True, text=True, env={**os.environ, **env}, timeout=240, check=False
     )
     assert done.returncode == 1
     assert "Authentication failed" in done.stderr
@@ -346,7 +347,7 @@ async def test_samples_that_a_stage_tells_reach_the_state_file_of_a_view_once(ka
     assert producer.flush(60) == 0
     state = tmp_path / "state.db"
     view = await asyncio.to_thread(KafkaView, KafkaSettings(bootstrap=kafka.bootstrap), state, tells=True)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while len(samples_in(state)) < len(samples_of(told)):
             await asyncio.to_thread(view.step)
     await asyncio.to_thread(view.close)

@@ -35,12 +35,13 @@ TENANTS = [f"t{i}" for i in range(1, 9)]
 KAFKA_USERS = {"writer": "writer-secret", "reader": "reader-secret"}
 PATIENT_S = 120  # a busy machine is slow to answer
 tenants = itertools.cycle(TENANTS)
+pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def kafka(tmp_path_factory):
     async with start_kafka(tmp_path_factory.mktemp("kafka"), users=KAFKA_USERS) as cluster:
-        admin = KafkaAdmin(KafkaSettings(bootstrap=cluster.bootstrap))
+        admin = KafkaAdmin(KafkaSettings(bootstrap=cluster.bootstrap), reach_s=120, timeout_s=120)
         await asyncio.to_thread(admin.apply, all_topics(), 1)
         await asyncio.to_thread(admin.allow_write, "User:writer", all_topics())
         await asyncio.to_thread(admin.allow_read, "User:reader", platform_topics(), PLATFORM)
@@ -100,15 +101,15 @@ class Ingest:
 
     async def killed(self):
         """Wait for the kill it was given."""
-        assert await asyncio.to_thread(self.process.wait, 60) == -signal.SIGKILL
+        assert await asyncio.to_thread(self.process.wait, 150) == -signal.SIGKILL
 
     async def kill(self):
         self.process.kill()
-        await asyncio.to_thread(self.process.wait, 60)
+        await asyncio.to_thread(self.process.wait, 150)
 
     async def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(self.process.wait, 60) == 0
+        assert await asyncio.to_thread(self.process.wait, 150) == 0
         assert "Traceback" not in self.said
 
 
@@ -129,7 +130,7 @@ async def test_rows_are_on_kafka_before_they_are_acknowledged_and_refused_ones_i
     with ingesting(kafka, broker, tmp_path) as ingest:
         node = ResendingNode(broker, f"{tenant}/box", mixed)
         node.start()
-        await asyncio.to_thread(node.join_done, 60)
+        await asyncio.to_thread(node.join_done, 150)
         found = await asyncio.to_thread(log_records, kafka.bootstrap, tenant)
         refused = await asyncio.to_thread(dead_letters, kafka.bootstrap, tenant)
         await ingest.stop()
@@ -167,7 +168,7 @@ async def test_ingest_and_kafka_killed_again_and_again_lose_nothing(kafka, broke
             await ingest.kill()
             ingest.start()
             await kafka.start()
-        await asyncio.to_thread(node.join_done, 120 + 60 * rounds)
+        await asyncio.to_thread(node.join_done, 240 + 60 * rounds)
         await ingest.stop()
     kept = [r.body for r in await asyncio.to_thread(log_records, kafka.bootstrap, tenant)]
     assert set(kept) == set(sent)
@@ -192,17 +193,19 @@ async def test_kafka_away_nothing_is_acknowledged_little_is_held_and_all_is_stor
                 assert sum(p.size for p in service._waiting) < 20_000 + 300_000
                 assert not acked_rows(node.messages)
                 await kafka.start()
-                await until(lambda: len(acked_rows(node.messages)) == 6000, 120)
+                await until(lambda: len(acked_rows(node.messages)) == 6000, 240)
                 assert not service.stats.alarm
     assert len({r.body for r in await asyncio.to_thread(log_records, kafka.bootstrap, tenant)}) == 6001
 
 
 async def test_stop_does_not_wait_for_a_dead_kafka(kafka, broker, tenant, tmp_path):
-    node = ResendingNode(broker, f"{tenant}/box", rows_of(tenant, 400), pause_s=0.01)
+    before = ResendingNode(broker, f"{tenant}/box", rows_of(tenant, 20))
+    node = ResendingNode(broker, f"{tenant}/box", rows_of(tenant, 400), epoch=6, pause_s=0.01)
     with ingesting(kafka, broker, tmp_path) as ingest:
-        node.start()
-        await until(lambda: node.stored, 150)
+        before.start()
+        await asyncio.to_thread(before.join_done, 150)
         await kafka.kill()
+        node.start()
         await until(lambda: node.sent > 100, 150)
         await ingest.stop()
         assert node.open_rows
@@ -212,7 +215,7 @@ async def test_stop_does_not_wait_for_a_dead_kafka(kafka, broker, tenant, tmp_pa
         assert "cure: check address" in ingest.said
         ingest.start()
         await kafka.start()
-        await asyncio.to_thread(node.join_done, 120)
+        await asyncio.to_thread(node.join_done, 240)
         await ingest.stop()
 
 
@@ -222,7 +225,7 @@ def frame_record(tenant, body=b"x"):
 
 async def refused(log, what, cure, records=None):
     """The append, or the look at the topics, fails and says so."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while True:  # a cluster that is slow to answer is told of first
             with pytest.raises(StoreError) as caught:
                 await asyncio.to_thread(*((log.append, records) if records else (log.check,)))
@@ -253,7 +256,7 @@ def configure(kafka, topic, name, value):
 
 
 async def applied(kafka):
-    await asyncio.to_thread(KafkaAdmin(settings_of(kafka)).apply, all_topics(), 1)
+    await asyncio.to_thread(KafkaAdmin(settings_of(kafka), reach_s=120, timeout_s=120).apply, all_topics(), 1)
 
 
 async def test_topic_that_would_lose_records_is_refused_until_it_is_mended(kafka, tenant):
