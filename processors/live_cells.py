@@ -90,7 +90,7 @@ class LiveCells(StateDb):
                     states.numberings[of] = found
 
     def _load_subject(self, states: LiveStates, key: str) -> None:
-        if key in self._absent:
+        if key in self._absent or key in self._inline:  # read before: one may have numberings and no row
             return
         raw = self._cells.get(_SUBJECT + key.encode())
         if raw is None:
