@@ -86,6 +86,7 @@ async def watch_light(device, i2c, wrist):
     try:
         sensor = Max30102(i2c, _wait)
         while True:
+            sensor.check()  # one that started anew gives nothing more, and says nothing of it
             wrist.light(sensor)
             device.app.beat("light")
             await sleep_ms(200)
@@ -98,6 +99,7 @@ async def watch_motion(device, i2c, wrist):
     try:
         sensor = Mpu6050(i2c, _wait)
         while True:
+            sensor.check()  # one that started anew gives nothing more, and says nothing of it
             wrist.motion(sensor)
             device.app.beat("motion")
             await sleep_ms(200)
