@@ -1,8 +1,9 @@
 """The enrolment service: the authority's side of `broker/enrolment.py`, over HTTPS on a listener of its own.
 
 One request a connection. A certificate is asked for in the handshake, not demanded; its chain is checked and its dates are not, so that an
-expired one proves its key (the authority judges the dates). Bounded: 64 connections, 10 s a handshake, 15 s a request, 16 KB a body, and
-ten wrong codes an address. The service also keeps the certificates of the broker and of our own processes fresh.
+expired one proves its key (the authority judges the dates). Bounded: 10 s a handshake, then 64 connections, 16 of them of one address,
+15 s a request, 32 KB a body, and ten wrong codes an address. The service also keeps the certificates of the broker and of our own
+processes fresh.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import math
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -43,6 +45,7 @@ from paceline.enrol_rate import WrongTries
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 64
+MAX_OF_ADDRESS: Final = 16  # one that says nothing must not keep the others out; a node that is sent away asks again
 HANDSHAKE_S: Final = 10.0
 REQUEST_S: Final = 15.0
 FRESH_S: Final = 60.0
@@ -136,7 +139,7 @@ class EnrolService:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server: asyncio.Server | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._open = 0
+        self._open: Counter[str] = Counter()  # connections by address
         self.port = port
 
     async def __aenter__(self) -> Self:
@@ -197,23 +200,25 @@ class EnrolService:
         self._context.load_verify_locations(cadata=self._authority.all_roots())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= MAX_CONNECTIONS:
+        peer = writer.get_extra_info("peername")
+        address = str(peer[0]) if peer else ""  # it is gone already
+        if self._open.total() >= MAX_CONNECTIONS or self._open[address] >= MAX_OF_ADDRESS:
             writer.transport.abort()
             return
-        self._open += 1
+        self._open[address] += 1
         try:
             async with asyncio.timeout(REQUEST_S):
-                await self._talk(reader, writer)
+                await self._talk(reader, writer, address)
         except (OSError, TimeoutError):
             writer.transport.abort()
         finally:
-            self._open -= 1
+            self._open -= Counter({address: 1})  # drops who has none left
             writer.close()
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await writer.wait_closed()
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
         asked = RequestReader()
         request: Request | Refusal | None = None
         while request is None:
@@ -225,7 +230,6 @@ class EnrolService:
             writer.write(_encoded(request.status, Refused(error="bad_http").model_dump_json(), {}))
         else:
             channel: ssl.SSLObject = writer.get_extra_info("ssl_object")
-            address = str(writer.get_extra_info("peername")[0])
             shown = channel.getpeercert(binary_form=True)
             writer.write(_encoded(*await asyncio.to_thread(self._desk.answer, request, shown, address)))
         await writer.drain()

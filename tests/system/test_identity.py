@@ -7,9 +7,11 @@ import http.client
 import json
 import secrets
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -33,6 +35,7 @@ from paceline.ca_doctor import identity_findings
 from paceline.ca_revocation import knock, knock_with, revoke_everywhere
 from paceline.cli import cli
 from paceline.doctor import connects, may_send
+from paceline.enrol_service import MAX_CONNECTIONS
 from paceline.site_identity import broker_place
 from tests.identity_site import IdentitySite
 from tests.mqtt_client import PahoClient
@@ -153,6 +156,21 @@ def test_what_is_no_question_gets_a_word_and_a_status(
     answer = link.getresponse()
     assert (answer.status, json.loads(answer.read())["error"]) == (status, word)
     link.close()
+
+
+def test_an_address_that_only_holds_connections_keeps_nobody_else_out(site: IdentitySite) -> None:
+    context = ssl.create_default_context(cafile=str(site.authority.roots_file))
+
+    def opened(source: str) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", site.site.settings.identity.port), timeout=60, source_address=(source, 0))
+        return context.wrap_socket(plain, server_hostname="localhost")
+
+    with ExitStack() as held:
+        for _ in range(MAX_CONNECTIONS + 1):
+            held.enter_context(opened("127.0.0.9"))
+        with opened("127.0.0.1") as other:
+            other.sendall(b"GET /enrol/v1/roots HTTP/1.1\r\n\r\n")
+            assert other.recv(12) == b"HTTP/1.1 200"
 
 
 def test_the_set_up_page_of_a_box_takes_the_code_and_nothing_else(site: IdentitySite, tmp_path: Path) -> None:
