@@ -40,6 +40,19 @@ def read(of: RoleView) -> dict[str, float]:
     return found
 
 
+async def told(stack: Stack, role: str) -> dict[str, float]:
+    """A look at which every source told its figures: on a busy machine one may be late and is left out of a look, which is counted."""
+    failures = "paceline_metric_source_failures_total"
+    looks: list[dict[str, float]] = [await asyncio.to_thread(read, view(stack, role))]
+
+    def whole() -> bool:
+        looks.append(read(view(stack, role)))
+        return looks[-1][failures] == looks[-2][failures]
+
+    await until(whole)
+    return looks[-1]
+
+
 async def until(what: Callable[[], object]) -> None:
     """Wait until `what()` holds; nobody answers is no."""
     deadline = time.monotonic() + LIMIT_S
@@ -66,25 +79,23 @@ async def test_figures_add_up_and_a_broker_that_is_away_is_a_reason_and_no_end(t
         for role in ("platform", "gateway", "broker-central", "broker-near"):
             await until(lambda role=role: ready(stack, role))
             assert not view(stack, role).stands_still()
-        figures = await asyncio.to_thread(read, view(stack, "platform"))
+        figures = await told(stack, "platform")
         assert figures["paceline_ingest_frames_total"] == report.frames_made
         assert figures["paceline_stage_counts_total{frames,live}"] == report.frames_made
         assert figures["paceline_stage_lag_records{live}"] == figures["paceline_stage_lag_seconds{live}"] == 0
         assert figures["paceline_stage_position{live}"] == figures["paceline_log_end_position"]
         assert figures["paceline_nodes{online}"] == 1
         assert figures["paceline_state_size_bytes{log}"] > 0
-        assert figures["paceline_metric_source_failures_total"] == 0
-        figures = await asyncio.to_thread(read, view(stack, "gateway"))
+        figures = await told(stack, "gateway")
         assert figures["paceline_spool_rows"] == 0
         assert figures["paceline_spool_cap_bytes"] == stack.site.settings.gateway.spool.cap_bytes
         assert figures["paceline_link_up{uplink}"] == figures["paceline_link_up{near}"] == 1
-        assert figures["paceline_metric_source_failures_total"] == 0
 
         await stack.kill("broker-central")
         await until(lambda: set(view(stack, "platform").reasons()) >= PLATFORM_REASON)
         await until(lambda: "uplink" in view(stack, "gateway").reasons())
         assert not view(stack, "platform").stands_still()
-        assert (await asyncio.to_thread(read, view(stack, "gateway")))["paceline_link_up{uplink}"] == 0
+        assert (await told(stack, "gateway"))["paceline_link_up{uplink}"] == 0
         await stack.start("broker-central")
         for role in ("platform", "gateway"):
             await until(lambda role=role: ready(stack, role))
