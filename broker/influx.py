@@ -24,6 +24,15 @@ class InfluxSettings(BaseModel):
     when_full: Literal["drop_oldest", "wait"] = "drop_oldest"
     timeout_s: float = Field(default=30.0, gt=0, le=600)
 
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr) -> SecretStr:
+        """Without the line end that a file or a shell left: it would end every request, with the token in the error."""
+        value = token.get_secret_value().strip()
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("must be one line of ASCII without control characters")
+        return SecretStr(value)
+
     @field_validator("bucket")
     @classmethod
     def _names_five(cls, name: str) -> str:

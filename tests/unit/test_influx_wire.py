@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.errors import BadInputError, LinkError
+from broker.errors import BadInputError, ConfigError, LinkError
 from broker.influx import InfluxSettings
+from paceline.config import load
 from processors.influx_packing import pack
 from processors.influx_wire import MOST_WAIT_S, Meaning, WriteLink, judge
 
@@ -110,6 +111,14 @@ def test_a_request_names_bucket_unit_token_and_coding():
     assert "Content-Encoding: gzip" in head
     link.close()
     server.close()
+
+
+def test_token_read_with_its_line_end_is_taken_without_and_one_that_fits_no_header_is_refused_unsaid(tmp_path):
+    assert InfluxSettings.model_validate({"token": "sesame-street\r\n"}).token.get_secret_value() == "sesame-street"
+    for wrong in ("sesame\nstreet", "sesame-stra\u00dfe"):
+        with pytest.raises(ConfigError, match="token") as raised:
+            load(None, {"PACELINE_INFLUX__TOKEN": wrong}, {"data": tmp_path})
+        assert "sesame" not in str(raised.value)
 
 
 def test_a_connection_that_the_server_ended_while_idle_is_made_again_at_once():
