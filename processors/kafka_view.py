@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from broker.errors import BadInputError, ConfigError, LinkError, StoreError
 from broker.kafka import KafkaSettings
@@ -44,6 +44,7 @@ class KafkaView:
         }  # fmt: skip
         self._consumer = Consumer(settings)
         self._at: dict[tuple[str, int], int] = {}
+        self._told: set[tuple[str, str]] = set()
         self.unreadable = self.records = 0
         topics = (*TOPICS, BELIEVED) if tells else TOPICS
         self._consumer.assign([TopicPartition(topic, p, self._from(topic, p)) for topic in topics for p in range(self._partitions(topic))])
@@ -67,7 +68,13 @@ class KafkaView:
 
     def step(self) -> int:
         """Take what there is, in one transaction; returns how many records."""
-        messages = [m for m in self._consumer.consume(MOST, WAIT_S) if m.error() is None]
+        messages: list[Any] = []
+        for m in self._consumer.consume(MOST, WAIT_S):
+            error = m.error()
+            if error is None:
+                messages.append(m)
+            else:
+                self._refused(str(m.topic()), error)
         if not messages:
             return 0
         db = self._store.db
@@ -85,6 +92,12 @@ class KafkaView:
         db.execute("COMMIT")
         self.records += len(messages)
         return len(messages)
+
+    def _refused(self, topic: str, error: KafkaError) -> None:
+        """Say, once for each topic and kind of error, why nothing comes from there."""
+        if (topic, error.name()) not in self._told:
+            self._told.add((topic, error.name()))
+            _log.error("view: %s: %s; cure: %s", topic, error.str(), "let this user read it, and see whether its brokers run")
 
     def run(self, stop: threading.Event, alive: Part | None = None) -> None:
         """Follow until `stop`; `alive` beats with every round."""

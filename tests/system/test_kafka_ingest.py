@@ -23,6 +23,7 @@ from processors.bulk_client import BulkSettings
 from processors.ingest import IngestService
 from processors.kafka_admin import KafkaAdmin
 from processors.kafka_log import KafkaLog
+from processors.kafka_view import KafkaView
 from tests.kafka_reader import dead_letters, log_records
 from tests.kafka_server import start_kafka
 from tests.mqtt_client import PahoClient
@@ -243,6 +244,25 @@ async def test_wrong_password_and_a_user_who_may_not_write_are_told_what_to_do(k
     with KafkaLog(settings_of(kafka, "writer"), send_s=PATIENT_S) as log:
         await asyncio.to_thread(log.append, [frame_record(tenant)])
     assert await asyncio.to_thread(log_records, kafka.bootstrap, tenant) == [frame_record(tenant)]
+
+
+def sees_all(kafka, user):
+    """Whether the broker knows yet what the user may."""
+    try:
+        return not KafkaAdmin(settings_of(kafka, user)).differences(all_topics(), 1)
+    except LinkError:
+        return False
+
+
+async def test_a_view_that_may_not_read_says_so(kafka, tmp_path, caplog):
+    await until(lambda: sees_all(kafka, "writer"))
+    view = KafkaView(settings_of(kafka, "writer"), tmp_path / "state.db")
+    try:
+        await until(lambda: view.step() or "authorization failed" in caplog.text.lower())
+        assert "cure: let this user read it" in caplog.text
+        assert not view.records
+    finally:
+        view.close()
 
 
 def configure(kafka, topic, name, value):
