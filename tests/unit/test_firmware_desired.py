@@ -111,3 +111,8 @@ def test_a_platform_that_changes_its_mind_each_second_wears_no_flash(tmp_path: P
     memory.settle((first_ms + 700_000 + REST_MS) % (1 << 30))
     assert kept.saves == 11
     assert Memory(Kept(str(tmp_path / "desired")), "gym/a").document == {"version": 600}
+
+
+def test_unknown_key_however_long_is_told_in_few_words() -> None:
+    """What is told goes into the state, and one that does not fit the link's buffer ends the link again and again."""
+    assert why_not({"version": 1, "x" * 1800: 1}) == "x" * 32 + ": unknown key"

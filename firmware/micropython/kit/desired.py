@@ -48,7 +48,7 @@ def why_not(document):
     """What is wrong with a document, as `field: reason`; "" when it can run."""
     for key in document:
         if key not in _KEYS:
-            return "%s: unknown key" % key
+            return "%s: unknown key" % key[:32]  # it goes into the state, whose buffer is small
     if not _whole(document.get("version"), 0, 1 << 62):
         return "version: a whole number, 0 or more"
     if not _whole(document.get("frame_ms", 250), 50, 10000):
