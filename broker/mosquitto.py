@@ -19,6 +19,8 @@ CONFIG_NAME: Final = "mosquitto.conf"
 ACL_NAME: Final = "acl"
 PASSWORD_NAME: Final = "passwords"  # noqa: S105 - a file name
 PLATFORM_USERS: Final = ("platform/ingest", "platform/control", "platform/gateway")
+# Both are told as log_type information.
+RUNNING: Final = " running\n"  # the end of the line mosquitto logs once it serves; until then a SIGHUP ends it
 RELOADED: Final = "Reloading config"  # what mosquitto logs when it begins to read its files again
 
 
@@ -127,6 +129,7 @@ def _render_main(settings: MosquittoSettings) -> str:
         "log_type error",
         "log_type warning",
         "log_type notice",
+        "log_type information",
         "",
     ]
     return "\n".join(lines)

@@ -1,8 +1,9 @@
 """Runs a mosquitto with our configuration and makes it read its files again whenever one of them changed.
 
 mosquitto 2.0.11 reads on SIGHUP: certificate and key, roots, lists of the revoked, ACL and passwords (measured; TLS sessions cannot be
-resumed over it). It overhears a SIGHUP that comes while it still reads for the one before, so the signal is sent until the log says that it
-was heard after the change. Open sessions stay: ending one is the authority's work (`ca_revocation`). The child dies with us.
+resumed over it). A SIGHUP before it says that it runs ends it, and it overhears one that comes while it still reads for the one before: so
+the signal waits for the first, and is sent until the log says that it was heard after the change. Open sessions stay: ending one is the
+authority's work (`ca_revocation`). The child dies with us.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from broker.errors import ConfigError, StoreError
-from broker.mosquitto import ACL_NAME, RELOADED, MosquittoSettings, password_path, write_config
+from broker.mosquitto import ACL_NAME, RELOADED, RUNNING, MosquittoSettings, password_path, write_config
 from paceline.supervise import require_free
 
 POLL_S: Final = 0.25
 AGAIN_S: Final = 2.0
+START_S: Final = 15.0  # a mosquitto that has not said by now that it runs says it in other words
 STOP_S: Final = 8.0
 _PR_SET_PDEATHSIG: Final = 1
 _PLACES: Final = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto")
@@ -53,6 +55,7 @@ class MosquittoKeeper:
         self._settings = settings
         self._program = program
         self._reloads = 0
+        self._runs = False
 
     async def run(self) -> None:
         """Start it, keep it up to its files, and end it in order."""
@@ -91,6 +94,7 @@ class MosquittoKeeper:
         assert process.stderr is not None
         async for line in process.stderr:
             text = line.decode("utf-8", "replace")
+            self._runs = self._runs or text.endswith(RUNNING)
             if RELOADED in text:
                 self._reloads += 1
             sys.stderr.write(text)
@@ -99,12 +103,13 @@ class MosquittoKeeper:
     async def _watch(self, process: asyncio.subprocess.Process, seen: Sequence[tuple[int, int, int]]) -> None:
         files = watched_files(self._settings)
         loop = asyncio.get_running_loop()
-        wanted, asked_s = 0, 0.0
+        wanted, asked_s, began_s = 0, 0.0, loop.time()
         while process.returncode is None:
             now = _stamps(files)
             if now != seen:
                 seen, wanted, asked_s = now, self._reloads + 1, 0.0
-            if wanted > self._reloads and loop.time() - asked_s >= AGAIN_S:
+            hears = self._runs or loop.time() - began_s > START_S
+            if hears and wanted > self._reloads and loop.time() - asked_s >= AGAIN_S:
                 process.send_signal(signal.SIGHUP)
                 asked_s = loop.time()
             await asyncio.sleep(POLL_S)

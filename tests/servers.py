@@ -25,7 +25,7 @@ from pathlib import Path
 
 from broker.credentials import add_user, hash_secret, new_secret, write_passwords
 from broker.embedded import EmbeddedSettings
-from broker.mosquitto import MosquittoSettings, TlsSettings, password_path, write_config
+from broker.mosquitto import RELOADED, RUNNING, MosquittoSettings, TlsSettings, password_path, write_config
 from paceline.supervise import free_port
 from tests import debian_packages
 from tests.debian_packages import ServerUnavailableError, find_or_unpack, library_environment
@@ -124,11 +124,12 @@ class ServedBroker:
         return None if self.cafile is None else ssl.create_default_context(cafile=str(self.cafile))
 
     async def start(self) -> None:
-        """Start the process and wait until it listens."""
+        """Start the process and wait until it listens; a mosquitto until it says that it runs, for before that a SIGHUP ends it."""
+        runs = self._said(RUNNING)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(self.command(self.port), stdout=log, stderr=log, env=self.environment, cwd=PROJECT)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._listens():
+        while not self._listens() or (self._tells and self._said(RUNNING) == runs):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 code = self.process.poll()
                 await self.kill()
@@ -153,16 +154,23 @@ class ServedBroker:
     def reload(self) -> None:
         """Let a running mosquitto read its password and ACL files again: what is sent after this meets the new ones."""
         assert self.process is not None
-        said = b"Reloading config"
-        before = self.log_path.read_bytes().count(said)
+        before = self._said(RELOADED)
         deadline, again_s = time.monotonic() + START_TIMEOUT_S, 0.0
-        while self.log_path.read_bytes().count(said) == before:
+        while self._said(RELOADED) == before:
             if time.monotonic() >= again_s:  # one that comes while it still reads for the one before is lost
                 self.process.send_signal(signal.SIGHUP)
                 again_s = time.monotonic() + 2.0
             if time.monotonic() > deadline:
                 raise ServerUnavailableError(f"{self.kind} did not read its files again:\n{self.log()}")
             time.sleep(0.01)
+
+    @property
+    def _tells(self) -> bool:
+        """Whether its log says when it runs."""
+        return self.kind.startswith("mosquitto")
+
+    def _said(self, words: str) -> int:
+        return self.log_path.read_bytes().count(words.encode()) if self.log_path.exists() else 0
 
     def log(self) -> str:
         """The end of what the process wrote."""
@@ -226,7 +234,7 @@ async def start_mosquitto(
 
     def command(port: int) -> Sequence[str]:
         path = write_config(settings(port))
-        path.write_text(f"{path.read_text()}log_type information\n{extra_config}")
+        path.write_text(f"{path.read_text()}{extra_config}")
         return [str(binary), "-c", str(path)]
 
     port = free_port()
