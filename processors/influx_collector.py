@@ -66,10 +66,11 @@ class Collector:
         self._remember()
 
     def _remember(self) -> None:
-        """Take up what is stored: at the start, and when a commit failed."""
+        """Take up what is stored: at the start, and at the look after a commit that failed (what cannot commit may not be able to read)."""
         self._guard = SeriesGuard({bucket: self._outbox.series(bucket) for bucket in BUCKETS})
         self._minutes = MinuteBook(self._outbox)
         self._erased: set[str] | None = None
+        self._in_doubt = False
 
     def close(self) -> None:
         if self._store is not None:
@@ -87,6 +88,8 @@ class Collector:
         """Read on once; whether there is more. StoreError: nothing was changed, look again later."""
         if self._outbox.is_full:
             return False
+        if self._in_doubt:
+            self._remember()
         store = self._open()
         change = Change()
         lines = LineMaker(self._guard, now_us, change)
@@ -104,7 +107,7 @@ class Collector:
             if change.batches or change.cursors or change.counts or change.minutes:
                 self._outbox.commit(change)
         except BaseException:
-            self._remember()
+            self._in_doubt = True
             raise
         if now_us - self._gauged_us >= GAUGES_US:
             self._gauged_us = now_us

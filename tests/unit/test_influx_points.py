@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.errors import StoreError
 from broker.events import models
 from broker.events.envelope import Event, make_event
 from broker.events.models import utc_text
@@ -134,6 +135,29 @@ def test_lines_do_not_depend_on_how_often_one_looks(world, tmp_path):
     once, often = all_of(world, tmp_path / "a", 1), all_of(world, tmp_path / "b", 5)
     assert once == often
     assert once.keys() == {"live", "seg", "agg"}
+
+
+def test_disk_that_can_neither_be_written_nor_read_for_a_while_counts_no_minute_twice(world, tmp_path, monkeypatch):
+    world.ride_on(150)
+    world.now_us += 3_600 * US
+    once = all_of(world, tmp_path / "a", 1)
+    outbox = Outbox(SinkFiles(tmp_path / "b").outbox, cap_bytes=10**9)
+    with closing(collector_of(world, outbox)) as collector:
+
+        def broken(*_of: object) -> None:
+            raise StoreError("disk I/O error")
+
+        for names in (("commit",), ("commit", "last")):
+            with monkeypatch.context() as disk:
+                for name in names:
+                    disk.setattr(outbox, name, broken)
+                with pytest.raises(StoreError):
+                    collector.look(world.now_us)
+        while collector.look(world.now_us):
+            pass
+    found = {bucket: sorted(lines) for bucket, lines in lines_of(outbox).items() if bucket != "ops"}
+    outbox.close()
+    assert found == once
 
 
 def test_nothing_new_is_nothing_written(world, tmp_path):
