@@ -184,7 +184,7 @@ class EnrolService:
             left_s, seen = FRESH_S, self._stamp()
             try:
                 await asyncio.to_thread(self._freshen)
-            except PacelineError as error:
+            except (PacelineError, OSError, ValueError) as error:  # no file could be opened, or one is damaged: it is looked at again
                 log.error("certificates are not kept fresh: %s", error)  # noqa: TRY400 - its message is whole
 
     def _stamp(self) -> int:

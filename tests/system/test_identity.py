@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import http.client
 import json
+import os
 import secrets
 import signal
 import socket
@@ -35,9 +37,9 @@ from paceline.ca_doctor import identity_findings
 from paceline.ca_revocation import knock, knock_with, revoke_everywhere
 from paceline.cli import cli
 from paceline.doctor import connects, may_send
-from paceline.enrol_service import MAX_CONNECTIONS
+from paceline.enrol_service import MAX_CONNECTIONS, EnrolDesk, EnrolService
 from paceline.site_identity import broker_place
-from tests.identity_site import IdentitySite
+from tests.identity_site import IdentitySite, until
 from tests.mqtt_client import PahoClient
 
 DAY = 86_400
@@ -171,6 +173,21 @@ def test_an_address_that_only_holds_connections_keeps_nobody_else_out(site: Iden
         with opened("127.0.0.1") as other:
             other.sendall(b"GET /enrol/v1/roots HTTP/1.1\r\n\r\n")
             assert other.recv(12) == b"HTTP/1.1 200"
+
+
+async def test_certificates_are_kept_fresh_after_a_time_without_files_to_open(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def fresh() -> None:
+        calls.append(len(calls))
+        if len(calls) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    with Authority.open(tmp_path / "authority") as authority:
+        authority.keep_server(tmp_path / "enrol.pem", ("localhost",))
+        desk = EnrolDesk(authority, "localhost", 8883)
+        async with EnrolService(desk, authority, tmp_path / "enrol.pem", "127.0.0.1", 0, fresh):
+            await until(lambda: os.utime(authority.roots_file) or len(calls) >= 3)  # as another process changes the roots
 
 
 def test_the_set_up_page_of_a_box_takes_the_code_and_nothing_else(site: IdentitySite, tmp_path: Path) -> None:
