@@ -154,9 +154,9 @@ async def test_ingest_and_kafka_killed_again_and_again_lose_nothing(kafka, broke
     sent = rows_of(tenant, 10_000 * rounds)
     node = ResendingNode(broker, f"{tenant}/box", sent, pause_s=0.01)
     with ingesting(kafka, broker, tmp_path) as ingest:
-        await ingest.kill()
         node.start()
         for _ in range(rounds):
+            await ingest.kill()
             for point in ("before_append:2", "after_append:1", "after_ack:2"):
                 ingest.start(f"ingest.{point}")
                 await ingest.killed()
