@@ -3,7 +3,7 @@
 Received runs wait in one bounded list; a worker thread turns all that wait into one durable append, and what arrives meanwhile is the next
 batch (group commit that adapts to the load). Acks and PUBACKs leave only after the append has returned. An append that fails (disk full,
 Kafka away) is an alarm and is tried again: nothing is acknowledged, reading stops when the buffer is full, and the broker and the nodes
-keep the rest.
+keep the rest. A broker that ends a link which reads no more, and is connected to again, adds nothing to what is held.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class IngestService:
         self._log = to
         self._clock_us = clock_us
         self._waiting: deque[_Pending] = deque()
+        self._heard: Connection | None = None
         self._wake = asyncio.Event()
         self._listeners: dict[str, OnMessage] = {}
         self._addresses: OrderedDict[bytes, tuple[str, Address | None]] = OrderedDict()
@@ -127,6 +128,9 @@ class IngestService:
         self._client.add_filter(f"{ROOT}/+/+/{leaf}")
 
     def _on_run(self, connection: Connection, run: mqtt.Run, size: int) -> None:
+        if connection is not self._heard:  # a new link: what waits of those before it the broker, or the node, sends again
+            self._heard = connection
+            self._waiting = deque(pending for pending in self._waiting if pending.connection.alive)
         self._waiting.append(_Pending(connection, run, size))
         self._wake.set()
 

@@ -246,6 +246,27 @@ async def test_full_disk_acknowledges_nothing_stops_reading_and_loses_nothing(tm
         assert len(set(bodies(log))) == 6000
 
 
+async def test_links_that_end_while_nothing_can_be_stored_add_nothing_to_what_is_held(tmp_path, broker):
+    sent = [encode_bundle(5, 30 * i + 1, [row(30 * i + k) for k in range(30)]) for i in range(200)]
+    with SqliteLog.open(tmp_path / "log.db") as log:
+        pages = log._writer.execute("PRAGMA page_count").fetchone()[0]
+        log._writer.execute(f"PRAGMA max_page_count={pages + 1}")
+        service = IngestService(settings(broker, buffer_bytes=20_000), log)
+        async with running(service):
+            with PahoClient(broker, "gym/box1") as node:
+                await asyncio.to_thread(node.subscribe, "pl/1/gym/box1/ack")
+                await asyncio.to_thread(node.publish_all, [("pl/1/gym/box1/up", message) for message in sent])
+                await until(lambda: service.stats.append_errors >= 1)
+                for count in range(2, 8):
+                    service._client.connection.drop("a broker that is tired of it")
+                    await until(lambda count=count: service.connects >= count and service._client.connection is not None)
+                    await until(lambda: service._client.connection.paused)
+                    assert sum(p.size for p in service._waiting) < 20_000 + 300_000
+                await asyncio.to_thread(log._writer.execute, "PRAGMA max_page_count=100000")
+                await until(lambda: len(acked_rows(node.messages)) == 6000)
+        assert len(set(bodies(log))) == 6000
+
+
 async def test_platform_publishes_cfg_and_hears_state_over_the_same_session(tmp_path, broker):
     heard = []
     with SqliteLog.open(tmp_path / "log.db") as log:
