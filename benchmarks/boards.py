@@ -44,6 +44,7 @@ from processors.results import CURVE_POINTS, Effort, Phase
 from processors.results_db import put_effort
 from processors.segment_board import OVERALL, SegmentBoard
 from processors.state_db import StateDb
+from processors.warm import warm_up
 
 NOW_US = 1_781_085_600_000_000
 DAY_US = 86_400_000_000
@@ -378,7 +379,8 @@ def of_objects(quick: bool) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def run(quick: bool) -> dict[str, object]:
-    """Figures; the boards of all ways are compared at the end."""
+    """Figures; the boards of all ways are compared at the end. The loops are compiled before anything is timed."""
+    warm_up()
     objects, baseline = of_objects(quick)
     rate = from_entries(quick)
     packed, plain = at_ten_million(quick)
