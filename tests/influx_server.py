@@ -12,8 +12,6 @@ core, so `make test` begins it at its start (`python -m tests.influx_server`), w
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
 import subprocess
 import time
@@ -27,7 +25,8 @@ from pathlib import Path
 from typing import Final
 
 from paceline.supervise import free_port
-from tests.debian_packages import TOOLS, ServerUnavailableError, only_one
+from tests.debian_packages import ServerUnavailableError
+from tests.go_tools import go_tool
 from tests.servers import end_process
 
 INFLUX: Final = "1.8.10"
@@ -36,30 +35,7 @@ START_TIMEOUT_S: Final = 600.0  # it syncs its files before it answers: minutes 
 
 def find_influxd() -> Path:
     """The server, built on the first call (about two minutes of one core)."""
-    target = TOOLS / f"influxd-{INFLUX}"
-    with only_one("influxd"):
-        if not target.exists():
-            _build(target)
-    return target
-
-
-def _build(target: Path) -> None:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
-    if go is None:
-        raise ServerUnavailableError(
-            "InfluxDB for the tests is built by Go, which is not installed: apt install golang, or put go on the PATH"
-        )
-    making = target.with_name(f".{target.name}.making")
-    shutil.rmtree(making, ignore_errors=True)
-    environment = {**os.environ, "GOBIN": str(making), "GOFLAGS": "-modcacherw", "CGO_ENABLED": "0"}
-    command = ["nice", "-n", "15", go, "install", f"github.com/influxdata/influxdb/cmd/influxd@v{INFLUX}"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, check=False)
-    if done.returncode:
-        raise ServerUnavailableError(
-            f"Go could not build influxd {INFLUX}: {done.stderr.strip()[-2000:]}; check that it reaches its module proxy"
-        )
-    (making / "influxd").rename(target)
-    shutil.rmtree(making)
+    return go_tool(f"influxd-{INFLUX}", f"github.com/influxdata/influxdb/cmd/influxd@v{INFLUX}", what=f"influxd {INFLUX}")
 
 
 @dataclass(slots=True)

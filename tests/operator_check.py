@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.debian_packages import TOOLS, ServerUnavailableError, only_one
+from tests.go_tools import go_tool
 
 SOURCE: Final = Path(__file__).with_name("operators")
 
@@ -21,28 +19,7 @@ SOURCE: Final = Path(__file__).with_name("operators")
 def checker() -> Path:
     """The program, built on the first call."""
     text = b"".join((SOURCE / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
-    target = TOOLS / f"operators-{hashlib.sha256(text).hexdigest()[:16]}"
-    with only_one("operators"):
-        if not target.exists():
-            _build(target)
-    return target
-
-
-def _build(target: Path) -> None:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
-    if go is None:
-        raise ServerUnavailableError(
-            "what reads docker-compose.yml for the tests is built by Go: apt install golang, or put go on the PATH"
-        )
-    making = target.with_name(f".{target.name}.making")
-    environment = {**os.environ, "GOFLAGS": "-modcacherw", "CGO_ENABLED": "0"}
-    command = ["nice", "-n", "15", go, "build", "-o", str(making), "."]
-    done = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True, timeout=1800, check=False)
-    if done.returncode:
-        raise ServerUnavailableError(
-            f"Go could not build tests/operators: {done.stderr.strip()[-2000:]}; check that it reaches its module proxy"
-        )
-    making.rename(target)
+    return go_tool(f"operators-{hashlib.sha256(text).hexdigest()[:16]}", ".", what="tests/operators", cwd=SOURCE)
 
 
 def asked(*arguments: object, given: str = "", cwd: Path | None = None) -> Any:
