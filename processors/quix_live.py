@@ -25,6 +25,7 @@ from processors.live import LiveStage
 from processors.live_cells import LiveCells
 from processors.live_changes import Changed, concerned_by, touch_changed, wants_of_change
 from processors.live_state import LiveStates
+from processors.live_step import fold, step_live
 from processors.live_wakes import FINISH
 from processors.reference_data import ReferenceData
 from processors.reference_feed import Change, ReferenceFeed
@@ -138,22 +139,13 @@ class LiveShard:
             self._uploaded(batch)
 
     def _live(self, batch: Batch) -> Outputs:
-        stage, states, store = self._stage, self._states, self._store
-        if batch.records[0].kind == Kind.WAKE:
-            store.load(stage.name, states, Wants([batch.records[0].key]))
-        wants = stage.wants(states, batch)
-        store.load(stage.name, states, wants)
-        if wants.window is not None:
-            store.save_numberings(states)
-        return stage.step(states, batch, store.inputs(wants, self._reference))
+        return step_live(self._stage, self._states, self._store, batch, self._reference)
 
     def _made(self, outputs: Outputs, batch: Batch) -> None:
         """Keep and tell what a step made."""
         self._store.save_numberings(self._states)
         self._store.sink(outputs)
-        for key in outputs.compact:
-            for stored in stored_under(self._store.db, key, self._reference):
-                self._store.compact(stored)
+        fold(self._store, outputs.compact, self._reference)
         self._tell([*outputs.begun, *outputs.efforts], batch.first)
         for block in outputs.believed:
             for part in parts_of(block, MOST_SAMPLES):

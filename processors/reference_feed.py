@@ -40,7 +40,31 @@ class Change:
     counted_for: dict[int, list[list[str]]] = field(default_factory=dict[int, list[list[str]]])
 
 
-class ReferenceFeed:
+class TakenChanges:
+    """Changes as they are taken: what they come to, and the last of each entity."""
+
+    def __init__(self) -> None:
+        self.reference = ReferenceData()
+        self._last: dict[tuple[str, str, str], Change] = {}
+
+    def take(self, change: Change) -> Reference | None:
+        """Take a change; the value before it."""
+        value = change.value
+        self._last[value.entity, value.tenant, value.id] = change
+        return self.reference.apply(value)
+
+    def since(self, offset: int | None) -> Iterator[Change]:
+        """What was taken behind an offset, the last of each entity, in order; nothing for who is new."""
+        if offset is not None:
+            yield from sorted((c for c in self._last.values() if c.offset > offset), key=lambda c: c.offset)
+
+    @property
+    def end(self) -> int:
+        """The offset of the last change that was taken, -1 when there is none."""
+        return max((c.offset for c in self._last.values()), default=-1)
+
+
+class ReferenceFeed(TakenChanges):
     """See the module. `reference` knows all that was there at the start, and what was taken since."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
@@ -52,8 +76,7 @@ class ReferenceFeed:
         }
         self._consumer = Consumer(settings)
         self._consumer.assign([TopicPartition(REFERENCE, 0, _OFFSET_BEGINNING)])
-        self.reference = ReferenceData()
-        self._last: dict[tuple[str, str, str], Change] = {}
+        super().__init__()
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -92,22 +115,6 @@ class ReferenceFeed:
             except BadInputError as error:
                 _log.error("reference: %s", error)
         return made
-
-    def take(self, change: Change) -> Reference | None:
-        """Take a change; the value before it."""
-        value = change.value
-        self._last[value.entity, value.tenant, value.id] = change
-        return self.reference.apply(value)
-
-    def since(self, offset: int | None) -> Iterator[Change]:
-        """What was taken behind an offset, the last of each entity, in order; nothing for who is new."""
-        if offset is not None:
-            yield from sorted((c for c in self._last.values() if c.offset > offset), key=lambda c: c.offset)
-
-    @property
-    def end(self) -> int:
-        """The offset of the last change that was taken, -1 when there is none."""
-        return max((c.offset for c in self._last.values()), default=-1)
 
     def close(self) -> None:
         self._consumer.close()

@@ -30,6 +30,7 @@ from processors.effort_book import EffortBook
 from processors.finish import FinishStage, is_finish
 from processors.live import LiveStage
 from processors.live_state import LiveStates
+from processors.live_step import fold, step_live
 from processors.log import Log
 from processors.reference_data import ReferenceData
 from processors.results_db import put_reference, references
@@ -37,7 +38,6 @@ from processors.segment_file import SEGMENT_FOLDER, SegmentFiles
 from processors.stage import Activity, Batch, Outputs, Wants, batches_of
 from processors.stage_stats import StageStats
 from processors.state_db import StateDb, older_states, state_id
-from processors.track_db import stored_under
 from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
@@ -178,21 +178,12 @@ class Runner:
         self._store.sink(outputs)
         if self._told is not None:
             self._told.put(outputs.believed)
-        for key in outputs.compact:
-            for stored in stored_under(self._store.db, key, self._reference):
-                self._store.compact(stored)
+        fold(self._store, outputs.compact, self._reference)
         self._book.take(outputs)
         return outputs
 
     def _live(self, batch: Batch) -> Outputs:
-        stage, states, store = self._stage, self._states, self._store
-        if batch.records[0].kind == Kind.WAKE:
-            store.load(stage.name, states, Wants([batch.records[0].key]))
-        wants = stage.wants(states, batch)
-        store.load(stage.name, states, wants)
-        if wants.window is not None:
-            store.save_numberings(states)
-        return stage.step(states, batch, store.inputs(wants, self._reference))
+        return step_live(self._stage, self._states, self._store, batch, self._reference)
 
     def _finished(self, batch: Batch) -> Outputs:
         """Finish an activity. One that cannot be finished is counted and logged; what was known of it live stays."""

@@ -15,12 +15,11 @@ from broker.kafka import partition_of
 from broker.kafka_records import decode_log_record, encode_log_record
 from broker.kafka_topics import BOARD_WORDS, FRAMES, REFERENCE, RESULTS
 from broker.logrecord import LogRecord
-from broker.reference import Reference, decode_reference
+from broker.reference import decode_reference
 from processors.quix_boards import BoardsOnKafka
 from processors.quix_finish import FinishOnKafka
 from processors.quix_live import LiveOnKafka
-from processors.reference_data import ReferenceData
-from processors.reference_feed import Change
+from processors.reference_feed import Change, TakenChanges
 from processors.shards import Message, Shard, StageOnKafka
 from processors.state_db import StateDb
 from processors.state_view import StateView
@@ -46,14 +45,13 @@ class Topics:
             self.told.append((topic, Message(len(self.told), key, value, headers)))
 
 
-class Feed:
+class Feed(TakenChanges):
     """Reference data from a list."""
 
     def __init__(self, records: list[LogRecord]) -> None:
+        super().__init__()
         self.records = records
         self.at = 0
-        self.reference = ReferenceData()
-        self._last: dict[tuple[str, str, str], Change] = {}
         for change in self.poll():
             self.take(change)
 
@@ -61,19 +59,6 @@ class Feed:
         made = [Change(n, r, decode_reference(r.body)) for n, r in enumerate(self.records[self.at :], self.at)]
         self.at = len(self.records)
         return made
-
-    def take(self, change: Change) -> Reference | None:
-        value = change.value
-        self._last[value.entity, value.tenant, value.id] = change
-        return self.reference.apply(value)
-
-    def since(self, offset: int | None) -> Iterator[Change]:
-        if offset is not None:
-            yield from sorted((c for c in self._last.values() if c.offset > offset), key=lambda c: c.offset)
-
-    @property
-    def end(self) -> int:
-        return max((c.offset for c in self._last.values()), default=-1)
 
 
 class Cells:
