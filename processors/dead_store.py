@@ -101,6 +101,14 @@ def ident_of(letter: DeadLetter) -> str:
     return f"{letter.tenant}/{letter.node} {letter.topic} {sha256(letter.raw).hexdigest()}"
 
 
+def forget_dead(db: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Keep these dead letters no longer; the counts of what was ever refused stay."""
+    for number in ids:
+        row = db.execute("DELETE FROM dead WHERE id = ? RETURNING length(raw)", (number,)).fetchone()
+        if row is not None:
+            db.execute("UPDATE dead_size SET count = count - 1, bytes = bytes - ?", row)
+
+
 def _drop_oldest(db: sqlite3.Connection, caps: DeadCaps) -> None:
     count, size = db.execute("SELECT count, bytes FROM dead_size").fetchone()
     while count > caps.count or size > caps.raw_bytes:

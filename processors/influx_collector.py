@@ -20,9 +20,10 @@ from broker.reference import ErasureRef
 from processors.believed import Believed, decode_believed
 from processors.believed_db import blocks_after, generation, last_block
 from processors.dead_store import counts_by_reason
+from processors.influx_batch import Batch
 from processors.influx_lines import LineMaker
 from processors.influx_minutes import MinuteBook
-from processors.influx_outbox import MOST_LINES, Batch, Change, Cursor, Outbox
+from processors.influx_outbox import MOST_LINES, Change, Cursor, Outbox
 from processors.influx_points import (
     NodeHealth,
     Row,

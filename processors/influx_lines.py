@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from processors.influx_outbox import MOST_LINES, Batch, Change
+from processors.influx_batch import Batch
+from processors.influx_outbox import MOST_LINES, Change
 from processors.influx_packing import pack
 from processors.influx_schema import BUCKET_OF
 from processors.line_protocol import Points, encode_lines, series_keys

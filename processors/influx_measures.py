@@ -12,7 +12,7 @@ from processors.influx_schema import BUCKETS
 from processors.influx_sink import Sink
 from processors.measures import size_of
 
-_COUNTED = ("made", "sent", "refused", "refused_series", "expired", "dropped_full", "lost_blocks", "late")
+_COUNTED = ("made", "sent", "refused", "sent_again", "refused_series", "expired", "dropped_full", "lost_blocks", "late")
 
 
 def show(watch: Watch, sink: Sink, outbox: Path) -> None:

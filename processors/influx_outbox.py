@@ -2,7 +2,8 @@
 
 So lines and the cursor of what made them are both there or both not: nothing is lost, and nothing is made twice differently. Batches leave
 oldest first, a bucket by itself; a batch goes again, the same bytes, until the server has it. Bounded: beyond the cap the oldest go and are
-counted. Lines that the server refused are kept with what it said (`dead_store`). One process; any thread.
+counted. Lines that the server refused are kept with what it said (`dead_store`), and can be owed again (`influx_refused`). One sink; any
+thread; a command beside it may look, and owe again what was refused.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from broker.errors import StoreError
 from broker.faultpoints import hit
 from processors.accept import DeadLetter
-from processors.dead_store import DEAD_SCHEMA, DeadCaps, StoredDead, add_dead, select_dead
+from processors.dead_store import DEAD_SCHEMA, DeadCaps, StoredDead, add_dead, forget_dead, select_dead
+from processors.influx_batch import Batch
 from processors.influx_points import Written
+from processors.influx_refused import again, of_subject
 from processors.minute_totals import Last, Minute, decode_minute
 
 VERSION: Final = 1
@@ -48,18 +51,6 @@ class Cursor(NamedTuple):
 
     at: int = 0
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One owed request. `body`: compressed lines, or for `erase` the subject (tenant/athlete) to be deleted from the bucket."""
-
-    bucket: str
-    kind: Literal["write", "erase"]
-    unit: str
-    lines: int
-    newest_us: int
-    body: bytes
 
 
 class Owed(NamedTuple):
@@ -99,7 +90,8 @@ class Outbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
             self._prepare()
-        self._bytes: int = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM batch").fetchone()[0]
+        self._bytes = self._seen = 0
+        self._weigh()
 
     def _prepare(self) -> None:
         for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
@@ -113,6 +105,13 @@ class Outbox:
                 cure="stop the sink and remove the file: what is still kept by the platform is written again",
             )
 
+    def _weigh(self) -> None:
+        """What waits, in bytes, when another process may have added to it."""
+        seen: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        if seen != self._seen:
+            self._bytes = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM batch").fetchone()[0]
+            self._seen = seen
+
     def close(self) -> None:
         with self._lock:
             self._db.close()
@@ -123,11 +122,7 @@ class Outbox:
         """Take a change, all or nothing; how many lines the cap has cost."""
         with self._transaction("store"):
             db = self._db
-            for b in change.batches:
-                db.execute(
-                    "INSERT INTO batch (bucket, kind, unit, lines, newest_us, body) VALUES (?,?,?,?,?,?)",
-                    (b.bucket, b.kind, b.unit, b.lines, b.newest_us, b.body),
-                )
+            self._insert(change.batches)
             db.executemany("INSERT OR REPLACE INTO cursor VALUES (?,?,?)", [(source, *at) for source, at in change.cursors.items()])
             db.executemany("INSERT OR REPLACE INTO series VALUES (?,?,?)", change.series)
             for name, written in change.efforts.items():
@@ -229,8 +224,10 @@ class Outbox:
         with self._transaction("forget what was sent in"):
             gone = 0
             for number in ids:
-                row = self._db.execute("DELETE FROM batch WHERE id=? RETURNING length(body)", (number,)).fetchone()
+                row = self._db.execute("DELETE FROM batch WHERE id=? RETURNING length(body), kind, body", (number,)).fetchone()
                 gone += row[0] if row else 0
+                if row and row[1] == "erase":
+                    forget_dead(self._db, of_subject(row[2].decode(), self._db.execute("SELECT id, topic, raw FROM dead")))
             if dead:
                 add_dead(self._db, dead, self._caps)
             self._count(counts)
@@ -242,6 +239,17 @@ class Outbox:
         with self._reading() as db:
             return select_dead(db, "1", (), limit)
 
+    def owe_again(self, letters: Sequence[StoredDead]) -> int:
+        """Owe refused lines once more, behind all that waits; how many. Those that are gone, or not whole, stay as they are."""
+        with self._transaction("owe again in"):
+            kept = {number for (number,) in self._db.execute("SELECT id FROM dead")}
+            batches, ids = again([stored for stored in letters if stored.id in kept])
+            self._insert(batches)
+            forget_dead(self._db, ids)
+            self._count({"sent_again": len(ids)})
+        self._bytes += sum(len(batch.body) for batch in batches)
+        return len(ids)
+
     def counters(self) -> dict[str, int]:
         """Totals since the file began, and what waits: `waiting_lines`, `waiting_bytes`, `dead` and `series_<bucket>`."""
         with self._reading() as db:
@@ -252,6 +260,12 @@ class Outbox:
         return {**found, **series, "waiting_lines": lines[0], "waiting_bytes": lines[1], "dead": dead}
 
     # inside
+
+    def _insert(self, batches: Iterable[Batch]) -> None:
+        self._db.executemany(
+            "INSERT INTO batch (bucket, kind, unit, lines, newest_us, body) VALUES (?,?,?,?,?,?)",
+            [(b.bucket, b.kind, b.unit, b.lines, b.newest_us, b.body) for b in batches],
+        )
 
     def _count(self, counts: Mapping[str, int]) -> None:
         rows: Iterable[tuple[str, int]] = [(name, by) for name, by in counts.items() if by]
@@ -271,6 +285,7 @@ class Outbox:
         with self._lock, self._errors(doing):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._weigh()
                 yield
                 self._db.execute("COMMIT")
             except BaseException:

@@ -18,8 +18,10 @@ from typing import Final, Protocol
 from broker.cancellation import in_own_task
 from broker.errors import ConfigError, LinkError, StoreError
 from processors.accept import DeadLetter
-from processors.influx_outbox import Batch, Outbox, Owed
+from processors.influx_batch import Batch
+from processors.influx_outbox import Outbox, Owed
 from processors.influx_packing import pack
+from processors.influx_refused import letter_of
 from processors.influx_schema import BUCKETS
 from processors.influx_wire import Meaning, Verdict
 from processors.wall import wall_us
@@ -31,7 +33,6 @@ LAST_WAIT_S: Final = 30.0
 STOPPED_WAIT_S: Final = 10.0  # somebody has to help: asked again this often
 POLL_S: Final = 0.1
 MOST_HALVES: Final = 400  # requests to find the wrong lines of one batch: what is left then is kept aside as it is
-REASON: Final = "influx_refused"
 
 
 class Link(Protocol):
@@ -191,9 +192,7 @@ class Sender:
         rows = gzip.decompress(body).splitlines(keepends=True)
         if len(rows) <= 1 or outcome.halves > MOST_HALVES:
             now_us = self._clock_us()
-            outcome.dead += [
-                DeadLetter(now_us, "", "influx", batch.bucket, None, None, REASON, f"{batch.unit}: {verdict.said}", row) for row in rows
-            ]
+            outcome.dead += [letter_of(now_us, batch.bucket, batch.unit, verdict.said, row) for row in rows]
             return
         middle = len(rows) // 2
         for half in (rows[:middle], rows[middle:]):

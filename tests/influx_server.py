@@ -83,11 +83,11 @@ class Influx:
         """Make a database; its bucket is `name/autogen`."""
         self.say(f'CREATE DATABASE "{name}"')
 
-    def say(self, statement: str) -> None:
+    def say(self, statement: str, database: str = "") -> None:
         """Run a statement of InfluxQL, as the user of `token` where it asks for one."""
         user, _, password = self.token.partition(":")
-        query = f"?{urllib.parse.urlencode({'u': user, 'p': password})}" if self.asks_log_in else ""
-        urllib.request.urlopen(f"{self.url}/query{query}", urllib.parse.urlencode({"q": statement}).encode(), timeout=30).close()
+        query = urllib.parse.urlencode({"db": database, **({"u": user, "p": password} if self.asks_log_in else {})})
+        urllib.request.urlopen(f"{self.url}/query?{query}", urllib.parse.urlencode({"q": statement}).encode(), timeout=30).close()
 
     async def _end(self, how: signal.Signals) -> None:
         process, self.process = self.process, None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from broker.errors import ConfigError
 from paceline.options import json_option, print_json, program_name, read_settings, settings_options
+
+if TYPE_CHECKING:
+    from processors.influx_outbox import Outbox
 
 
 @click.group()
@@ -145,7 +150,18 @@ def status(*, config_file: Path | None, data: Path | None, as_json: bool) -> int
 
 def _print_status(found: dict[str, Any]) -> None:
     counters = found["counters"]
-    for name in ("made", "sent", "waiting_lines", "refused", "refused_series", "expired", "dropped_full", "lost_blocks", "late"):
+    for name in (
+        "made",
+        "sent",
+        "waiting_lines",
+        "refused",
+        "sent_again",
+        "refused_series",
+        "expired",
+        "dropped_full",
+        "lost_blocks",
+        "late",
+    ):
         click.echo(f"{name:<16} {counters.get(name, 0):>12}")
     for bucket, lane in found["lanes"].items():
         series = counters.get(f"series_{bucket}", 0)
@@ -154,17 +170,80 @@ def _print_status(found: dict[str, Any]) -> None:
             click.echo(f"       cure: {lane['cure']}")
 
 
-@influx.command()
-@settings_options
-@json_option
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many, oldest first.")
-def dead(*, config_file: Path | None, data: Path | None, as_json: bool, limit: int) -> None:
-    """Print lines that InfluxDB refused, each with what it said.
+@influx.group()
+def refused() -> None:
+    """Lines that InfluxDB refused: what they are and why, and a second chance once what was in their way is gone.
 
     \b
     Example:
-      paceline influx dead --data data --json
+      paceline influx refused list --data data
+      paceline influx refused send --all --data data
     """
+
+
+@refused.command("list")
+@settings_options
+@json_option
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many, oldest first.")
+def list_(*, config_file: Path | None, data: Path | None, as_json: bool, limit: int) -> None:
+    """Print lines that InfluxDB refused, each with its number and what the server said.
+
+    \b
+    Example:
+      paceline influx refused list --data data --json
+    """
+    from processors.influx_refused import said_of
+
+    with _outbox(config_file, data) as outbox:
+        kept = outbox.dead(limit)
+    if as_json:
+        print_json(
+            [
+                {
+                    "id": k.id, "at_us": k.letter.at_us, "bucket": k.letter.topic, "unit": said_of(k.letter)[0],
+                    "said": said_of(k.letter)[1], "line": k.letter.raw.decode("utf-8", "replace"),
+                }
+                for k in kept
+            ]
+        )  # fmt: skip
+        return
+    for one in kept:
+        click.echo(f"{one.id:>6}  {one.letter.topic:<6} {said_of(one.letter)[1]}\n  {one.letter.raw.decode('utf-8', 'replace').rstrip()}")
+
+
+@refused.command()
+@settings_options
+@json_option
+@click.argument("numbers", type=int, nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that are kept.")
+@click.option("--bucket", help="With --all: only of this bucket, such as seg.")
+def send(*, config_file: Path | None, data: Path | None, as_json: bool, numbers: tuple[int, ...], every: bool, bucket: str | None) -> None:
+    """Owe lines NUMBERS to InfluxDB once more: the sink sends them behind what waits. What is refused again is kept again.
+
+    \b
+    Example:
+      paceline influx refused send 3 4 --data data
+      paceline influx refused send --all --bucket seg --data data
+    """
+    from processors.influx_refused import numbered
+
+    if bool(numbers) == every:
+        raise click.UsageError("give numbers, or --all")
+    if bucket and not every:
+        raise click.UsageError("--bucket goes with --all")
+    with _outbox(config_file, data) as outbox:
+        kept = outbox.dead(1_000_000)
+        wanted = [k for k in kept if bucket in (None, k.letter.topic)] if every else numbered(kept, numbers)
+        owed = outbox.owe_again(wanted)
+    left = (len(wanted) if every else len(set(numbers))) - owed
+    if as_json:
+        print_json({"owed": owed, "left": left})
+        return
+    click.echo(f"{owed} lines are owed again" + (f"; {left} are not kept, or were cut" if left else ""))
+
+
+@contextmanager
+def _outbox(config_file: Path | None, data: Path | None) -> Generator[Outbox]:
     from broker.influx import InfluxSettings
     from paceline.site import Site
     from processors.influx_sink import SinkFiles, open_outbox
@@ -174,14 +253,9 @@ def dead(*, config_file: Path | None, data: Path | None, as_json: bool, limit: i
         raise ConfigError(f"{files.outbox}: no sink ever ran here", cure="give the data folder of a sink with --data")
     outbox = open_outbox(InfluxSettings(), files)
     try:
-        letters = [stored.letter for stored in outbox.dead(limit)]
+        yield outbox
     finally:
         outbox.close()
-    if as_json:
-        print_json([{"at_us": d.at_us, "bucket": d.topic, "said": d.detail, "line": d.raw.decode("utf-8", "replace")} for d in letters])
-        return
-    for letter in letters:
-        click.echo(f"{letter.topic:<6} {letter.detail}\n  {letter.raw.decode('utf-8', 'replace').rstrip()}")
 
 
 @influx.command("schema")

@@ -27,8 +27,9 @@ from broker.errors import ConfigError, StoreError
 from broker.influx import InfluxSettings
 from processors import influx_queries as ask
 from processors.influx_admin import InfluxAdmin
+from processors.influx_batch import Batch
 from processors.influx_collector import Collector
-from processors.influx_outbox import Batch, Change, Outbox
+from processors.influx_outbox import Change, Outbox
 from processors.influx_packing import pack
 from processors.influx_schema import BUCKETS
 from processors.influx_sender import Sender
@@ -270,6 +271,24 @@ async def test_only_bad_lines_become_dead_letters_with_what_the_server_said(sink
     assert sinking.outbox.counters()["refused"] == 2
 
 
+async def test_lines_refused_for_what_the_server_had_are_written_once_that_is_gone(sinking, world, influx):
+    link = WriteLink(sinking.settings)
+    assert link.write("seg", "ns", pack(b'effort,seg=hill,sport=run,tenant=gym ms="slow" 1790000000000000000\n')).meaning == Meaning.DONE
+    line = b'effort,seg=hill,sport=run,tenant=gym ms=60000i,id="e1",stands=1i 1790000000000000001\n'
+    sinking.outbox.commit(Change(batches=[Batch("seg", "write", "ns", 1, T0_US, pack(line))]))
+    await sinking.send()
+    (kept,) = sinking.outbox.dead()
+    assert "type conflict" in kept.letter.detail
+    link.close()
+    await asyncio.to_thread(influx.say, "DROP MEASUREMENT effort", sinking.settings.named("seg").partition("/")[0])
+    assert sinking.outbox.owe_again([kept]) == 1
+    await sinking.send()
+    assert [(row["id"], row["ms"]) for row in sinking.rows("seg", ask.efforts, "gym", "hill")] == [("e1", "60000")]
+    assert sinking.outbox.dead() == []
+    counters = sinking.outbox.counters()
+    assert (counters["refused"], counters["sent_again"], counters["dead"]) == (1, 1, 0)
+
+
 async def test_a_full_disk_loses_nothing_that_is_still_with_the_platform(world, influx, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -418,8 +437,8 @@ async def test_the_commands_say_what_is_wrong_and_how_it_goes(world, influx):
     sinking.outbox.commit(Change(batches=[Batch("live", "write", "us", 1, T0_US, pack(BAD[0]))]))
     await sinking.send()
     sinking.close()
-    (dead,) = json.loads(paceline(world, where, "dead", "--json"))
-    assert (dead["bucket"], dead["line"]) == ("live", BAD[0].decode())
+    (dead,) = json.loads(paceline(world, where, "refused", "list", "--json"))
+    assert (dead["bucket"], dead["unit"], dead["line"]) == ("live", "us", BAD[0].decode())
     assert "unable to parse" in dead["said"]
 
 

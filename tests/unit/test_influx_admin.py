@@ -105,7 +105,8 @@ def test_set_up_may_keep_the_token_it_was_given(two, tmp_path):
     ("args", "url", "error", "says"),
     [
         (("status",), "http://127.0.0.1:9", ConfigError, "no sink ever ran here"),
-        (("dead",), "http://127.0.0.1:9", ConfigError, "no sink ever ran here"),
+        (("refused", "list"), "http://127.0.0.1:9", ConfigError, "no sink ever ran here"),
+        (("refused", "send", "--all"), "http://127.0.0.1:9", ConfigError, "no sink ever ran here"),
         (("check",), "", ConfigError, r"influx\.url is empty"),
         (("check",), "http://127.0.0.1:9", LinkError, "start it"),
     ],

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.errors import ConfigError, LinkError, StoreError
+from processors.dead_store import MAX_RAW_BYTES
+from processors.influx_batch import Batch
 from processors.influx_lines import LineMaker
-from processors.influx_outbox import MOST_LINES, Batch, Change, Cursor, Outbox
+from processors.influx_outbox import MOST_LINES, Change, Cursor, Outbox
 from processors.influx_packing import pack
 from processors.influx_points import Row, Written, points_of
+from processors.influx_refused import said_of
 from processors.influx_schema import BUCKETS, PIPE, TELE, Bucket
 from processors.influx_sender import MOST_HALVES, Sender, StoppedError, WaitError
 from processors.influx_wire import Meaning, Verdict
@@ -304,6 +307,75 @@ def test_a_disk_that_is_full_when_a_request_was_dealt_with_has_it_sent_once(outb
     assert len(link.bodies) == asked
     assert outbox.owed("live") is None
     assert (outbox.counters()["sent"], outbox.counters()["refused"]) == (4, 1)
+
+
+# refused lines, once more
+
+
+def refuse(outbox: Outbox, text: bytes, bucket: str = "live", unit: str = "us") -> None:
+    outbox.commit(Change(batches=[write(text, bucket=bucket, unit=unit)]))
+    sender_of(outbox).send_one(bucket, Scripted(lambda _text: Verdict(Meaning.BAD, None, "no: such thing")))
+
+
+def test_refused_lines_are_owed_again_behind_what_waits_with_their_unit_and_are_kept_no_more(outbox):
+    refuse(outbox, lines(0, 2))
+    refuse(outbox, lines(7, 1), "seg", "ns")
+    outbox.commit(Change(batches=[write(lines(20, 1), bucket="seg", unit="ns")]))
+    assert outbox.owe_again(outbox.dead()) == 3
+    assert outbox.dead() == []
+    requests = []
+    for bucket in ("live", "seg"):
+        while (owed := outbox.owed(bucket)) is not None:
+            requests.append((bucket, owed.batch.unit, gzip.decompress(owed.batch.body)))
+            outbox.done(owed.ids, {})
+    assert requests == [("live", "us", lines(0, 2)), ("seg", "ns", lines(20, 1) + lines(7, 1))]
+    assert outbox.counters()["sent_again"] == 3
+
+
+def test_lines_refused_again_are_kept_again_and_sending_twice_owes_once(outbox):
+    refuse(outbox, b"m f=1i %d\n" % T0_US)
+    kept = outbox.dead()
+    assert (outbox.owe_again(kept), outbox.owe_again(kept)) == (1, 0)
+    sender_of(outbox).send_one("live", Scripted(lambda _text: Verdict(Meaning.BAD, None, "still no")))
+    (again,) = outbox.dead()
+    assert (said_of(again.letter), again.letter.raw) == (("us", "still no"), kept[0].letter.raw)
+    assert outbox.counters()["refused"] == 2
+
+
+def test_refused_lines_too_old_for_their_bucket_expire_when_they_are_sent_again(outbox):
+    refuse(outbox, b"m f=1i %d\n" % (T0_US - 49 * 3_600_000_000))
+    outbox.owe_again(outbox.dead())
+    link = Scripted(None)
+    sender_of(outbox).send_one("live", link)
+    assert link.bodies == []
+    assert outbox.counters()["expired"] == 1
+
+
+def test_a_line_that_was_cut_to_be_kept_is_not_sent_again(outbox):
+    refuse(outbox, b"m f=1i,t=" + b"x" * MAX_RAW_BYTES + b" 1\n")
+    assert outbox.owe_again(outbox.dead()) == 0
+    assert len(outbox.dead()) == 1
+
+
+def test_refused_lines_of_an_erased_athlete_are_kept_no_more(outbox):
+    for name in (b"ann", b"anna"):
+        refuse(outbox, b"tele,ath=%b,kind=smooth,tenant=gym dist=1.0 1\n" % name)
+    outbox.commit(Change(batches=[Batch("live", "erase", "", 0, 0, b"gym/ann")]))
+    sender_of(outbox).send_one("live", Scripted(None))
+    assert [stored.letter.raw[:13] for stored in outbox.dead()] == [b"tele,ath=anna"]
+    assert outbox.counters()["dead"] == 1
+
+
+def test_lines_owed_again_beside_a_running_sink_count_towards_its_cap(tmp_path):
+    noise = np.random.default_rng(1).bytes(1_200).hex().encode()
+    running = opened(tmp_path, cap_bytes=1_500)
+    refuse(running, b'm f="%b" 1\n' % noise)
+    beside = opened(tmp_path)
+    assert beside.owe_again(beside.dead()) == 1
+    beside.close()
+    assert running.commit(Change(batches=[Batch("live", "write", "us", 4, T0_US, bytes(600))])) == 1
+    assert running.counters()["waiting_bytes"] == 600
+    running.close()
 
 
 # series
