@@ -81,6 +81,7 @@ DASHBOARDS: Final[dict[str, tuple[str, Sequence[tuple[str, str, Sequence[Query]]
             ("Distance", "lengthm", [flux("live", "tele", "dist", "ath")]),
             ("Board: time of the first places", "ms", [flux("seg", "board", "ms", "place")]),
             ("Board: gap to the leader", "ms", [flux("seg", "board", "gap", "place")]),
+            ("Board: held (1) and vacant (0) places", "short", [flux("seg", "board", "stands", "place")]),
             ("Efforts", "ms", [flux("seg", "effort", "ms", "seg", "filter(fn: (r) => r._value > 0)")]),
             ("Athletes a minute", "short", [flux("agg", "act_1m", "athletes", "sport")]),
         ),

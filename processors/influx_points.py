@@ -157,16 +157,16 @@ def _effort_row(name: str, at: Written, hr_bpm: int | None, power_w: int | None,
 
 
 def board_rows(event: Event) -> list[Row]:
-    """The leading places of a board after a change; nobody's name."""
+    """The leading places of a board after a change; nobody's name. One subject moves at a time: who leaves a board that is not full leaves
+    its last place vacant, which is told as standing no more, without a time."""
     data = event.data
-    if not isinstance(data, models.BoardChanged) or not data.top:
+    if not isinstance(data, models.BoardChanged):
         return []
     t_ns = event.recorded_us * 1000 + event.position % 1000
-    lead_ms = data.top[0].elapsed_ms
-    return [
-        Row((f"{place:02d}", data.segment, event.tenant), (row.elapsed_ms, row.elapsed_ms - lead_ms), t_ns)
-        for place, row in enumerate(data.top[:PLACES], 1)
-    ]
+    held: list[tuple[Value, ...]] = [(1, row.elapsed_ms, row.elapsed_ms - data.top[0].elapsed_ms) for row in data.top[:PLACES]]
+    if data.change.rank_before is not None and data.change.rank_after is None and len(held) < PLACES:
+        held.append((0, None, None))
+    return [Row((f"{place:02d}", data.segment, event.tenant), values, t_ns) for place, values in enumerate(held, 1)]
 
 
 def segment_points(efforts: Sequence[Row], boards: Sequence[Row]) -> list[Points]:

@@ -11,6 +11,7 @@ from typing import Final
 from processors.line_protocol import tag_text
 
 _PIVOT: Final = '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+HELD_NOW: Final = '|> last(column: "_time")\n  |> filter(fn: (r) => r.stands == 1)'
 
 
 def track(bucket: str, tenant: str, athlete: str, start: str, stop: str = "now()") -> str:
@@ -24,8 +25,14 @@ def efforts(bucket: str, tenant: str, segment: str, start: str, stop: str = "now
 
 
 def board(bucket: str, tenant: str, segment: str, start: str, stop: str = "now()") -> str:
-    """How the leading places of a board went."""
+    """How the leading places of a board went; `stands` 0: nobody holds the place from then on."""
     return _flux(bucket, start, stop, "board", {"tenant": tenant, "seg": segment}, _PIVOT)
+
+
+def board_now(bucket: str, tenant: str, segment: str, start: str, stop: str = "now()") -> str:
+    """The leading places as they were told last, those that somebody holds."""
+    tags = {"tenant": tenant, "seg": segment}
+    return _flux(bucket, start, stop, "board", tags, _PIVOT, HELD_NOW)
 
 
 def totals(bucket: str, tenant: str, measurement: str, start: str, stop: str = "now()") -> str:

@@ -31,7 +31,7 @@ EFFORT: Final = Measurement(
     ("seg", "sport", "tenant"),
     (Field("ms", "int"), Field("id", "text"), Field("stands", "int"), Field("avg_hr", "int"), Field("avg_pw", "int")),
 )
-BOARD: Final = Measurement("board", ("place", "seg", "tenant"), (Field("ms", "int"), Field("gap", "int")))
+BOARD: Final = Measurement("board", ("place", "seg", "tenant"), (Field("stands", "int"), Field("ms", "int"), Field("gap", "int")))
 _TOTALS: Final = (
     Field("n", "int"), Field("athletes", "int"), Field("dist", "float", 1), Field("hr_mean", "float", 1), Field("pw_mean", "float", 1),
 )  # fmt: skip

@@ -173,6 +173,16 @@ async def test_all_five_buckets_are_written_and_read_back_with_flux(sinking, wor
     assert (stages["live"]["lag"], stages["live"]["lag_ms"]) == ("0", "85")
     assert stages.keys() == {"ingest", "live", "influx"}
 
+    now = sinking.rows("seg", ask.board_now, "gym", "hill")
+    assert [(row["place"], row["stands"]) for row in now] == [("01", "1"), ("02", "1")]
+    world.erase("bob")
+    sinking.collect()
+    await sinking.send()
+    (alone,) = sinking.rows("seg", ask.board_now, "gym", "hill")
+    assert (alone["place"], alone["gap"]) == ("01", "0")
+    second = [row for row in sinking.rows("seg", ask.board, "gym", "hill") if row["place"] == "02"]
+    assert second[-1]["stands"] == "0"
+
 
 async def test_killed_server_and_hours_without_one_lose_and_double_nothing(sinking, world, influx):
     world.ride_on(50)

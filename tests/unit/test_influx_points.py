@@ -73,14 +73,37 @@ def test_an_effort_that_is_removed_or_not_believed_does_not_stand():
 
 def test_no_name_of_a_person_is_in_an_effort_or_on_a_board():
     rows, _ = effort_rows(effort(), "run", None)
-    row = models.BoardRow(rank=1, subject="gym/ann", effort="e" * 26, elapsed_ms=60_000, started_at=utc_text(AT_US))
-    moved = models.BoardChange(subject="gym/ann", rank_before=None, rank_after=1)
-    data = models.BoardChanged(board="gym/hill", segment="hill", top=(row, row.model_copy(update={"elapsed_ms": 61_500})), change=moved)
-    event = make_event("paceline.social.board.changed.v1", data, time_us=AT_US, recorded_us=AT_US, phase="provisional", position=7)
-    boards = board_rows(event)
-    assert [(r.tags, r.values) for r in boards] == [(("01", "hill", "gym"), (60_000, 0)), (("02", "hill", "gym"), (61_500, 1_500))]
+    boards = board_rows(board_changed(60_000, 61_500, rank_before=None, rank_after=1))
+    assert [(r.tags, r.values) for r in boards] == [(("01", "hill", "gym"), (1, 60_000, 0)), (("02", "hill", "gym"), (1, 61_500, 1_500))]
     assert "ann" not in repr(rows) + repr(boards)
     assert encode_lines(points_of(BOARD, boards)).count(b"\n") == 2
+
+
+def board_changed(*times_ms: int, rank_before: int | None, rank_after: int | None) -> Event:
+    top = tuple(
+        models.BoardRow(rank=place, subject="gym/ann", effort="e" * 26, elapsed_ms=ms, started_at=utc_text(AT_US))
+        for place, ms in enumerate(times_ms, 1)
+    )
+    moved = models.BoardChange(subject="gym/ann", rank_before=rank_before, rank_after=rank_after)
+    data = models.BoardChanged(board="gym/hill", segment="hill", top=top, change=moved)
+    return make_event("paceline.social.board.changed.v1", data, time_us=AT_US, recorded_us=AT_US, phase="provisional", position=7)
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "rank_before", "rank_after", "vacant"),
+    [
+        ((60_000, 61_500), 1, None, "03"),  # the last place of those that were held, whoever left
+        ((), 1, None, "01"),
+        ((60_000, 61_500), 2, 1, None),
+        ((60_000, 61_500), None, 2, None),
+        (tuple(range(60_000, 60_010)), 4, None, None),  # somebody moved up from beyond
+    ],
+)
+def test_a_place_that_falls_vacant_stands_no_more_and_has_no_time(times_ms, rank_before, rank_after, vacant):
+    rows = board_rows(board_changed(*times_ms, rank_before=rank_before, rank_after=rank_after))
+    gone = {row.tags[0]: row.values for row in rows if row.values[0] == 0}
+    assert gone == ({} if vacant is None else {vacant: (0, None, None)})
+    assert len(rows) - len(gone) == len(times_ms)
 
 
 def test_flux_is_written_with_what_the_tag_holds():
