@@ -28,7 +28,7 @@ from paceline.ca_rules import CaRules
 
 PREFIX: Final = "PACELINE_"
 MIN_SHARE_CHARS: Final = 16  # of a group of ingest processes, whose name nobody else may guess
-RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT"})
+RESERVED: Final = frozenset({"PACELINE_CONFIG", "PACELINE_KILL_AT", "PACELINE_PARENT", "PACELINE_PORTS"})
 _WITHOUT: Final = {
     "api.token": "(drawn at the first run)",
     "ingest.password": "(drawn at the first run)",

@@ -31,6 +31,7 @@ FIRST_BACKOFF_S: Final = 0.2
 LAST_BACKOFF_S: Final = 5.0
 STEADY_S: Final = 20.0  # a child that lived this long starts with the first back-off again
 FIRST_OWN_PORT: Final = 10_000
+PORTS: Final = "PACELINE_PORTS"  # "first-last": draw ports from these only, so that test runs side by side do not draw one another's
 _USAGE_EXIT: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -209,13 +210,27 @@ def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that was free a moment ago, below those the kernel gives to outgoing connections.
 
     So while a server is down nobody's outgoing connection gets its port, not even that of its own waiting client, which would then
-    be connected to itself.
+    be connected to itself. A process is not given the same port twice.
     """
-    outgoing = _first_outgoing_port()
-    for port in [FIRST_OWN_PORT + secrets.randbelow(outgoing - FIRST_OWN_PORT) for _ in range(50)] if outgoing > FIRST_OWN_PORT else []:
-        if _bind(host, port):
+    own = own_ports()
+    for port in [own[secrets.randbelow(len(own))] for _ in range(50)] if own else []:
+        if port not in _given and _bind(host, port):
+            _given.add(port)
             return port
     return _bind(host, 0)
+
+
+_given: set[int] = set()
+
+
+def own_ports() -> range:
+    """Where ports are drawn from: what `PACELINE_PORTS` names, else 10,000 up to the kernel's first outgoing one, which may be none."""
+    if named := os.environ.get(PORTS, ""):
+        first, _, last = named.partition("-")
+        if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 1 << 16):
+            raise ConfigError(f"{PORTS}: {named!r} names no ports", cure="give the first and the last, such as 10000-19999")
+        return range(int(first), int(last) + 1)
+    return range(FIRST_OWN_PORT, _first_outgoing_port())
 
 
 def _first_outgoing_port() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
 from broker.nodeconfig import DeviceCount, NodeState
 from broker.reference import AthleteRef, Reference, SegmentRef, encode_reference
+from paceline.supervise import free_port
 from processors.api import ApiOptions, serve_api
 from processors.api.opening import open_services
 from processors.log import SqliteLog
@@ -175,11 +175,9 @@ def athlete_ref(ident: str, **more: object) -> AthleteRef:
 @contextlib.asynccontextmanager
 async def open_world(path: Path) -> AsyncIterator[World]:
     """A platform with an empty log; its runner follows the log in the background. Call `serve` for the page."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with SqliteLog.open(path / "log.db") as log:
         runner = Runner(log, path / "state.db")
-        world = World(path, log, runner, port)
+        world = World(path, log, runner, free_port())
         running = asyncio.create_task(runner.run())
         try:
             yield world

@@ -31,6 +31,17 @@ def test_drawn_ports_are_none_of_those_for_outgoing_connections() -> None:
     assert all(10_000 <= free_port(host) < outgoing for host in ("127.0.0.1", "::1") for _ in range(20))
 
 
+def test_ports_are_drawn_from_those_that_are_named_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = min(free_port() for _ in range(3))
+    monkeypatch.setenv("PACELINE_PORTS", f"{first + 1}-{first + 200}")
+    drawn = [free_port() for _ in range(20)]
+    assert all(first < port <= first + 200 for port in drawn)
+    assert len(set(drawn)) == len(drawn)
+    monkeypatch.setenv("PACELINE_PORTS", "many")
+    with pytest.raises(ConfigError, match="PACELINE_PORTS: 'many' names no ports"):
+        free_port()
+
+
 def test_drawn_ports_are_kept_because_devices_were_told_them(tmp_path: Path) -> None:
     first = opened(tmp_path)
     assert 0 not in ports(first)
