@@ -62,9 +62,9 @@ class Shown:
         self._issue = None if runtime_dir is None else runtime_dir / ISSUE
 
     def show(self, text: str) -> None:
+        self._write(text)
         sys.stdout.write(f"\n{text}\n")
         sys.stdout.flush()
-        self._write(text)
 
     def hide(self) -> None:
         """It is set up: the code is worth nothing any more."""
