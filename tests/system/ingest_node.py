@@ -1,6 +1,7 @@
 """A node for ingest tests: publishes the rows of a spool, and sends again what is not acknowledged, until all of it is.
 
-Runs as its own thread with a plain socket, reconnects at once, and counts what it was told.
+Runs as its own thread with a plain socket, reconnects at once, and counts what it was told. With `more` it makes new rows until it is
+joined, so that it owes some whenever a test kills somebody, however fast the others are.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ RESEND_S = 0.4
 
 
 class ResendingNode(threading.Thread):
-    """Rows 1..len(rows) of spool `epoch` as bundles of `per_bundle`, every `pause_s`."""
+    """Rows 1..len(rows) of spool `epoch` as bundles of `per_bundle`, every `pause_s`; `more(i)` makes the row that shall stand at `rows[i]`."""
 
-    def __init__(self, broker, user, rows, *, epoch=5, per_bundle=7, pause_s=0.002):
+    def __init__(self, broker, user, rows, *, epoch=5, per_bundle=7, pause_s=0.002, more=None):
         super().__init__(daemon=True)
-        self.broker, self.user, self.rows, self.epoch = broker, user, rows, epoch
+        self.broker, self.user, self.rows, self.epoch = broker, user, list(rows), epoch
+        self.more, self.growing = more, more is not None
         self.per_bundle, self.pause_s = per_bundle, pause_s
         self.stored, self.refused = set(), {}
         self.sent = 0
@@ -32,17 +34,24 @@ class ResendingNode(threading.Thread):
         return [n for n in range(1, len(self.rows) + 1) if n not in self.stored and n not in self.refused]
 
     def run(self):
-        while self.open_rows and not self.stopping.is_set():
+        while self._owes() and not self.stopping.is_set():
             try:
                 self._session()
             except OSError:
                 time.sleep(0.1)
 
     def join_done(self, timeout_s):
+        self.growing = False
         self.join(timeout_s)
         left = self.open_rows
         self.stopping.set()
         assert not left, f"{len(left)} rows never acknowledged, the first {left[:5]}"
+
+    def _owes(self):
+        """Whether rows are open; before each sending, as long as it grows, it makes ten bundles of new ones."""
+        if self.growing:
+            self.rows += [self.more(i) for i in range(len(self.rows), len(self.rows) + 10 * self.per_bundle)]
+        return bool(self.open_rows)
 
     def _session(self):
         parser = mqtt.PacketParser()
@@ -50,7 +59,7 @@ class ResendingNode(threading.Thread):
             link.settimeout(0.05)
             link.sendall(mqtt.encode_connect(self.user, self.user, self.broker.password(self.user), clean=True, keepalive=60))
             link.sendall(mqtt.encode_subscribe(1, [(f"pl/1/{self.user}/ack", 1)]))
-            while self.open_rows and not self.stopping.is_set():
+            while self._owes() and not self.stopping.is_set():
                 self._send(link, parser)
                 until = time.monotonic() + RESEND_S
                 while time.monotonic() < until and self.open_rows:

@@ -56,9 +56,10 @@ async def test_devices_resend_through_kills_until_every_frame_is_at_the_platform
         near = await near_broker(stack, tmp_path, kind)
         platform = await stack.enter_async_context(Collector(central))
         box = GatewayProcess(tmp_path, central, near)
-        count = 150
         nodes = [
-            ResendingNode(near, f"gym/{device}", [encode_frame(frame_of(device, seq)) for seq in range(count)], epoch=i, pause_s=0.02)
+            ResendingNode(
+                near, f"gym/{device}", [], epoch=i, pause_s=0.02, more=lambda seq, device=device: encode_frame(frame_of(device, seq))
+            )
             for i, device in enumerate(DEVICES)
         ]
         box.start(points[0])
@@ -68,13 +69,15 @@ async def test_devices_resend_through_kills_until_every_frame_is_at_the_platform
             assert await box.ended() == -signal.SIGKILL, box.log()
             box.start(point)
         await all_acknowledged(nodes)
-        await platform.until(lambda p: len(p.frames) == count * len(DEVICES))
-        await platform.until(lambda p: p.state["spool_rows"] == 0)
+        counts = {device: len(node.rows) for device, node in zip(DEVICES, nodes, strict=True)}
+        await platform.until(lambda p: len(p.frames) == sum(counts.values()))
+        await platform.until(lambda p: p.state["online"] and p.state["spool_rows"] == 0)
         assert await box.end() == 0, box.log()
         assert platform.conflicts == []
-        for device in DEVICES:
+        for device, count in counts.items():
             got = [platform.frames[device, 0xB007, seq] for seq in range(count)]
             assert got == [frame_of(device, seq) for seq in range(count)]
+        await platform.until(lambda p: not p.state["online"])
         assert platform.state["counters"]["near_refused"] == 0
 
 
@@ -143,7 +146,7 @@ async def test_uplink_that_does_not_come_up_is_reverted_and_reported(tmp_path, c
         await platform.until(lambda p: p.state["online"] and "version 4 reverted" in p.state["cfg_error"])
         assert platform.state["cfg_version"] == 0
         assert await box.end() == 0
-        assert not platform.state["online"]
+        await platform.until(lambda p: not p.state["online"])
 
 
 async def test_uplink_moves_to_a_broker_that_answers(tmp_path, central):
@@ -191,13 +194,13 @@ async def test_files_killed_in_the_middle_and_imported_again_send_identical_fram
     async with Collector(central) as platform:
         box = GatewayProcess(tmp_path, central, files=[*files, {"path": str(tmp_path / "bad.fit")}])
         box.start()
-        await platform.until(lambda p: len(p.frames) >= 10)
+        await platform.until(lambda p: p.frames)
         await box.kill()
         assert len(platform.frames) < len(expected)
         box.start()
         await platform.until(lambda p: p.state.get("counters", {}).get("files_done") == 2 and p.state["spool_rows"] == 0)
-        assert platform.frames == expected
-        assert platform.state["counters"]["files_refused"] == 1
+        await platform.until(lambda p: p.frames == expected)
+        await platform.until(lambda p: p.state["counters"].get("files_refused") == 1)
         assert len(platform.raw) > len(expected)  # the kill made it send some again
         assert set(platform.raw) == {encode_frame(frame) for frame in expected.values()}
         assert await box.end() == 0
@@ -215,7 +218,7 @@ async def test_full_spool_leaves_the_rows_with_the_device_until_there_is_room(tm
         node = ResendingNode(near, "gym/w-1", [encode_frame(frame) for frame in big], per_bundle=25)
         node.start()
         deadline = asyncio.get_running_loop().time() + 60
-        while "rows stay with their devices" not in box.log():
+        while "rows stay with their devices" not in box.log() or not node.stored:
             assert asyncio.get_running_loop().time() < deadline, box.log()
             await asyncio.sleep(0.05)
         assert 0 < len(node.stored) < 1500
@@ -239,7 +242,7 @@ async def test_second_gateway_on_the_same_directory_is_refused(tmp_path, central
         assert await second.ended() == 2
         assert f"in use by another gateway (process {box.process.pid})" in second.log()
         assert await box.end() == 0
-        assert platform.state["online"] is False
+        await platform.until(lambda p: p.state["online"] is False)
 
 
 async def test_gateway_survives_both_brokers_restarting(tmp_path, central):
@@ -262,7 +265,7 @@ async def test_gateway_survives_both_brokers_restarting(tmp_path, central):
 
 def test_gateway_imports_nothing_heavy():
     code = "import sys, gateway.app; print([m for m in ('numpy', 'numba', 'scipy', 'pandas', 'fastapi', 'fitparse', 'amqtt') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -284,7 +287,7 @@ def test_wrong_setting_ends_with_exit_2_and_names_the_field(tmp_path, change, to
     }  # fmt: skip
     (tmp_path / "s.json").write_text(json.dumps(settings | change))
     done = subprocess.run(
-        [sys.executable, "-m", "gateway", str(tmp_path / "s.json")], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "gateway", str(tmp_path / "s.json")], cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False,
         env=dict(os.environ),
     )  # fmt: skip
     assert done.returncode == 2, done.stderr

@@ -15,7 +15,7 @@ from processors.log import SqliteLog
 from tests.mqtt_client import PahoClient
 from tests.servers import PROJECT, ServedBroker, start_mosquitto
 from tests.system.ingest_node import ResendingNode
-from tests.system.test_ingest import rows, until
+from tests.system.test_ingest import row, rows, until
 
 MEMBERS = ("platform/ingest-1", "platform/ingest-2", "platform/ingest-3")
 NODES = ("gym/box1", "gym/box2", "gym/box3")
@@ -71,8 +71,10 @@ async def test_each_message_goes_to_one_and_a_killed_one_loses_nothing(tmp_path:
             assert Counter(body for each in taken for body in each) == Counter(sent)
             assert all(taken), [len(each) for each in taken]
 
-            load = rows(1_800)
-            nodes = [ResendingNode(broker, node, load[at::3], epoch=7, pause_s=0.01) for at, node in enumerate(NODES)]
+            nodes = [  # of each number of a row its own
+                ResendingNode(broker, node, [], epoch=7, pause_s=0.01, more=lambda i, at=at: row(3 * i + at))
+                for at, node in enumerate(NODES)
+            ]
             for node in nodes:
                 node.start()
             before = members[1].stored()
@@ -86,7 +88,7 @@ async def test_each_message_goes_to_one_and_a_killed_one_loses_nothing(tmp_path:
             for node in nodes:
                 await asyncio.to_thread(node.join_done, 120)
             kept = [body for member in members for body in member.bodies()]
-            assert set(kept) == {*sent, *load}
+            assert set(kept) == {*sent, *(each for node in nodes for each in node.rows)}
         finally:
             for member in members:
                 member.process.terminate()
