@@ -60,7 +60,12 @@ def main(plan: str, seconds: float, corrupt_every: int, pages: int) -> None:
         device.on_update = told
         device.on_device_data = lambda *_: None  # its own one ends the thread with an assertion at page 0
     threading.Thread(target=node.start, daemon=True).start()
+    began = False
     while time.monotonic() < until_s and min(counts.values()) < pages:
+        alive = node.ant._worker_thread.is_alive()
+        if began and not alive:
+            break
+        began = began or alive
         time.sleep(0.1)
     print(json.dumps({"reader_alive": node.ant._worker_thread.is_alive()}), flush=True)
     os._exit(0)

@@ -110,6 +110,7 @@ async def test_kill_9_and_a_pulled_stick_lose_nothing_stored_and_double_no_beat(
             radio.send_signal(signal.SIGUSR2)
             await more(40)
             await platform.until(lambda p: p.state["counters"].get("ant_listening") == 1, LIMIT_S)
+            await platform.until(lambda p: len({device for device, _, _ in p.frames}) == 9, LIMIT_S)
             assert await box.end() == 0, box.log()
             assert platform.conflicts == []
             assert {device for device, _, _ in platform.frames} == {f"ant-120-{1 + i * 7919}" for i in range(8)} | {"ant-17-63353"}
@@ -190,5 +191,5 @@ async def _forty(tmp_path, central, seconds: float) -> None:
             print(f"gateway with 40 ANT+ devices: {share:.1%} of a core")
             counters = platform.state["counters"]
             assert counters.get("ant_skipped_bytes", 0) == 0
-            assert len({device for device, _, _ in platform.frames}) == 40
+            await platform.until(lambda p: len({device for device, _, _ in p.frames}) == 40, LIMIT_S)
             assert await box.end() == 0, box.log()

@@ -63,7 +63,7 @@ def test_openant_makes_the_same_of_every_page():
 
 
 def test_one_corrupt_byte_ends_openant_and_costs_us_one_frame():
-    *_, last = openant(6, "hr", corrupt_every=20)
+    *_, last = openant(60, "hr", corrupt_every=20)
     assert not last["reader_alive"], "openant has learnt to survive: tell docs/gateway.md"
     world = AntWorld(room("hr"), faults=StickFaults(corrupt_every=20))
     world.run(60)

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -95,9 +95,9 @@ async def watched(
         viewers = [(await loop.create_connection(Viewer, "127.0.0.1", port))[1] for _ in range(readers)]
         socks = [stuck_reader(port) for _ in range(stuck)]
         async with asyncio.timeout(60):
-            while any(viewer.events < 3 for viewer in viewers):
+            while any(viewer.events < 3 for viewer in viewers) or sockets_of(pid) < readers + stuck:
                 await asyncio.sleep(0.1)
-        before = rss_mb_of(pid)
+        before, served = rss_mb_of(pid), sockets_of(pid)
         seen = [viewer.events for viewer in viewers]
         await asyncio.sleep(seconds)
         after = rss_mb_of(pid)
@@ -105,6 +105,9 @@ async def watched(
             while any(viewer.events < had + 2 for viewer, had in zip(viewers, seen, strict=True)):
                 await asyncio.sleep(0.1)
         if seconds > stuck_s + 2:
+            async with asyncio.timeout(60):  # before anybody reads what was left for them
+                while sockets_of(pid) > served - stuck:
+                    await asyncio.sleep(0.1)
             assert [await asyncio.to_thread(was_cut, sock) for sock in socks] == [True] * stuck
         for viewer in viewers:
             assert viewer.transport is not None
@@ -114,6 +117,15 @@ async def watched(
         mover.cancel()
     state.close()
     return before, after, viewers
+
+
+def sockets_of(pid: int) -> int:
+    """How many sockets a process holds."""
+    count = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            count += str(path.readlink()).startswith("socket:")
+    return count
 
 
 def was_cut(sock: socket.socket) -> bool:

@@ -121,7 +121,7 @@ def refused_by_the_box(stack: Stack) -> dict[str, int]:
 def paceline(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     env = {**{k: v for k, v in os.environ.items() if not k.startswith("PACELINE_")}, **environ}
     command = [sys.executable, "-m", "paceline", *arguments]
-    return subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.mark.parametrize(

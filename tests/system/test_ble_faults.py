@@ -78,8 +78,8 @@ async def test_after_three_connects_that_hang_the_next_one_is_made_without_scann
 
 
 async def test_slow_services_are_waited_for_although_the_link_must_stand_soon(bluetooth, tmp_path):
-    await bluetooth.do("fault", name="slow_resolve", device=ONE, value=3)
-    async with box_of(tmp_path / "box", limits=QUICK) as box:
+    await bluetooth.do("fault", name="slow_resolve", device=ONE, value=6)
+    async with box_of(tmp_path / "box", limits=Limits(link_s=5.0, resolve_s=60.0)) as box:
         await box.until_live(2)
         await struck(bluetooth, "slow_resolve")
     assert box.source.counters.failures == 0

@@ -28,7 +28,7 @@ def packages(tmp_path_factory):
 
 
 def unpacked(deb: Path, target: Path) -> Path:
-    subprocess.run(["dpkg-deb", "-x", str(deb), str(target)], timeout=120, check=True)
+    subprocess.run(["dpkg-deb", "-x", str(deb), str(target)], timeout=240, check=True)
     return target
 
 
@@ -43,7 +43,7 @@ def test_package_is_the_same_twice_and_all_its_machine_code_is_of_its_architectu
     assert len(machines) >= 4
     assert set(machines.values()) == {MACHINE[arch]}
     assert not [name for name in HEAVY if (library / name).exists()]
-    fields = subprocess.run(["dpkg-deb", "-f", str(deb)], capture_output=True, text=True, timeout=60, check=True).stdout
+    fields = subprocess.run(["dpkg-deb", "-f", str(deb)], capture_output=True, text=True, timeout=240, check=True).stdout
     assert f"Architecture: {arch}\n" in fields
 
 
@@ -54,7 +54,7 @@ def test_units_of_the_service_manager_find_nothing_wrong(tmp_path, packages):
     root = unpacked(packages[0], tmp_path)
     unit = root / "lib/systemd/system/paceline-gateway.service"
     unit.write_text(unit.read_text().replace("/usr/bin/paceline", str(root / "usr/bin/paceline")))  # it looks for the program
-    done = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=240, check=False)
     assert [line for line in done.stderr.splitlines() if "paceline" in line] == []
     assert done.returncode == 0, done.stderr
 
@@ -101,13 +101,13 @@ async def test_spool_credential_and_settings_outlive_upgrade_downgrade_and_remov
 async def test_what_is_installed_runs_with_nothing_but_python_and_its_own_libraries(tmp_path, packages):
     root = unpacked(packages[0], tmp_path / "root")
     program = [base_python(), "-I", "-S", str(root / "usr/bin/paceline")]
-    said = subprocess.run([*program, "--version"], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+    said = subprocess.run([*program, "--version"], capture_output=True, text=True, timeout=240, check=True, cwd=tmp_path)
     assert "1.0.0" in said.stdout
-    listed = subprocess.run([*program, "--help"], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path).stdout
+    listed = subprocess.run([*program, "--help"], capture_output=True, text=True, timeout=240, check=True, cwd=tmp_path).stdout
     assert "gateway" in listed
     assert "demo" not in listed.partition("Commands:")[2]
     for command in (["config", "show"], ["gateway", "--help"], ["gateway", "box", "--help"]):
-        subprocess.run([*program, *command], capture_output=True, timeout=60, check=True, cwd=tmp_path)
+        subprocess.run([*program, *command], capture_output=True, timeout=240, check=True, cwd=tmp_path)
     async with start_amqtt(tmp_path / "central", users=(BOX, PLATFORM)) as broker:
         box = BoxProcess(tmp_path, program)
         box.start()

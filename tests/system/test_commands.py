@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -33,7 +35,7 @@ NOBODY = GymSettings("127.0.0.1", 1, "gym", 1, "", seconds=3.0)
 
 def paceline(*args: object, code: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "paceline", *map(str, args)], capture_output=True, text=True, timeout=90, check=False,
+        [sys.executable, "-m", "paceline", *map(str, args)], capture_output=True, text=True, timeout=240, check=False,
         env={k: v for k, v in os.environ.items() if not k.startswith("PACELINE_")},
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
@@ -68,6 +70,25 @@ async def online(stack: Stack) -> None:
             await asyncio.sleep(0.2)
 
 
+async def offline(stack: Stack) -> None:
+    """The platform has heard that its box ended."""
+    async with asyncio.timeout(60):
+        while any(node["online"] for node in (await fetch_live(stack.site) or {"nodes": ({"online": True},)})["nodes"]):
+            await asyncio.sleep(0.2)
+
+
+async def refused(stack: Stack, count: int) -> None:
+    """So many dead letters are stored."""
+    async with asyncio.timeout(60):
+        while dead_letters(stack.site.log_db) != count:
+            await asyncio.sleep(0.2)
+
+
+def dead_letters(log_db: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{log_db}?mode=ro", uri=True)) as db:
+        return db.execute("SELECT count(*) FROM dead").fetchone()[0]
+
+
 async def bad_message(site: Site) -> None:
     user = f"{site.settings.tenant}/stranger"
     secret = add_nodes(site, "central", [user])[user]
@@ -85,9 +106,11 @@ async def test_commands_on_the_data_of_a_short_run(tmp_path: Path) -> None:
         assert stack.gym_settings is not None
         assert (await run_gym(stack.gym_settings)).drained
         await bad_message(stack.site)
+        await refused(stack, 1)
         await settled(stack)
 
         await stack.end("gateway")
+        await offline(stack)
         found = wrong(await findings(data, 1))
         assert set(found) == {"platform"}  # no box online; its credential was tried and works
         known = json.loads((data / "secrets" / "secrets.json").read_text())

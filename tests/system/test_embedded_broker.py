@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -43,7 +44,21 @@ def login(broker: ServedBroker, user: str) -> socket.socket:
     return sock
 
 
-def is_closed(sock: socket.socket, within_s: float = 5.0) -> bool:
+def login_once_there_is_room(broker: ServedBroker, user: str) -> socket.socket:
+    """Like `login`, tried again while the broker still lets go of those it closed."""
+    deadline = time.monotonic() + 60
+    while True:
+        sock = open_socket(broker)
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(connect_packet(user, broker.password(user)))
+            if sock.recv(4) == b"\x20\x02\x00\x00":
+                return sock
+        sock.close()
+        assert time.monotonic() < deadline, f"{user} is not let in"
+        time.sleep(0.05)
+
+
+def is_closed(sock: socket.socket, within_s: float = 60.0) -> bool:
     """Whether the broker ends the connection, whatever it sends before."""
     sock.settimeout(within_s)
     try:
@@ -121,7 +136,7 @@ def test_process_without_a_free_port_says_so(tmp_path: Path) -> None:
         settings = json.dumps({"port": taken.getsockname()[1], "password_file": str(tmp_path / "p")})
         script = "import sys; from broker.embedded import EmbeddedSettings, run; sys.exit(run(EmbeddedSettings.model_validate_json(sys.argv[1])))"
         done = subprocess.run(
-            [sys.executable, "-c", script, settings], capture_output=True, text=True, timeout=60, cwd=PROJECT, check=False
+            [sys.executable, "-c", script, settings], capture_output=True, text=True, timeout=240, cwd=PROJECT, check=False
         )
     assert done.returncode == 1
     assert "is in use" in done.stderr
@@ -131,7 +146,7 @@ def test_process_without_a_free_port_says_so(tmp_path: Path) -> None:
 
 def test_embedded_settings_import_no_amqtt() -> None:
     code = "import sys, broker.embedded; sys.exit('amqtt' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, cwd=PROJECT, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=240, cwd=PROJECT, check=False).returncode == 0
 
 
 HOSTILE = {
@@ -181,7 +196,7 @@ async def test_connections_are_bounded_and_come_free_again(tmp_path: Path) -> No
         with open_socket(broker) as one_too_many:
             assert is_closed(one_too_many)
         assert all(is_closed(sock) for sock in silent)  # after connect_timeout_s
-        more = [login(broker, user) for user in USERS[4:10]]
+        more = [login_once_there_is_room(broker, user) for user in USERS[4:10]]
         for sock in (*silent, *held, *more):
             sock.close()
 
@@ -191,7 +206,7 @@ async def test_keepalive_zero_is_never_cut_and_keepalive_one_is(tmp_path: Path) 
         forever = login(broker, USERS[0])
         with open_socket(broker) as short:
             short.sendall(connect_packet(USERS[1], broker.password(USERS[1]), keepalive_s=1))
-            assert is_closed(short, 6)
+            assert is_closed(short)
         forever.sendall(b"\xc0\x00")
         assert forever.recv(2) == b"\xd0\x00"
         forever.close()

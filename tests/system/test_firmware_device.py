@@ -153,8 +153,14 @@ async def test_device_out_of_the_box_is_set_up_by_its_page_and_then_by_its_conso
     async with board.running():
         await tile(stack, "boxed", lambda one: one["speed_mps"] is not None)
         assert board.process.stdin is not None
-        board.process.stdin.write(b'{"do": "show"}\n')
-        shown = json.loads(await board.says('"said": '))["said"]
+        deadline = time.monotonic() + PATIENCE_S
+        while True:  # the wall may show a frame before its device has heard that it is stored
+            board.said.clear()
+            board.process.stdin.write(b'{"do": "show"}\n')
+            shown = json.loads(await board.says('"said": '))["said"]
+            if shown["stored"] or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.2)
         assert shown["user"] == f"{TENANT}/boxed"
         assert shown["stored"] > 0
         board.process.stdin.write(b'{"do": "request"}\n')
@@ -267,7 +273,7 @@ async def test_update_over_the_air_is_tried_confirmed_and_rolled_back_when_it_ha
     (tmp_path / "third").mkdir()
     third = changed(base, tmp_path / "third", hangs)
     offers = [offer_of(first, 2)]
-    server = server_of(offers, "127.0.0.1", 0)
+    server = server_of(offers, "127.0.0.1", free_port())
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     folder = tmp_path / "board"

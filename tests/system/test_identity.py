@@ -338,7 +338,9 @@ def test_a_broker_that_is_away_is_named_and_the_book_has_it(site: IdentitySite) 
 
 def test_guessing_codes_is_slowed_down(site: IdentitySite, tmp_path: Path) -> None:
     code = site.code("gym/guess")
-    words = [denied(lambda: enrol(replace(code, code=new_code()), tmp_path / "guess")).denied for _ in range(12)]
-    assert words[0] is Denied.UNKNOWN_CODE
+    words: list[Denied] = []
+    while Denied.TOO_MANY not in words and len(words) < 100:  # on a slow machine a try is there again meanwhile
+        words.append(denied(lambda: enrol(replace(code, code=new_code()), tmp_path / "guess")).denied)
+    assert set(words[:-1]) == {Denied.UNKNOWN_CODE}
     assert words[-1] is Denied.TOO_MANY
     assert denied(lambda: enrol(code, tmp_path / "guess")).denied is Denied.TOO_MANY, "the right one has to wait too"

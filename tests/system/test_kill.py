@@ -107,7 +107,7 @@ async def test_platform_outlives_its_broker(tmp_path: Path) -> None:
                 await asyncio.sleep(0.5)
                 await stack.start("broker-central")
                 await asyncio.sleep(1.0)
-            assert await gym.wait_drained(60)
+            assert await gym.wait_drained(120)
         finally:
             report = await gym.stop()
         await stack.check([frame_of(made) for made in report.truth])

@@ -18,7 +18,7 @@ from simulators.truth import Truth
 from tests.firmware import command, environment
 from tests.firmware_site import SCRIPT
 
-PLAN = CheckPlan(first_message_s=20.0, silence_s=7.0, after_ack_s=4.0, down_s=1.0, return_s=20.0)
+PLAN = CheckPlan(first_message_s=60.0, silence_s=7.0, after_ack_s=4.0, down_s=1.0, return_s=60.0)
 
 
 class Amnesiac(SimDevice):

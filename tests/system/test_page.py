@@ -60,9 +60,8 @@ async def test_wall_shows_zones_and_an_unknown_device_is_named_and_taken_back(wo
     async with running(world, *world.athletes):
         await page.go(world.url)
         tile = "[...document.querySelectorAll('.tile')].find((t) => t.textContent.includes('{0}'))"
-        assert await page.until(f"{tile.format('Anna')}?.dataset.zone === '3'")
-        assert await page.js(f"{tile.format('Anna')}.textContent.includes('Zone 3')")
-        assert await page.js(f"{tile.format('Cleo')}.dataset.zone") == "5"
+        assert await page.until(f"{tile.format('Anna')}?.dataset.zone === '3' && {tile.format('Anna')}.textContent.includes('Zone 3')")
+        assert await page.until(f"{tile.format('Cleo')}?.dataset.zone === '5'")
         assert await page.until("document.querySelectorAll('.tile').length === 5")
         assert await page.until("document.querySelector('.tile.unknown .called')?.textContent === 'watch-x'")
         await page.js("document.querySelector('.tile.unknown').focus()")
@@ -112,10 +111,10 @@ async def test_public_screen_names_nobody_who_does_not_want_it(world: World, pag
         assert await page.until(
             "document.querySelectorAll('.tile').length === 6 && document.querySelector('main').textContent.includes('Shy')"
         )
-        assert "Zoë" in await page.js(whole)  # staff sees it
+        assert await page.until(f"({whole}).includes('Zoë')")  # staff sees it
         await page.click("#public")
         assert await page.until("location.search === '?as=screen' && document.querySelectorAll('.tile').length === 6")
-        assert await page.js("document.querySelector('#public').hidden")
+        assert await page.until("document.querySelector('#public').hidden")
         assert await page.until("document.querySelector('main').textContent.includes('Quick Z')")
         await page.js("[...document.querySelectorAll('.tile')].find((t) => t.textContent.includes('Athlete 1')).click()")
         assert not await page.js("document.querySelector('#dialog').open")  # nobody is bound from a screen
@@ -171,11 +170,11 @@ async def test_dots_move_along_the_course(world: World, page: Page) -> None:
             before = page.events
             return await page.js(drawn) > 2 * (page.events - before + 1)
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while not await glides():
                 pass
         await page.look(calm=True)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while await glides():
                 pass
         for _ in range(5):
@@ -199,10 +198,10 @@ async def test_board_reorders_while_somebody_watches(world: World, page: Page) -
     world.run(["watch-c"], cleo.sent_to_us, 110)
     after = await page.until(f"{BOARD}[0]?.startsWith('Cleo') && {BOARD}")
     assert [line.split()[0] for line in after] == ["Cleo", "Anna", "Bob", "Shy"]
-    assert any(way == "up" and "Cleo" in who for way, who in await page.js("window.moved"))
-    assert any("Cleo" in name for name in await page.js("window.glides"))
+    assert await page.until("window.moved.some(([way, who]) => way === 'up' && who.includes('Cleo'))")
+    assert await page.until("window.glides.some((name) => name.includes('Cleo'))")
     assert await page.until("document.querySelector('#said').textContent.includes('Cleo is now 1st on The Bend')")
-    assert await page.js(f"{ROWS}[1].cells[3].textContent.startsWith('+0:')")
+    assert await page.until(f"{ROWS}[1].cells[3].textContent.startsWith('+0:')")
     await page.js(f"{ROWS}[0].querySelector('button').click()")
     assert await page.until("document.querySelectorAll('#dialog tbody tr').length >= 2")
 
@@ -241,9 +240,9 @@ async def test_finished_activity_is_drawn_with_its_laps_zones_and_efforts(world:
     assert await page.until("document.querySelector('tbody th a')?.textContent === 'Anna'")
     await page.click("tbody th a")
     assert await page.until("document.querySelector('.track .line')?.getAttribute('d').length > 400")
-    assert await page.js("document.querySelectorAll('.chart').length") == 2  # elevation and heart rate
-    assert await page.js("document.querySelectorAll('.zonelist li').length") == 5
-    assert "The Bend" in await page.js("document.querySelector('main').textContent")
+    assert await page.until("document.querySelectorAll('.chart').length === 2")  # elevation and heart rate
+    assert await page.until("document.querySelectorAll('.zonelist li').length === 5")
+    assert await page.until("document.querySelector('main').textContent.includes('The Bend')")
     await page.js("document.querySelector('.graphs').focus()")
     await page.key("ArrowRight")
     assert await page.until("document.querySelector('.graphs h2 b').textContent.endsWith(' m')")

@@ -100,7 +100,7 @@ async def test_a_pair_replayed_through_the_gateway_and_then_uploaded(tmp_path: P
             await stack.settled(count + frames, timeout_s=120)
             for name, path in (("a", a), ("b", b)):
                 uploads.accept(TENANT, name, path.name, path.read_bytes())
-            await stack.settled(count + frames, timeout_s=60)
+            await stack.settled(count + frames, timeout_s=120)
     db = connect(stack.state, write=False)
     try:
         assert Counter(row.summary.subject for row in finals(db)) == Counter({f"{TENANT}/a": 1, f"{TENANT}/b": 1})

@@ -47,7 +47,7 @@ async def test_full_disk_of_the_platform_acknowledges_nothing_and_recovers(tmp_p
         try:
             await until(lambda: stack.counted("member") >= 30)
             ballast = fill(platform_disk)
-            assert await running.wait_drained(60), "the box has a disk of its own and takes everything"
+            assert await running.wait_drained(120), "the box has a disk of its own and takes everything"
             await until(lambda: "nothing is acknowledged until the log can be written" in stack.log("platform"))
             assert in_log(stack) < FRAMES
             await asyncio.sleep(1.5)  # acks on their way

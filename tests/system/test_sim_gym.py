@@ -119,7 +119,7 @@ async def test_broker_killed_in_mid_stream_loses_nothing(tmp_path):
             await asyncio.sleep(0.3)
             await broker.start()
         async with acking_peer(broker.host, broker.port, INGEST, broker.password(INGEST), peer):
-            drained = await gym.wait_drained(60)
+            drained = await gym.wait_drained(120)
         report = await gym.stop()
     assert drained
     assert compare(report.truth, peer.once()).clean
@@ -134,7 +134,7 @@ async def test_wrong_password_is_told_with_a_cure_and_leaves_nothing_running(tmp
             await Gym(replace(settings, port=broker.port, passwords={})).start()
         gym = Gym(replace(settings, port=broker.port, passwords="wrong"))
         with pytest.raises(LinkError, match="code 5"):
-            await gym.start(timeout_s=1.0)
+            await gym.start(timeout_s=5.0)
         assert asyncio.all_tasks() == tasks
 
 

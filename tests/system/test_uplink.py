@@ -92,6 +92,11 @@ class Box:
         self.answers.put(b"answer to " + raw)
 
     @property
+    def settled(self):
+        """Whether nothing is owed and the broker confirmed all that was sent: what is counted changes no more."""
+        return not self.owed and not self.uplink._unconfirmed
+
+    @property
     def owed(self):
         return sum(last - first + 1 for first, last in self.spool.ranges())
 
@@ -120,6 +125,7 @@ async def test_rows_go_up_in_order_are_freed_and_state_is_retained(tmp_path, sha
             assert state["counters"]["own"] == 7
             assert sorted(peer.got(spool.epoch)) == list(range(1, 321))
             assert peer.repeats == 0
+            await until(lambda: box.settled and peer.states[BOX] == json.loads(box.uplink._document(online=True)))
             told = peer.state_counts[BOX]
             await asyncio.sleep(0.5)
             assert peer.state_counts[BOX] == told, "an unchanged state is not published again"

@@ -84,7 +84,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def paceline(*args: object) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "paceline", "upload", *map(str, args)], capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "paceline", "upload", *map(str, args)], capture_output=True, text=True, timeout=240, check=False,
         env={k: v for k, v in os.environ.items() if not k.startswith("PACELINE_")},
     )  # fmt: skip
     assert "Traceback" not in done.stderr

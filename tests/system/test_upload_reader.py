@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -46,13 +47,11 @@ def readers_of(parent: int) -> list[int]:
     """The process ids of the readers a process has under way, by /proc."""
     found: list[int] = []
     for task in Path(f"/proc/{parent}/task").glob("*/children"):
-        for pid in task.read_text().split():
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"processors.upload_reader" in command:
-                found.append(int(pid))
+        with contextlib.suppress(OSError):  # a thread or a child that ended meanwhile
+            for pid in task.read_text().split():
+                with contextlib.suppress(OSError):
+                    if b"processors.upload_reader" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        found.append(int(pid))
     return found
 
 
@@ -172,11 +171,12 @@ def test_a_reader_lets_sigterm_and_ctrl_c_pass(long_file: bytes) -> None:
     seen: set[int] = set()
     while job.is_alive():
         for pid in readers_of(os.getpid()):
-            mask = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn"))
-            if int(mask.split()[1], 16) & (1 << (signal.SIGTERM - 1)):
-                os.kill(pid, signal.SIGTERM)
-                os.kill(pid, signal.SIGINT)
-                seen.add(pid)
+            with contextlib.suppress(OSError):  # it has just ended
+                mask = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn"))
+                if int(mask.split()[1], 16) & (1 << (signal.SIGTERM - 1)):
+                    os.kill(pid, signal.SIGTERM)
+                    os.kill(pid, signal.SIGINT)
+                    seen.add(pid)
         time.sleep(0.02)
     assert done == [10_000]
     assert len(seen) == 1

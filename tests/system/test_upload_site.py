@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -54,7 +55,7 @@ async def taken(stack: Stack, path: Path, athlete: str = "ann") -> dict[str, Any
 
 async def answered_by_nobody(process: asyncio.subprocess.Process) -> None:
     """The platform died: the command says so, and the file is the user's to send again."""
-    _, err = await asyncio.wait_for(process.communicate(), 60)
+    _, err = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 1
     assert b"no answer from" in err
 
@@ -149,7 +150,7 @@ async def killed_in_the_middle(stack: Stack, path: Path) -> None:
     for point, whole in (("upload.before_append", False), ("upload.after_append", True)):
         await stack.start("platform", kill_at=f"{point}:1")
         process = await upload(stack, path, "ann")
-        assert await stack.died("platform", 60)
+        assert await stack.died("platform", 120)
         await answered_by_nobody(process)
         found = uploads_in(stack)
         assert found[: len(before)] == before
@@ -177,7 +178,8 @@ async def test_a_file_that_kills_its_readers_ends_neither_platform_nor_live(tmp_
         while process.returncode is None:
             for pid in readers_of(stack.pid("platform")):
                 killed.add(pid)
-                os.kill(pid, 9)
+                with contextlib.suppress(ProcessLookupError):  # it is dead already
+                    os.kill(pid, 9)
             await asyncio.sleep(0.01)
         out, _ = await process.communicate()
         (said,) = json.loads(out)
@@ -185,7 +187,7 @@ async def test_a_file_that_kills_its_readers_ends_neither_platform_nor_live(tmp_
         assert len(killed) == 2
         assert stack.runs("platform")
         assert (await taken(stack, path, "bob"))["samples"] == 6_000
-        assert await gym.wait_drained(60)
+        assert await gym.wait_drained(120)
         report = await gym.stop()
         assert report.frames_refused == 0
         assert [frames for _, frames in uploads_in(stack)] == [200]

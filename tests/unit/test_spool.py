@@ -215,7 +215,7 @@ async def test_file_destroyed_while_open_is_salvaged_and_appends_go_on(tmp_path)
             file.seek(page * 4096)
             file.write(b"\xff" * 64)
     epoch = spool.epoch
-    for _ in range(50):
+    for _ in range(600):
         got = spool.read(1, 5_000, 10_000_000)
         if len(got) >= 1_900:
             break
