@@ -42,8 +42,9 @@ def find_or_install_chromium(tools: Path = TOOLS, path: str | None = None) -> Ch
         found = next((Path(place) for name in NAMES if (place := shutil.which(name, path=path))), None)
         binary = found or unpacked_once(tools / "chromium", "usr/lib/chromium/chromium", ("chromium", "chromium-common"), _check)
         fonts = next((place for place in FONT_PLACES if (place / FONT).exists()), None) or _unpacked_fonts(tools)
-        conf = tools / "fonts.conf"
-        conf.write_text(_FONTS_CONF.format(fonts=fonts, cache=tools / "fontconfig"))
+        conf, wanted = tools / "fonts.conf", _FONTS_CONF.format(fonts=fonts, cache=tools / "fontconfig")
+        if not conf.exists() or conf.read_text() != wanted:  # the Chromium of another run may be reading it
+            conf.write_text(wanted)
     environment = dict(os.environ) if found else chromium_environment(binary)
     return Chromium(binary, {**environment, "FONTCONFIG_FILE": str(conf)})
 

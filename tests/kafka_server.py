@@ -267,7 +267,10 @@ async def start_kafka(
 ) -> AsyncIterator[KafkaCluster]:
     """A running cluster with empty stores; `users` may log in, and `extra` are further properties of every broker."""
     java, jars = await asyncio.to_thread(find_java), await asyncio.to_thread(kafka_jars)
-    (jars.parent / "log4j2.xml").write_text(_LOG4J)
+    with only_one("log4j2"):
+        config = jars.parent / "log4j2.xml"
+        if not config.exists() or config.read_text() != _LOG4J:  # another run's broker may be reading it
+            config.write_text(_LOG4J)
     nodes = [KafkaNode(number, folder / f"kafka{number}", free_port(), free_port(), free_port()) for number in range(brokers)]
     cluster = KafkaCluster(java, jars, nodes, users or {}, extra or {})
     for node in nodes:

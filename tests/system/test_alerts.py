@@ -22,6 +22,7 @@ from processors.stage_stats import StageStats
 from tests.operator_check import asked
 from tests.servers import PROJECT
 
+pytestmark = pytest.mark.timeout(1_800)  # the first one may have to build the checker
 RULES = PROJECT / "deploy" / "prometheus" / "alerts.yml"
 STEP_S = 15.0
 LOOKS = 90  # 22 minutes

@@ -24,6 +24,7 @@ from processors.influx_schema import BUCKETS
 from tests.operator_check import asked, metrics_of
 from tests.servers import PROJECT
 
+pytestmark = pytest.mark.timeout(1_800)  # the first one may have to build the checker
 COMPOSE, DEPLOY, OPERATIONS = PROJECT / "docker-compose.yml", PROJECT / "deploy", PROJECT / "docs" / "operations.md"
 OURS = "paceline-"
 RUNS_ONCE = {"setup", "topics", "influx-setup"}

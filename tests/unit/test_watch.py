@@ -111,13 +111,15 @@ async def test_figures_health_and_readiness_are_served_and_end_with_the_process(
         socket.create_connection(at, 1.0)
 
 
-async def test_hanging_event_loop_is_told_from_outside_of_it(tmp_path: Path) -> None:
+async def test_hanging_event_loop_is_told_from_outside_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.watch.LOOP_ANSWERS_S", LIMIT_S)
     clock = FakeClock()
     watch = Watch("test", clock=clock)
     async with watched(watch, MetricsSettings(), tmp_path):
         await asyncio.sleep(0)
         watch.measure(in_loop(lambda: [INGEST_FRAMES.of(3)]))
         assert b"paceline_ingest_frames_total 3" in (await get(tmp_path, "/metrics"))[2]
+        monkeypatch.setattr("broker.watch.LOOP_ANSWERS_S", 0.5)
         clock.now_s += 1000.0  # nothing beats from here on: this thread holds the loop
         status, _, body = fetched(address(tmp_path), "/healthz")
         assert status == 503
@@ -130,7 +132,7 @@ async def test_hanging_event_loop_is_told_from_outside_of_it(tmp_path: Path) -> 
 
 async def test_readers_that_say_nothing_keep_out_at_most_so_many_and_only_for_a_while(tmp_path: Path) -> None:
     async with watched(Watch("test"), MetricsSettings(), tmp_path):
-        silent = [socket.create_connection(address(tmp_path), 5.0) for _ in range(MAX_REQUESTS)]
+        silent = [socket.create_connection(address(tmp_path), LIMIT_S) for _ in range(MAX_REQUESTS)]
         try:
             until_s = time.monotonic() + LIMIT_S
             while True:
