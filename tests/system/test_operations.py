@@ -16,6 +16,7 @@ from paceline.role_view import RoleView, role_views
 from paceline.site import publish_site
 from simulators.gym import run_gym
 from tests.system.stack import Stack, frame_of, gym_of
+from tests.system.test_faults import in_log
 
 LIMIT_S = 60.0
 PLATFORM_REASON = {"ingest", "control"}
@@ -79,7 +80,9 @@ async def test_figures_add_up_and_a_broker_that_is_away_is_a_reason_and_no_end(t
         for role in ("platform", "gateway", "broker-central", "broker-near"):
             await until(lambda role=role: ready(stack, role) and not view(stack, role).stands_still())
         figures = await told(stack, "platform")
-        assert figures["paceline_ingest_frames_total"] == report.frames_made
+        assert (
+            figures["paceline_ingest_frames_total"] == len(in_log(stack)) >= report.frames_made
+        )  # a box sends again what is long under way
         assert figures["paceline_stage_counts_total{frames,live}"] == report.frames_made
         assert figures["paceline_stage_lag_records{live}"] == figures["paceline_stage_lag_seconds{live}"] == 0
         assert figures["paceline_stage_position{live}"] == figures["paceline_log_end_position"]
