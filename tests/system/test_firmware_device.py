@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from broker.layouts import layout_named
 from paceline.commands.firmware_run import enrolment_code
 from paceline.device.board import names_in
 from paceline.device.image import build
@@ -26,11 +27,13 @@ from paceline.device.project import Project, open_project
 from paceline.device.simulated import ASLEEP, RESET, command_of, environment, lay_out
 from paceline.live_client import fetch_live
 from paceline.site import publish_site
+from processors.stores import ReadStore
 from tests.servers import free_port
 from tests.system.stack import TENANT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_S = 120
+MOTION = layout_named("motion.1")
 KEY = Ed25519PrivateKey.from_private_bytes(b"u" * 32)
 PUBLIC = (KEY.public_key().public_bytes_raw(),)
 
@@ -59,6 +62,25 @@ async def tile(stack: Stack, athlete: str, good: Callable[[dict[str, Any]], bool
                 return one
         await asyncio.sleep(0.2)
     raise TimeoutError(f"no tile of {athlete} as wanted: {live}")
+
+
+def tracked(stack: Stack, athlete: str, field: str) -> list[float]:
+    """What is stored of a field of an athlete's samples, where it is known."""
+    store = ReadStore(stack.state)
+    try:
+        track = store.tracks(f"{TENANT}/{athlete}").get(MOTION.id)
+    finally:
+        store.close()
+    values = [] if track is None else [MOTION.field(field).to_si(int(raw)) for raw in track.records[field]]
+    return [value for value in values if value is not None]
+
+
+async def comes(what: Callable[[], object], within_s: float) -> bool:
+    """Whether it holds in time."""
+    deadline = time.monotonic() + within_s
+    while not (found := what()) and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
+    return bool(found)
 
 
 def document_of(stack: Stack, node: str, **more: object) -> dict[str, Any]:
@@ -117,16 +139,22 @@ async def test_every_example_runs_and_its_frames_are_stored(stack: Stack, tmp_pa
     common = ("--sim", "--data", stack.site.data, "--quiet", "--json")
     there = ("--seconds", 5, "--interpreter", "micropython")
     here = ("--seconds", 14, "--interpreter", "cpython", "--name", "my-band")  # a heart rate takes eight seconds of light
-    runs = await asyncio.gather(
-        *(paceline("run", name, *common, *there) for name in names_in("devices")), paceline("run", tmp_path / "mine", *common, *here)
-    )
+    mine = ("run", tmp_path / "mine", *common, *here)
+    runs = await asyncio.gather(*(paceline("run", name, *common, *there) for name in names_in("devices")), paceline(*mine))
+    while not await comes(lambda: tracked(stack, "my-band", "hr_bpm"), 10):  # light that a busy machine took too late is no heart rate
+        assert len(runs) < 12, "never eight seconds of light in time"
+        runs.append(await paceline(*mine))
     for code, said in runs:
         told = json.loads(said)
         assert code == 0, told
         assert told["taken"] == told["stored"] > 0
         assert not told["refused"]
-    bike = await tile(stack, "bike-sensor", lambda one: one["speed_mps"] is not None)
-    assert bike["speed_mps"] == pytest.approx(2.105 / 0.27, rel=0.05)
+    await tile(stack, "bike-sensor", lambda one: one["speed_mps"] is not None)
+    speeds_mps = tracked(
+        stack, "bike-sensor", "speed_mps"
+    )  # a turn that a busy machine lets happen late is a slow one, and its next one is quick
+    assert pytest.approx(2.105 / 0.27, rel=0.05) in speeds_mps
+    assert all(0 <= speed_mps < 2.105 / 0.1 for speed_mps in speeds_mps)
     runner = await tile(stack, "gps-tracker", lambda one: one["lat"] is not None)
     assert runner["lat"] == pytest.approx(47.3, abs=0.01)
     strap = await tile(stack, "strap-bridge", lambda one: one["hr_bpm"] is not None)
