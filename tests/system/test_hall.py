@@ -7,6 +7,7 @@ the gateway is printed; its bar (a tenth of a core) is asserted in nightly only,
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -37,6 +38,8 @@ class Gauge:
 
     @property
     def share(self) -> float:
+        if len(self.points) < 2:  # a machine so busy that nobody looked
+            return math.nan
         (began_s, before_s), (ended_s, after_s) = self.points[0], self.points[-1]
         return (after_s - before_s) / (ended_s - began_s)
 
