@@ -1,15 +1,15 @@
 """The store of one partition of the live stage on Kafka: the hot state as cells, the rare rows in a working copy that cells mirror.
 
-A subject is one cell: its row of 1 KiB, the matcher's state, and the numberings it used last; numberings of older boots have cells of
-their own, read when a frame of theirs comes again. Frames not yet folded are in pages, a cell each, which go once all in them are. The row
-of an activity under way is written to the working copy when it begins and when somebody asks: the live row knows it. Folded tracks go to
-the shared folder.
+A subject is an entry of a page (`live_pages`): its row of 1 KiB, the matcher's state, the numberings it used last, the activity under way
+and when its wake to close is due, so that what an activity's beginning writes is written with the frame that began it. Numberings of older
+boots have cells of their own, read when a frame of theirs comes again. What SQL looks up of this becomes rows when it is looked up: the
+activity under way, numberings, frames not yet folded (`raw_pages`). Folded tracks go to the shared folder.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,25 +18,34 @@ import msgpack
 from broker.reference import SegmentRef, UploadRef
 from processors import live_kernel as k
 from processors.live import activity_of
+from processors.live_pages import Entry, LivePages
 from processors.live_row import box_of
 from processors.live_state import LiveStates, Numbering
+from processors.live_wakes import CLOSE
 from processors.ranges import RangeSet
+from processors.raw_pages import RawPages
 from processors.reference_data import ReferenceData
 from processors.results_db import box_around, boxes_meet, references
 from processors.row_mirror import Cells, RowMirror
 from processors.stage import Activity, Inputs, Numbered, Outputs, Wants
 from processors.state_db import StateDb
 from processors.track_blobs import TrackBlobs, beside_key, blob_of
-from processors.track_db import FOREVER_US, RawRow, pack, raw_rows, undated_frames
+from processors.track_db import FOREVER_US, pack, stored_under, undated_frames
 from processors.tracks import tracks_of
 from processors.working_copy import fresh, unsafe
 
+LAYOUT: Final = 2  # of the cells: one that is read otherwise has another number
 MIRRORED: Final = ("numbering", "undated", "activity", "wake", "reference", "folded")
-PAGE_BYTES: Final = 400_000
-_ROW_BYTES: Final = 100  # of a row beside its frames, about
-INLINE: Final = 4  # numberings in the cell of a subject
-_SUBJECT, _NUMBERING, _RAW = b"s", b"n", b"r"
-_RAW_ROW: Final = "INSERT INTO raw (id, subject, node, first_us, last_us, frames, body) VALUES (?,?,?,?,?,?,?)"
+INLINE: Final = 4  # numberings in the entry of a subject
+COMMIT_ROWS: Final = 50_000
+_NUMBERING: Final = b"n"
+_ROW_BYTES: Final = k.COLUMNS * 8
+_LIST: Final = (
+    "INSERT INTO numbering VALUES (?,?,?,?,?,0,0,x'',?,?,?,?) ON CONFLICT DO UPDATE SET date_seq=excluded.date_seq, "
+    "date_offset_us=excluded.date_offset_us, undated_from_us=excluded.undated_from_us, undated_to_us=excluded.undated_to_us "
+    "WHERE (excluded.date_seq, excluded.date_offset_us, excluded.undated_from_us, excluded.undated_to_us) "
+    "IS NOT (date_seq, date_offset_us, undated_from_us, undated_to_us)"
+)
 _Meta = tuple[int | None, int, int | None, int]
 
 
@@ -51,29 +60,37 @@ class LiveCells(StateDb):
         self._states = states
         self._inline: dict[str, list[Numbered]] = {}
         self._absent: set[str] = set()
-        self._written: dict[Numbered, _Meta] = {}
-        self._open: set[tuple[str, int]] = set()
+        self._unlisted: dict[Numbered, Numbering] = {}  # those whose row is to be written before rows are looked up
+        self._listed: dict[Numbered, _Meta] = {}  # and what the rows of others say
+        self._open: dict[str, tuple[int, int]] = {}  # start and version of the activity under way
+        self._close: dict[str, int] = {}  # when the wake to close is due
+        self._closes: list[tuple[int, str]] = []  # a heap of those, and of such as are not any more
+        self._dirty: set[str] = set()  # subjects whose wake to close changed
         self.shapes: Sequence[SegmentRef] = ()  # of the segment whose change is being taken, as it was and as it is
         mirror = RowMirror(self.db, MIRRORED)
         self.db.execute("BEGIN")
         mirror.restore(cells)
-        self._pages: dict[int, int] = {}
-        self._unsaved: list[tuple[int, RawRow]] = []
-        self._restore_raw()
         self._mirror = mirror
-        last = self.db.execute("SELECT max(id) FROM undated").fetchone()[0]
-        self._undated_id = (partition << 40) if last is None else last  # one of its own among all partitions
+        self._raw_pages = RawPages(self.db, cells, path.parent)
+        self._pages = LivePages(cells)
+        self._restore()
+        self._undated_id = self._last_undated(partition)
+        self._committed = self.db.total_changes
 
-    def _restore_raw(self) -> None:
-        """Read the pages of frames, without those that were folded since."""
-        folded: dict[str, int] = dict(self.db.execute("SELECT subject, id FROM folded"))
-        self._raw_id = max(folded.values(), default=0)
-        for key, value in self._cells.items(_RAW):
-            rows = [(number, row) for number, row in msgpack.unpackb(value, use_list=False)]
-            self._raw_id = max(self._raw_id, rows[-1][0])
-            left = [(number, *row) for number, row in rows if number > folded.get(row[0], 0)]
-            self.db.executemany(_RAW_ROW, left)
-            self._pages[int.from_bytes(key[1:], "big")] = len(left)
+    def _last_undated(self, partition: int) -> int:
+        last = self.db.execute("SELECT max(id) FROM undated").fetchone()[0]
+        return (partition << 40) if last is None else last  # one of its own among all partitions
+
+    def _restore(self) -> None:
+        """What is kept in memory of the subjects in pages."""
+        for entry in self._pages.restore():
+            if entry.under_way is not None:
+                self._open[entry.key] = entry.under_way
+            if entry.close_us is not None:
+                self._ask_close(entry.key, entry.close_us)
+            for origin, boot, *rest in entry.numberings:
+                self._list(Numbered(entry.key, origin, boot), _numbering(rest))
+        self._dirty.clear()
 
     # what a stage wants
 
@@ -92,52 +109,59 @@ class LiveCells(StateDb):
     def _load_subject(self, states: LiveStates, key: str) -> None:
         if key in self._absent or key in self._inline:  # read before: one may have numberings and no row
             return
-        raw = self._cells.get(_SUBJECT + key.encode())
-        if raw is None:
+        found = self._pages.read(key)
+        if not found:
             self._absent.add(key)
-            return
-        row, matching, numberings = msgpack.unpackb(raw)
-        if row:
-            states.put(key, row, matching)
+        for entry in found:
+            if entry.key not in self._inline and not states.has(entry.key):
+                self._loaded(states, entry)
+
+    def _loaded(self, states: LiveStates, entry: Entry) -> None:
+        key = entry.key
+        if entry.row:
+            states.put(key, entry.row + entry.beside, entry.matching)
         inline = self._inline[key] = []
-        for origin, boot, *rest in numberings:
+        for origin, boot, *rest in entry.numberings:
             of, numbering = Numbered(key, origin, boot), _numbering(rest)
             inline.append(of)
             states.numberings[of] = numbering
-            self._written[of] = _meta(numbering)
 
     def _spilled(self, of: Numbered) -> Numbering | None:
         raw = self._cells.get(_spill_key(of))
-        if raw is None:
-            return None
-        found = _numbering(msgpack.unpackb(raw)[2:])
-        self._written[of] = _meta(found)
-        return found
+        return None if raw is None else _numbering(msgpack.unpackb(raw)[2:])
 
     def inputs(self, wants: Wants, reference: ReferenceData) -> Inputs:
         if wants.window is not None:
             self._settle(wants.window.key)
+            self._settle_frames(stored_under(self.db, wants.window.key, reference))
         if wants.history:
             self._settle(wants.history)
+        for origin in wants.origins:
+            found = self.db.execute("SELECT DISTINCT subject FROM numbering WHERE origin=?", (origin,)).fetchall()
+            self._settle_frames(subject for (subject,) in found)
         return super().inputs(wants, reference)
+
+    def _settle_frames(self, subjects: Iterable[str]) -> None:
+        for subject in subjects:
+            self._raw_pages.settle(subject)
 
     def _settle(self, subject: str) -> None:
         """Write the activity under way as its row knows it."""
+        found = self._open.get(subject)
+        if found is None:
+            return
+        start_us, version = found
+        self._load_subject(self._states, subject)
         row = self._states.peek(subject)
-        if row is not None and row[k.START] != k.NEVER:
-            start_us = int(row[k.START])
-            version = self.db.execute(
-                "SELECT version FROM activity WHERE subject=? AND start_us=? AND closed=0", (subject, start_us)
-            ).fetchone()
-            if version is not None:
-                super().sink(Outputs(activities=[activity_of(subject, row, version[0], closed=False)]))
+        if row is not None and row[k.START] == start_us:
+            super().sink(Outputs(activities=[activity_of(subject, row, version, closed=False)]))
 
     def _touched(self, tenant: str, segment: str) -> list[tuple[str, int, bool]]:  # noqa: ARG002 - its shapes are told
         """Activities under way that came by a segment as it was or as it is; those that are over belong to the finish stage."""
         boxes = [box_around(shape.points) for shape in self.shapes if shape.points]
         found: list[tuple[str, int, bool]] = []
-        query = "SELECT subject, start_us FROM activity WHERE closed=0 AND subject >= ? AND subject < ? ORDER BY subject"
-        for subject, start_us in self.db.execute(query, (f"{tenant}/", f"{tenant}0")).fetchall():
+        for subject in sorted(subject for subject in self._open if boxes and subject.startswith(f"{tenant}/")):
+            start_us = self._open[subject][0]
             if not self._states.has(subject):
                 self._load_subject(self._states, subject)
             row = self._states.peek(subject)
@@ -148,95 +172,150 @@ class LiveCells(StateDb):
     # what a step made
 
     def sink(self, outputs: Outputs) -> None:
-        rows = raw_rows(outputs.taken)
-        numbered = list(enumerate(rows, self._raw_id + 1))
-        self._raw_id += len(rows)
-        self.db.executemany(_RAW_ROW, [(number, *row) for number, row in numbered])
-        self._unsaved += numbered
-        rare = [a for a in outputs.activities if a.closed or (a.subject, a.start_us) not in self._open]
-        for activity in rare:
-            (self._open.discard if activity.closed else self._open.add)((activity.subject, activity.start_us))
-        self._open.difference_update((a.subject, a.start_us) for a in outputs.removed)
+        self._raw_pages.add(outputs.taken)
+        closed: list[Activity] = []
+        for activity in outputs.activities:
+            of, start_us = self._open.get(activity.subject), activity.start_us
+            if activity.closed:
+                closed.append(activity)
+                if of is not None and of[0] == start_us:
+                    del self._open[activity.subject]
+            elif of is None or of[0] != start_us:
+                self._open[activity.subject] = start_us, activity.version
+        for gone in outputs.removed:
+            of = self._open.get(gone.subject)
+            if of is not None and of[0] == gone.start_us:
+                del self._open[gone.subject]
         for key, frame in outputs.undated:
             self._undated_id += 1
             self.db.execute("INSERT INTO undated VALUES (?,?,?,?)", (self._undated_id, key, frame.node, pack([frame])))
-        if rare or outputs.removed or outputs.wakes:
-            super().sink(Outputs(activities=rare, removed=outputs.removed, wakes=outputs.wakes))
+        wakes = [wake for wake in outputs.wakes if wake.name != CLOSE]
+        for wake in outputs.wakes if len(wakes) < len(outputs.wakes) else ():
+            if wake.name == CLOSE:
+                self._ask_close(wake.key, wake.at_us)
+        if closed or outputs.removed or wakes:
+            super().sink(Outputs(activities=closed, removed=outputs.removed, wakes=wakes))
 
     def compact(self, key: str) -> None:
-        before = [row[0] for row in self.db.execute("SELECT id FROM raw WHERE subject=? ORDER BY id", (key,))]
+        self._raw_pages.settle(key)
         super().compact(key)
-        if not before or self.db.execute("SELECT 1 FROM raw WHERE subject=? LIMIT 1", (key,)).fetchone():
+        if self.db.execute("SELECT 1 FROM raw WHERE subject=? LIMIT 1", (key,)).fetchone():
             return
-        self.db.execute("INSERT OR REPLACE INTO folded VALUES (?,?)", (key, before[-1]))
-        first_unsaved = self._unsaved[0][0] if self._unsaved else self._raw_id + 1
-        starts = list(self._pages)  # in their order
-        for number in before:
-            if number < first_unsaved:
-                page = starts[bisect_right(starts, number) - 1]
-                self._pages[page] -= 1
-                if not self._pages[page]:
-                    del self._pages[page]
-                    starts = list(self._pages)
-                    self._cells.drop(_raw_key(page))
-        self._unsaved = [(number, row) for number, row in self._unsaved if row[0] != key]
+        last = self._raw_pages.folded(key)
+        if last is not None:
+            self.db.execute("INSERT OR REPLACE INTO folded VALUES (?,?)", (key, last))
 
-    def _save_raw(self) -> None:
-        """Write the frames since the last checkpoint as pages: a cell each would cost more than the frame."""
-        page: list[tuple[int, RawRow]] = []
-        size = 0
-        for numbered in self._unsaved:
-            page.append(numbered)
-            size += len(numbered[1][-1]) + _ROW_BYTES
-            if size > PAGE_BYTES or numbered is self._unsaved[-1]:
-                self._pages[page[0][0]] = len(page)
-                self._cells.put(_raw_key(page[0][0]), msgpack.packb(page))
-                page, size = [], 0
-        self._unsaved = []
+    # wakes
+
+    def _ask_close(self, key: str, at_us: int) -> None:
+        self._close[key] = at_us
+        heappush(self._closes, (at_us, key))
+        self._dirty.add(key)
+
+    def due_wakes(self, now_us: int, limit: int = 1000) -> list[tuple[str, str]]:
+        due = super().due_wakes(now_us, limit)
+        closing: dict[str, int] = {}
+        while self._closes and self._closes[0][0] <= now_us and len(due) + len(closing) < limit:
+            at_us, key = heappop(self._closes)
+            if self._close.get(key) == at_us:
+                closing[key] = at_us
+        for key, at_us in closing.items():
+            heappush(self._closes, (at_us, key))
+        return [*due, *((key, CLOSE) for key in closing)]
+
+    def drop_wakes(self, due: Sequence[tuple[str, str]], now_us: int) -> None:
+        rows = [(key, name) for key, name in due if name != CLOSE]
+        if rows:
+            super().drop_wakes(rows, now_us)
+        for key, name in due:
+            if name == CLOSE and key in self._close and self._close[key] <= now_us:
+                del self._close[key]
+                self._dirty.add(key)
+
+    # numberings as rows
+
+    def save_numberings(self, states: LiveStates) -> None:
+        """Have rows of what others than the stage look up of numberings: that they are there, and their dates. The rest is cells."""
+        for of, numbering in self._unlisted.items():
+            self._list(of, numbering)
+        self._unlisted.clear()
+        for of in states.counted:
+            self._list(of, states.numberings[of])
+
+    def _list(self, of: Numbered, numbering: Numbering) -> None:
+        meta = _meta(numbering)
+        if self._listed.get(of) != meta:
+            self._listed[of] = meta
+            date_seq, *rest = meta
+            self.db.execute(
+                _LIST, (of.key, of.origin, f"{of.boot:016x}", numbering.node, numbering.device,
+                        None if date_seq is None else str(date_seq), *rest),
+            )  # fmt: skip
+
+    # checkpoints
 
     def save_rows(self, stage: str, states: LiveStates) -> None:
         """Nothing: rows are cells, and whom a segment touches is asked of them."""
 
-    def save_numberings(self, states: LiveStates) -> None:
-        """Write what others than the stage look up of changed numberings: that they are there, and their dates. The rest is cells."""
-        for of in states.counted:
-            numbering = states.numberings[of]
-            meta = _meta(numbering)
-            if self._written.get(of) != meta:
-                self._written[of] = meta
-                self.db.execute(
-                    "INSERT OR REPLACE INTO numbering VALUES (?,?,?,?,?,0,0,x'',?,?,?,?)",
-                    (of.key, of.origin, f"{of.boot:016x}", numbering.node, numbering.device,
-                     None if meta[0] is None else str(meta[0]), *meta[1:]),
-                )  # fmt: skip
-
     def save_cells(self, states: LiveStates) -> None:
         """Write what changed into the cells."""
-        self._save_raw()
-        self.save_numberings(states)
+        self._raw_pages.save()
         for of in states.counted:
-            inline = self._inline.setdefault(of.key, [])
-            if of not in inline:
-                inline.append(of)
-                if len(inline) > INLINE:
-                    old = inline.pop(0)
-                    self._cells.put(_spill_key(old), msgpack.packb(_numbering_cell(old, states.numberings[old])))
-        for key in {*states.changed, *states.matched, *(of.key for of in states.counted)}:
-            matching = states.matchings.get(key)
-            row, attempts = states.stored(key) or b"", b"" if matching is None else matching.encode()
-            numberings = [_numbering_cell(of, states.numberings[of]) for of in self._inline.get(key, ())]
-            cell = msgpack.packb((row, attempts, numberings))
-            self._cells.put(_SUBJECT + key.encode(), cell)
+            self._counted(of, states.numberings[of])
+        changed = {*states.changed, *states.matched, *self._dirty, *(of.key for of in states.counted)}
+        for key in self._pages.stragglers():
+            if key not in changed:
+                self._load_subject(states, key)
+                if key in self._open or key in self._close:
+                    changed.add(key)
+                else:
+                    self._write_own(states, key)
+        for key in self._dirty:
+            self._load_subject(states, key)
+        self._pages.write([self._entry(states, key) for key in changed])
         states.saved()
+        self._dirty.clear()
         self._absent.clear()
         self._mirror.save(self._cells)
-        self.db.execute("COMMIT")
-        self.db.execute("BEGIN")
+        if self.db.total_changes - self._committed > COMMIT_ROWS:
+            self._committed = self.db.total_changes
+            self.db.execute("COMMIT")
+            self.db.execute("BEGIN")
+
+    def _counted(self, of: Numbered, numbering: Numbering) -> None:
+        """Keep a numbering among those of its subject that were used last."""
+        if self._listed.get(of) != _meta(numbering):
+            self._unlisted[of] = numbering
+        inline = self._inline.setdefault(of.key, [])
+        if of not in inline:
+            inline.append(of)
+            if len(inline) > INLINE:
+                old = inline.pop(0)
+                held = self._states.numberings[old]
+                self._list(old, held)
+                self._unlisted.pop(old, None)
+                self._cells.put(_spill_key(old), msgpack.packb(_numbering_cell(old, held)))
+
+    def _entry(self, states: LiveStates, key: str) -> Entry:
+        stored, matching = states.stored(key) or b"", states.matchings.get(key)
+        numberings = tuple([_numbering_cell(of, states.numberings[of]) for of in self._inline.get(key, ())])
+        return Entry(
+            key, stored[:_ROW_BYTES], stored[_ROW_BYTES:], b"" if matching is None else matching.encode(), numberings, self._open.get(key),
+            self._close.get(key),
+        )  # fmt: skip
+
+    def _write_own(self, states: LiveStates, key: str) -> None:
+        """Give a subject a cell of its own, which is not read before it is wanted."""
+        for of in self._inline.get(key, ()):
+            numbering = self._unlisted.pop(of, None)
+            if numbering is not None:
+                self._list(of, numbering)
+        self._pages.write_own(self._entry(states, key))
 
     def forget(self) -> None:
         """The states were forgotten."""
         self._inline.clear()
-        self._written.clear()
+        self._listed.clear()
 
     def fold(self, key: str) -> None:
         """Have the shared folder hold all of a key: frames folded into its tracks, undated ones with their dates of now beside them."""
@@ -273,17 +352,3 @@ def _numbering(values: Sequence[Any]) -> Numbering:
 
 def _spill_key(of: Numbered) -> bytes:
     return _NUMBERING + msgpack.packb((of.key, of.origin, of.boot))
-
-
-def _raw_key(number: int) -> bytes:
-    return _RAW + number.to_bytes(8, "big")
-
-
-def is_subject(key: bytes) -> bool:
-    """Whether a cell is that of a subject."""
-    return key.startswith(_SUBJECT)
-
-
-def subject_of_cell(key: bytes) -> str:
-    """Whose cell it is."""
-    return key[1:].decode()

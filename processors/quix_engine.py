@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from confluent_kafka import TopicPartition
 from quixstreams import Application
@@ -35,6 +35,9 @@ from broker.watch import Watch
 from processors.collector import waiting_collector
 from processors.shards import Message, Shard, StageOnKafka
 from processors.stage_stats import StageStats
+
+if TYPE_CHECKING:
+    from quixstreams import Message as RawMessage
 
 _log = logging.getLogger(__name__)
 
@@ -177,22 +180,32 @@ class StageApp(Application):
         """One round: a batch of messages, in place of one message through a data frame."""
         self._alive.beat()
         self._producer.poll(0)
-        messages = self._consumer.consume(MOST_MESSAGES, WAIT_S)
+        with waiting_collector():  # over the whole round: a look through all states for each of its parts would cost as much as the parts
+            messages = self._consumer.consume(MOST_MESSAGES, WAIT_S)
+            self._round(messages)
+        self._run_tracker.set_message_consumed(bool(messages))
+
+    def _round(self, messages: Sequence[RawMessage]) -> None:
         began_s = time.monotonic()
         self._keep_shards()
         parts: dict[int, list[Message]] = {}
+        newest: dict[int, RawMessage] = {}
+        topic = self._stage.topic
         for raw in messages:
-            message = raise_for_msg_error(raw)
-            if message.topic() == self._stage.topic:
-                parts.setdefault(message.partition(), []).append(
-                    Message(message.offset(), message.key(), message.value(), message.headers() or ())
-                )
-                self._taken_ms = max(raw.timestamp()[1], self._taken_ms)
+            if raw.error() is not None:
+                raise_for_msg_error(raw)
+            if raw.topic() == topic:
+                partition = raw.partition()
+                part = parts.get(partition)
+                if part is None:
+                    part = parts[partition] = []
+                part.append(Message(raw.offset(), raw.key(), raw.value(), raw.headers() or ()))
+                newest[partition] = raw
         for partition, part in parts.items():
             self._take(partition, part)
+            self._taken_ms = max(newest[partition].timestamp()[1], self._taken_ms)
         if parts:
             self.stats.committed(sum(map(len, parts.values())), time.monotonic() - began_s, (), 0, 0)
-        self._run_tracker.set_message_consumed(bool(messages))
         now_s = time.monotonic()
         if now_s - self._ticked_s >= TICK_S:
             self._ticked_s = now_s

@@ -22,7 +22,7 @@ from processors.believed import encode_believed, parts_of
 from processors.collector import waiting_collector
 from processors.finish import is_finish
 from processors.live import LiveStage
-from processors.live_cells import LiveCells
+from processors.live_cells import LAYOUT, LiveCells
 from processors.live_changes import Changed, concerned_by, touch_changed, wants_of_change
 from processors.live_state import LiveStates
 from processors.live_step import fold, step_live
@@ -92,7 +92,7 @@ class LiveShard:
         self._out = out
         self._reference = reference
         self._clock_us = clock_us
-        check_version(cells, LiveStage.name, LiveStage.state_version)
+        check_version(cells, LiveStage.name, LiveStage.state_version * 10 + LAYOUT)
         self._states = LiveStates()
         self._store = LiveCells(work / f"live-{partition}.db", cells, self._states, blobs, partition)
         self._stage = LiveStage(reference, tells=tells)
@@ -143,9 +143,10 @@ class LiveShard:
 
     def _made(self, outputs: Outputs, batch: Batch) -> None:
         """Keep and tell what a step made."""
-        self._store.save_numberings(self._states)
         self._store.sink(outputs)
-        fold(self._store, outputs.compact, self._reference)
+        if outputs.compact:
+            self._store.save_numberings(self._states)
+            fold(self._store, outputs.compact, self._reference)
         self._tell([*outputs.begun, *outputs.efforts], batch.first)
         for block in outputs.believed:
             for part in parts_of(block, MOST_SAMPLES):

@@ -21,7 +21,7 @@ from processors import live_kernel as k
 from processors.believed import decode_believed
 from processors.believed_db import BelievedWriter
 from processors.live import activity_of
-from processors.live_cells import is_subject, subject_of_cell
+from processors.live_pages import Entry, entries_of
 from processors.ranges import RangeSet
 from processors.results_db import put_attempts, put_events, put_reference
 from processors.row_mirror import ROWS, write_row
@@ -59,11 +59,9 @@ class StateView:
             put_events(self._db, [(event.id, event.type, event.topic, event.key, event.tenant, event.time_us, event.body)])
 
     def _cell(self, topic: str, key: bytes, value: bytes | None) -> None:
-        if is_subject(key):
-            if value is not None:
-                self._subject(subject_of_cell(key), value)
-            return
         if not key.startswith(ROWS):
+            for entry in entries_of(key, value) if value is not None and topic == LIVE_STATE else ():
+                self._subject(entry)
             return
         table, *of = msgpack.unpackb(key[1:])
         if table in _SHOWN[topic]:
@@ -71,16 +69,21 @@ class StateView:
             if table == "activity" and value is not None:
                 self._under_way(of[0])
 
-    def _subject(self, subject: str, value: bytes) -> None:
-        row, attempts, numberings = msgpack.unpackb(value)
-        if row:
-            self._db.execute("INSERT OR REPLACE INTO state VALUES ('live', ?, ?)", (subject, row))
-        put_attempts(self._db, [(subject, attempts)])
+    def _subject(self, entry: Entry) -> None:
+        subject = entry.key
+        if entry.row:
+            self._db.execute("INSERT OR REPLACE INTO state VALUES ('live', ?, ?)", (subject, entry.row + entry.beside))
+        put_attempts(self._db, [(subject, entry.matching)])
         self._db.executemany(
             "INSERT OR REPLACE INTO numbering VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            [_numbering_row(subject, numbering) for numbering in numberings],
+            [_numbering_row(subject, numbering) for numbering in entry.numberings],
         )
-        self._under_way(subject)
+        start_us, version = entry.under_way or (k.NEVER, 0)
+        self._db.execute("DELETE FROM activity WHERE subject=? AND closed=0 AND start_us<>?", (subject, start_us))
+        if entry.row and entry.under_way is not None:
+            row = np.frombuffer(entry.row, np.int64)
+            if row[k.START] == start_us:
+                self._store.sink(Outputs(activities=[activity_of(subject, row, version, closed=False)]))
 
     def _under_way(self, subject: str) -> None:
         """The activity under way is as far as the row of its subject."""

@@ -60,17 +60,20 @@ def decode_layout(taken: TakenFrame) -> int | None:
 
 
 def _unpack(subject: str, node: str, body: bytes) -> Iterator[TakenFrame]:
-    tenant = subject.partition("/")[0]
     at = 0
     while at < len(body):
         length = body[at] | body[at + 1] << 8
-        raw = body[at + 2 : at + 2 + length]
+        yield stored_frame(subject, node, body[at + 2 : at + 2 + length])
         at += 2 + length
-        frame = read_frame(raw)
-        if isinstance(frame, Rejected):
-            raise StoreError(f"raw track of {subject}: {frame.detail}", cure="paceline replay makes the state again from the log")
-        origin = origin_of(tenant, node, frame.device, self_numbered=frame.self_numbered)
-        yield TakenFrame(origin, node, frame, raw, frame.utc_offset_us or 0)
+
+
+def stored_frame(subject: str, node: str, raw: bytes) -> TakenFrame:
+    """A frame as it was taken; StoreError when what is stored is none."""
+    frame = read_frame(raw)
+    if isinstance(frame, Rejected):
+        raise StoreError(f"raw track of {subject}: {frame.detail}", cure="paceline replay makes the state again from the log")
+    origin = origin_of(subject.partition("/")[0], node, frame.device, self_numbered=frame.self_numbered)
+    return TakenFrame(origin, node, frame, raw, frame.utc_offset_us or 0)
 
 
 def raw_frames(db: sqlite3.Connection, subject: str, from_us: int, to_us: int) -> Iterator[TakenFrame]:
