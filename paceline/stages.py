@@ -39,13 +39,14 @@ def tracks_folder(site: Site) -> Path:
 
 
 def _stage(name: str, site: Site, watch: Watch) -> None:
+    from processors.packed_efforts import warm_up as warm_up_boards
     from processors.quix_engine import Replica, StageApp
     from processors.warm import warm_up
 
     s = site.settings
     place = site.platform_dir / f"{name}-{s.stages.replica}"
-    if name != "boards":
-        warm_up()
+    warm = warm_up_boards if name == "boards" else warm_up
+    warm()
     replica = Replica(s.kafka, place / "state", s.stages.replica, s.stages.commit_s, s.stages.exactly_once)
     StageApp(_made(name, site, place / "work"), replica, watch).run()
 
@@ -58,7 +59,7 @@ def _made(name: str, site: Site, work: Path) -> StageOnKafka:
     from processors.track_blobs import FolderBlobs
 
     if name == "boards":
-        return BoardsOnKafka(work)
+        return BoardsOnKafka()
     feed, blobs = ReferenceFeed(site.settings.kafka), FolderBlobs(tracks_folder(site))
     if name == "live":
         return LiveOnKafka(feed, blobs, work, tells=bool(site.settings.influx.url))

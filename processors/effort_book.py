@@ -10,12 +10,11 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from dataclasses import replace
-from typing import Final
 
 from broker.events.envelope import Event
 from broker.reference import ErasureRef, MergeRef, Reference, RulingRef
-from processors.effort_store import SegmentEfforts, without_curve
-from processors.happenings import activity_finished, activity_started, activity_withdrawn, awards_changed, board_changed, effort_changed
+from processors.board_book import BoardBook, RowStore
+from processors.happenings import activity_finished, activity_started, activity_withdrawn
 from processors.live_wakes import finish_wake
 from processors.plausibility import judge_live
 from processors.reference_data import ReferenceData
@@ -28,17 +27,11 @@ from processors.results_db import (
     effort,
     efforts_of_activity,
     final,
-    put_awards,
-    put_effort,
     put_events,
     put_final,
 )
-from processors.segment_board import BoardChange, SegmentBoard
 from processors.segment_table import SPORTS
 from processors.stage import Begun, FinishedActivity, LiveEfforts, Outputs, Wake
-
-MAX_BOARDS: Final = 512  # kept in memory; the rest is read again when an effort comes
-MAX_BYTES: Final = 400_000_000  # of them
 
 
 class EffortBook:
@@ -48,10 +41,9 @@ class EffortBook:
         self._db = db
         self._reference = reference
         self._decisions = reference.decisions
-        self._boards: dict[tuple[str, str], SegmentBoard] = {}
         self._events: list[Event] = []
         self._ordinals: Counter[int] = Counter()
-        self._moves = 0
+        self._boards = BoardBook(RowStore(db), self._events, self._ordinals)
 
     def take(self, outputs: Outputs) -> None:
         """Take all results of one step, in their order: what ended first, then what began, then efforts, then the finished.
@@ -118,7 +110,7 @@ class EffortBook:
         rows = [(e.id, e.type, e.topic, e.key, e.tenant, e.time_us, e.body) for e in self._events]
         if rows:
             put_events(self._db, rows)
-        moves, self._moves = self._moves, 0
+        moves, self._boards.moves = self._boards.moves, 0
         self._events.clear()
         self._ordinals.clear()
         return moves
@@ -186,39 +178,8 @@ class EffortBook:
             self._put(one, replace(one, version=version, removed=True), appended_us)
 
     def _put(self, before: Effort | None, now: Effort, appended_us: int) -> None:
-        if before is not None and replace(before, version=now.version) == now:
-            return
-        board = self._board(now.tenant, now.segment)
-        self._events += effort_changed(before, now, now.version, appended_us, self._ordinal(now.version))
-        if before is not None and before.subject != now.subject:
-            self._moved(board, board.leave(now.id), now.version, appended_us)
-        change = board.apply(without_curve(now))  # before it is stored: a large board reads there what stood until now
-        put_effort(self._db, now)
-        self._moved(board, change, now.version, appended_us)
-        for awarded in board.awarded():
-            put_awards(self._db, awarded, now.tenant, now.segment)
-            self._events += awards_changed(awarded, now, appended_us, self._ordinal(now.version))
-
-    def _moved(self, board: SegmentBoard, change: BoardChange | None, version: int, appended_us: int) -> None:
-        if change is not None:
-            self._moves += 1
-            top = [row.effort for row in board.top(limit=10).rows]
-            self._events += board_changed(change, top, version, appended_us, self._ordinal(version))
-
-    def _board(self, tenant: str, segment: str) -> SegmentBoard:
-        board = self._boards.pop((tenant, segment), None)
-        if board is None:
-            board = SegmentBoard(segment, awarding=True, store=SegmentEfforts(self._db, tenant, segment))
-            board.follow()
-            self._make_room(board.nbytes)
-        self._boards[tenant, segment] = board
-        return board
-
-    def _make_room(self, more_bytes: int) -> None:
-        """Forget the boards that were not asked for longest."""
-        total = more_bytes + sum(board.nbytes for board in self._boards.values())
-        while self._boards and (len(self._boards) >= MAX_BOARDS or total > MAX_BYTES):
-            total -= self._boards.pop(next(iter(self._boards))).nbytes
+        """An effort is another one than before, or only of a newer version."""
+        self._boards.put(before, now, appended_us)
 
     def _ordinal(self, version: int) -> int:
         ordinal = self._ordinals[version]

@@ -28,6 +28,7 @@ from processors.packed_kernel import (
     best_of,
     find_all,
     index_all,
+    number_all,
     place_of,
     seat,
     take_all,
@@ -110,6 +111,7 @@ class PackedEfforts:
         self.used = 0
         self.athletes = 0
         self.version = 0
+        self.touched: set[int] | None = None  # slots that changed, for who sets it
         self._table = np.zeros(8, np.int32)
         self._who_hi, self._who_lo = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         self._who = np.zeros(8, np.int32)
@@ -163,6 +165,8 @@ class PackedEfforts:
         told = _told(entries)
         numbers = self._all_numbered([e.subject for e in entries])
         outcome, lowest_ms = self.take_told(told._replace(athlete=np.array(numbers, np.int32)), forced=forced)
+        if self.touched is not None:
+            self.touched.update(self.slot(e.id) for e in entries)
         return outcome, numbers, lowest_ms
 
     def take_told(self, told: Told, *, forced: bool = False) -> tuple[npt.NDArray[np.uint8], int]:
@@ -192,16 +196,39 @@ class PackedEfforts:
             first, end = self.used, self.used + len(piece)
             if end > len(self.columns.state):
                 self.reserve(0, end + end // 4)
-            c = self.columns
-            c.id_hi[first:end], c.id_lo[first:end] = told.id_hi, told.id_lo
-            c.start_us[first:end], c.elapsed_ms[first:end] = told.start_us, told.elapsed_ms
-            c.version_low[first:end], c.version_high[first:end] = told.version & 0xFFFFFFFF, told.version >> 32
-            c.state[first:end], c.athlete[first:end] = told.state, numbers
-            self.used = end
-            self.version = max(self.version, int(told.version.max()))
+            self._place(told._replace(athlete=np.array(numbers, np.int32)), first, end)
         self._table[:] = 0
         index_all(self._table, self.columns.id_hi, self.columns.id_lo, self.used)
         return self._chained()
+
+    def restore(self, told: Told, who_hi: npt.NDArray[np.uint64], who_lo: npt.NDArray[np.uint64]) -> None:
+        """Fill an empty board from columns of another one, in their order; athletes by their names, states as they were found out."""
+        assert self.used == 0
+        used = len(told.version)
+        table, hi, lo = np.zeros(_table_for(used), np.int32), np.zeros(used, np.uint64), np.zeros(used, np.uint64)
+        athletes = int(number_all(table, hi, lo, who_hi, who_lo, told.athlete))
+        self.reserve(athletes + athletes // 8, used + used // 8)
+        self._who_hi[:athletes], self._who_lo[:athletes] = hi[:athletes], lo[:athletes]
+        self.athletes = athletes
+        index_all(self._who, self._who_hi, self._who_lo, athletes)
+        self._place(told, 0, used)
+        index_all(self._table, self.columns.id_hi, self.columns.id_lo, used)
+        self._chained()
+
+    def names(self, slots: slice) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """The names of the athletes of some slots."""
+        athlete = self.columns.athlete[slots]
+        return self._who_hi[athlete], self._who_lo[athlete]
+
+    def _place(self, told: Told, first: int, end: int) -> None:
+        """Put efforts that are not held into free slots."""
+        c = self.columns
+        c.id_hi[first:end], c.id_lo[first:end] = told.id_hi, told.id_lo
+        c.start_us[first:end], c.elapsed_ms[first:end] = told.start_us, told.elapsed_ms
+        c.version_low[first:end], c.version_high[first:end] = told.version & 0xFFFFFFFF, told.version >> 32
+        c.state[first:end], c.athlete[first:end] = told.state, told.athlete
+        self.used = end
+        self.version = max(self.version, int(told.version.max(initial=0)))
 
     def _all_numbered(self, subjects: Sequence[str]) -> list[int]:
         distinct = list(dict.fromkeys(subjects))
@@ -267,6 +294,8 @@ class PackedEfforts:
         state = self.columns.state
         for slot in standing:
             state[slot] = int(state[slot]) & TOLD | (DOUBLE if slot in doubles else 0)
+        if self.touched is not None:
+            self.touched.update(standing)
         best = self.best_ever(number)
         self.pages.size += int(seat(self.best_ms, self.pages.arrays, number, -1 if best is None else best[0]))
 
@@ -349,4 +378,6 @@ def warm_up() -> None:
     held.load([entry], 1)
     held.take([entry._replace(version=2)])
     held.count_once(0, [0], ())
+    again = PackedEfforts()
+    again.restore(_told([entry]), *held.names(slice(0, 1)))
     held.pages.rank(held.pages.at(0))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from broker.errors import StoreError
 from broker.reference import AthleteRef
@@ -24,7 +25,7 @@ from processors.ladder import Key
 from processors.own_efforts import single_recordings
 from processors.packed_awards import InColumns
 from processors.packed_efforts import Entry, PackedEfforts, entry_of
-from processors.packed_kernel import COUNTS, CROWDED, TOLD
+from processors.packed_kernel import COUNTS, CROWDED, TOLD, Told
 from processors.packed_standings import PackedStandings
 from processors.results import Effort
 
@@ -113,6 +114,14 @@ class PackedHolding:
         if self.awards is not None:
             self.award()
         return len(self)
+
+    def restore(self, told: Told, who_hi: npt.NDArray[np.uint64], who_lo: npt.NDArray[np.uint64]) -> None:
+        """Fill an empty board that knows no athletes from columns of another one (`PackedEfforts.restore`)."""
+        self.packed.restore(told, who_hi, who_lo)
+        if self.packed.athletes:
+            self._traits.describe(self.packed.athletes - 1, "")
+        self._counting.forget()
+        self._overall.forget()
 
     def follow(self, entries: Sequence[Entry]) -> None:
         """Take many changes, each of another effort, that the store has already."""

@@ -202,6 +202,20 @@ def find_all(table: Any, col_hi: Any, col_lo: Any, hi: Any, lo: Any, found: Any)
         found[i] = place_of(table, col_hi, col_lo, hi[i], lo[i])
 
 
+def number_all(table: Any, col_hi: Any, col_lo: Any, hi: Any, lo: Any, numbers: Any) -> int:
+    """The row of each name, new names in the order in which they come, into empty columns that are long enough; how many there are."""
+    rows = 0
+    for i in range(len(hi)):
+        row: Any = place_of(table, col_hi, col_lo, hi[i], lo[i])
+        if row < 0:
+            table[-1 - row] = rows + 1
+            col_hi[rows], col_lo[rows] = hi[i], lo[i]
+            row = rows
+            rows += 1
+        numbers[i] = row
+    return rows
+
+
 def index_all(table: Any, col_hi: Any, col_lo: Any, used: int) -> None:
     """Fill an empty table with the names of the first `used` rows."""
     for row in range(used):
@@ -212,3 +226,4 @@ if k.numba is not None:
     take_all = k.numba.njit(cache=True, fastmath=False, error_model="numpy")(take_all)
     find_all = k.numba.njit(cache=True, fastmath=False, error_model="numpy")(find_all)
     index_all = k.numba.njit(cache=True, fastmath=False, error_model="numpy")(index_all)
+    number_all = k.numba.njit(cache=True, fastmath=False, error_model="numpy")(number_all)

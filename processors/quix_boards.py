@@ -1,32 +1,33 @@
 """The boards stage on Kafka, keyed by board: efforts on a segment, and entries of the class in progress.
 
-An effort that changed comes from the finish stage; the book of one machine compares it with what stands on the board, moves it, gives and
-takes awards and tells what happened. Its version is the offset of the word, so it grows along a board as readers who follow one expect.
+An effort that changed comes from the finish stage; the boards of one machine compare it with what stands, move it, give and take awards
+and tell what happened. Its version is the offset of the word, so it grows along a board as readers who follow one expect. All boards are in
+columns here, whose state is pages (`board_cells.py`).
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from broker.errors import BadInputError
 from broker.events.envelope import Event
 from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE
-from processors.effort_book import EffortBook
-from processors.reference_data import ReferenceData
-from processors.results_db import effort
+from processors.board_book import BoardBook
+from processors.board_cells import BoardCells
+from processors.packed_efforts import may_be_packed
 from processors.row_mirror import Cells, check_version
+from processors.segment_board import SegmentBoard
 from processors.shards import Message, Out, Shard
-from processors.stage import Mutation
-from processors.stage_words import EffortNow, Entries, decode_board_word
+from processors.stage_words import Entries, decode_board_word
 from processors.state_db import SCHEMA_VERSION
-from processors.working_copy import WorkingCopy, send_events
+from processors.working_copy import send_events
 
 _log = logging.getLogger(__name__)
 
-MIRRORED: Final = ("effort", "award", "board")
+MOST_BOARDS: Final = 64  # of a partition, in memory: a small one in columns takes about 100 KB, and is filled in less than a millisecond
 
 
 class BoardsOnKafka:
@@ -36,43 +37,26 @@ class BoardsOnKafka:
     topic = BOARD_WORDS
     state = BOARDS_STATE
 
-    def __init__(self, work: Path) -> None:
-        self._work = work
-
     def open(self, partition: int, cells: Cells, out: Out) -> BoardsShard:
-        return BoardsShard(partition, cells, out, self._work)
+        return BoardsShard(partition, cells, out)
 
     def between(self, shards: Mapping[int, Shard]) -> None:
         """Nothing concerns the whole process."""
 
 
-class BoardBook(EffortBook):
-    """The book of results of some boards: takes efforts as they are now."""
-
-    def stand(self, word: EffortNow) -> None:
-        """Move an effort to where it belongs."""
-        self._put(effort(self._db, word.effort.id), word.effort, word.appended_us)
-
-    def told(self) -> list[Event]:
-        """The events of boards and efforts since the last call."""
-        events = list(self._events)
-        self._events.clear()
-        self._ordinals.clear()
-        return events
-
-
 class BoardsShard:
     """One partition."""
 
-    def __init__(self, partition: int, cells: Cells, out: Out, work: Path) -> None:
+    def __init__(self, partition: int, cells: Cells, out: Out) -> None:
         self._partition = partition
         self._out = out
         check_version(cells, "boards", SCHEMA_VERSION)
-        self._copy = WorkingCopy(work / f"boards-{partition}.db", cells, MIRRORED)
-        self._book = BoardBook(self._copy.db, ReferenceData())
+        self._cells = BoardCells(cells)
+        self._events: list[Event] = []
+        self._ordinals: Counter[int] = Counter()
+        self._boards = BoardBook(self._cells, self._events, self._ordinals, packed_from=0, most=MOST_BOARDS)
 
     def take(self, messages: Sequence[Message]) -> None:
-        entries: list[Mutation] = []
         for m in messages:
             try:
                 word = decode_board_word(m.value or b"", m.offset, f"{BOARD_WORDS}[{self._partition}] {m.offset}")
@@ -80,26 +64,25 @@ class BoardsShard:
                 _log.error("boards: %s", error)
                 continue
             if isinstance(word, Entries):
-                entries += word.mutations
+                self._cells.enter(word.mutations)
+            elif may_be_packed(word.effort):
+                self._boards.put(self._cells.effort(word.effort.id), word.effort, word.appended_us)
             else:
-                self._book.stand(word)
-        self._enter(entries)
-        send_events(self._out, self._book.told())
+                _log.error("boards: %s[%d] %d: no board takes an effort of %d ms", BOARD_WORDS, self._partition, m.offset,
+                           word.effort.elapsed_ms)  # fmt: skip
+        send_events(self._out, self._events)
+        self._events.clear()
+        self._ordinals.clear()
 
-    def _enter(self, entries: list[Mutation]) -> None:
-        """Keep the newest of each entry."""
-        newest: dict[tuple[str, str, int], Mutation] = {}
-        for m in entries:
-            of = (m.board, m.subject, m.activity_us)
-            if of not in newest or m.version > newest[of].version:
-                newest[of] = m
-        self._copy.store.boards(list(newest.values()))
+    def board(self, tenant: str, segment: str) -> SegmentBoard:
+        """The board of a segment as it stands."""
+        return self._boards.board(tenant, segment)
 
     def tick(self) -> None:
         """Nothing waits for time here."""
 
     def flush(self) -> None:
-        self._copy.save()
+        self._cells.flush()
 
     def close(self) -> None:
-        self._copy.close()
+        """Nothing is held but memory."""

@@ -128,17 +128,22 @@ def attempts_of_tenant(db: sqlite3.Connection, tenant: str) -> Iterator[tuple[st
 
 def put_effort(db: sqlite3.Connection, e: Effort) -> None:
     """Store an effort as it is now."""
-    db.execute(
-        f"INSERT OR REPLACE INTO effort ({_EFFORT}, stands) VALUES ({','.join('?' * 20)})",
-        (e.id, e.tenant, e.segment, e.subject, e.activity, e.ordinal, e.start_us, e.elapsed_ms, int(e.phase), e.accuracy_ms, e.hr_avg_bpm,
-         e.power_avg_w, array("i", e.curve_ms).tobytes(), e.version, int(e.removed), ",".join(e.doubts), e.plausibility_pct,
-         int(e.kept_off), e.ruling, int(e.stands)),
+    db.execute(f"INSERT OR REPLACE INTO effort ({_EFFORT}, stands) VALUES ({','.join('?' * 20)})", effort_row(e))
+
+
+def effort_row(e: Effort) -> tuple[Any, ...]:
+    """The row of an effort, in the order of the columns of its table."""
+    return (
+        e.id, e.tenant, e.segment, e.subject, e.activity, e.ordinal, e.start_us, e.elapsed_ms, int(e.phase), e.accuracy_ms, e.hr_avg_bpm,
+        e.power_avg_w, array("i", e.curve_ms).tobytes(), e.version, int(e.removed), ",".join(e.doubts), e.plausibility_pct,
+        int(e.kept_off), e.ruling, int(e.stands),
     )  # fmt: skip
 
 
-def _effort(row: tuple[Any, ...]) -> Effort:
+def effort_of(row: Sequence[Any]) -> Effort:
+    """The effort in such a row, with or without the last column."""
     name, tenant, segment, subject, activity, ordinal, start_us, elapsed_ms, phase, accuracy_ms, hr_bpm, power_w, raw, *state = row
-    version, removed, doubts, plausibility_pct, kept_off, ruling = state
+    version, removed, doubts, plausibility_pct, kept_off, ruling = state[:6]
     curve = array("i")
     curve.frombytes(raw)
     return Effort(
@@ -150,12 +155,12 @@ def _effort(row: tuple[Any, ...]) -> Effort:
 def effort(db: sqlite3.Connection, effort_id: str, *, curve: bool = True) -> Effort | None:
     """One effort, removed or not (without its curve, when nobody is compared with it)."""
     row = db.execute(f"SELECT {_EFFORT if curve else _BARE} FROM effort WHERE id=?", (effort_id,)).fetchone()
-    return _effort(row) if row else None
+    return effort_of(row) if row else None
 
 
 def efforts_of_activity(db: sqlite3.Connection, activity: str) -> list[Effort]:
     """All efforts of an activity (tombstones too), by start and segment."""
-    return [_effort(r) for r in db.execute(f"SELECT {_EFFORT} FROM effort WHERE activity=? ORDER BY start_us, segment, id", (activity,))]
+    return [effort_of(r) for r in db.execute(f"SELECT {_EFFORT} FROM effort WHERE activity=? ORDER BY start_us, segment, id", (activity,))]
 
 
 def activities_of_subject(db: sqlite3.Connection, subject: str) -> dict[str, int | None]:
@@ -191,7 +196,7 @@ def efforts_of_segment(db: sqlite3.Connection, tenant: str, segment: str, after_
     """All efforts of a segment (tombstones too) computed after a log position, in the order of positions."""
     query = f"SELECT {_EFFORT} FROM effort WHERE tenant=? AND segment=? AND version>? ORDER BY version, id"
     for row in db.execute(query, (tenant, segment, after_version)):
-        yield _effort(row)
+        yield effort_of(row)
 
 
 def board_version(db: sqlite3.Connection, tenant: str, segment: str) -> int:

@@ -14,13 +14,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from broker.errors import BadInputError
 from broker.reference import AthleteRef
 from processors.awards import Awarded
 from processors.board_views import View
 from processors.effort_holding import OVERALL, HeldEfforts, Holding, Rows
+from processors.effort_store import EffortStore
 from processors.ladder import Key, decode_cursor, encode_cursor
 from processors.own_efforts import key_of
 from processors.packed_efforts import Entry, may_be_packed
@@ -105,26 +106,6 @@ class References:
     own_best: Effort | None
 
 
-class EffortStore(Protocol):
-    """The efforts of one segment as they are stored."""
-
-    def effort(self, effort_id: str) -> Effort | None:
-        """An effort, removed or not."""
-        ...
-
-    def count(self) -> int:
-        """How many there are, removed ones too."""
-        ...
-
-    def after(self, version: int) -> Iterator[Effort]:
-        """Those of a later version, in the order of versions."""
-        ...
-
-    def entries_after(self, version: int) -> Iterator[Entry]:
-        """What ranks of them."""
-        ...
-
-
 class SegmentBoard:
     """The board of one segment of one tenant. `athletes` by subject is read, never written; say `athlete_changed` when one changes.
 
@@ -201,7 +182,8 @@ class SegmentBoard:
             held.follow(list(self._ranking(store)))
         elif not len(held) and (isinstance(held, PackedHolding) or store.count() >= self._packed_from):
             packed = PackedHolding(self._athletes, store.effort)
-            packed.fill(self._ranking(store), store.count())
+            if not store.fill(packed):
+                packed.fill(self._ranking(store), store.count())
             if held.awards is not None:
                 packed.award()
             self._holding = packed

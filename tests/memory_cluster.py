@@ -33,6 +33,7 @@ class Topics:
     partitions: int
     held: dict[tuple[str, int], list[Message]] = field(default_factory=dict)
     told: list[tuple[str, Message]] = field(default_factory=list)
+    lanes: list[tuple[str, int]] = field(default_factory=list)  # the partition of each of them
 
     def send(
         self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), partition: int | None = None
@@ -43,6 +44,7 @@ class Topics:
             lane.append(Message(len(lane), key, value, headers))
         else:
             self.told.append((topic, Message(len(self.told), key, value, headers)))
+            self.lanes.append((topic, partition_of(key, self.partitions) if partition is None else partition))
 
 
 class Feed(TakenChanges):
@@ -80,9 +82,9 @@ class Cells:
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted((key, value) for key, value in self.committed.items() if key.startswith(prefix)))
 
-    def commit(self, changelog: str, topics: Topics) -> None:
+    def commit(self, changelog: str, topics: Topics, partition: int) -> None:
         for key, value in self.written.items():
-            topics.send(changelog, key, value)
+            topics.send(changelog, key, value, partition=partition)
             if value is None:
                 self.committed.pop(key, None)
             else:
@@ -123,7 +125,7 @@ class Process:
     def checkpoint(self) -> None:
         for partition, shard in self.shards.items():
             shard.flush()
-            self.cells[partition].commit(self.stage.state, self.topics)
+            self.cells[partition].commit(self.stage.state, self.topics, partition)
         self.offsets.update(self.at)
 
     def kill(self) -> None:
@@ -149,7 +151,7 @@ class MemoryCluster:
         makes: list[Callable[[], StageOnKafka]] = [
             lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us, tells=tells),
             lambda: FinishOnKafka(Feed(self.references), self.blobs, work),
-            lambda: BoardsOnKafka(work),
+            BoardsOnKafka,
         ]
         self.processes = [Process(make, self.topics, {}, {}) for make in makes]
 
@@ -159,6 +161,7 @@ class MemoryCluster:
             if made.topic == REFERENCE:
                 self.references.append(decode_log_record(made.key, made.value, made.headers))
                 self.topics.told.append((REFERENCE, Message(len(self.references) - 1, made.key, made.value, made.headers)))
+                self.topics.lanes.append((REFERENCE, 0))
             else:
                 self.topics.send(made.topic, made.key, made.value, made.headers)
 

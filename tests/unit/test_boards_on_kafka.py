@@ -1,0 +1,127 @@
+"""Boards whose state is cells and pages: cut, killed, closed and opened again in any way, they end as on one machine."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from broker.errors import StoreError
+from processors import quix_boards
+from processors.board_cells import BoardCells
+from processors.packed_holding import PackedHolding
+from processors.packed_pages import PAGE_BYTES, SLOTS
+from processors.quix_boards import BoardsOnKafka
+from processors.results import Effort, Phase, effort_id
+from processors.results_db import effort_row
+from processors.row_mirror import MemoryCells, row_key
+from tests.any_way import differing
+from tests.board_words import NOW_US, BoardsAlone, on_one_machine, shown, words_of
+
+
+def killed(folder: Path, seed: int, segments: int, count: int) -> None:
+    rng = random.Random(seed)
+    words = words_of(rng, 14, count, [f"s{n}" for n in range(segments)])
+    alone = shown(on_one_machine(folder / f"alone{seed}", words))
+    boards = BoardsAlone(BoardsOnKafka)
+    while words:
+        n = rng.choice([1, 20, 60])
+        boards.say(words[:n])
+        words = words[n:]
+        boards.drain(rng)
+    together = shown(boards.view(folder / f"together{seed}"))
+    assert alone == together, f"seed {seed}: {differing(alone, together)}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boards_in_pages_end_as_on_one_machine(tmp_path: Path, seed: int) -> None:
+    killed(tmp_path, seed, 2, 300)
+
+
+def test_boards_closed_for_want_of_room_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quix_boards, "MOST_BOARDS", 2)
+    killed(tmp_path, 7, 9, 300)
+
+
+@pytest.mark.nightly
+def test_no_cut_and_no_kill_changes_a_board(tmp_path: Path) -> None:
+    for seed in range(100, 250):
+        killed(tmp_path, seed, 1 + seed % 4, 400)
+
+
+def effort(number: int, version: int = 1) -> Effort:
+    return Effort(effort_id("w", "hill", number), "gym", "hill", f"gym/a{number}", "w", number, NOW_US + number, 60_000 + number,
+                  Phase.FINAL, 100, None, None, (), version)  # fmt: skip
+
+
+def paged(cells: MemoryCells) -> dict[bytes, bytes]:
+    return {key: value for key, value in cells.held.items() if key.startswith(b"p")}
+
+
+def opened(cells: MemoryCells) -> tuple[BoardCells, PackedHolding]:
+    held = BoardCells(cells)
+    holding = PackedHolding({}, held.effort)
+    held.efforts_of("gym", "hill").fill(holding)
+    return held, holding
+
+
+def put(held: BoardCells, holding: PackedHolding, e: Effort) -> None:
+    holding.take(e)
+    held.put_effort(e)
+
+
+def test_a_checkpoint_writes_only_pages_that_changed() -> None:
+    cells = MemoryCells()
+    held, holding = opened(cells)
+    for n in range(3 * SLOTS + 1):
+        put(held, holding, effort(n))
+    held.flush()
+    assert held.pages_written == len(paged(cells)) == 4
+    assert {len(page) for page in paged(cells).values()} == {PAGE_BYTES, PAGE_BYTES // SLOTS}
+    before = paged(cells)
+    put(held, holding, replace(effort(SLOTS), elapsed_ms=1_000, version=2))
+    put(held, holding, effort(3 * SLOTS + 1))
+    held.flush()
+    assert sum(before[key] != page for key, page in paged(cells).items()) == 2
+    assert held.pages_written == 6
+    held.flush()
+    assert held.pages_written == 6
+
+
+def test_a_board_opens_from_its_pages_without_reading_an_effort() -> None:
+    cells = MemoryCells()
+    held, holding = opened(cells)
+    for n in range(200):
+        put(held, holding, effort(n))
+    held.flush()
+    for key in [key for key in cells.held if key.startswith(b"t")]:
+        del cells.held[key]
+    _, again = opened(cells)
+    assert again.packed.encoded() == holding.packed.encoded()
+    assert again.packed.pages.rank(60_100) == 101
+
+
+def test_state_of_rows_alone_gets_its_pages() -> None:
+    cells = MemoryCells()
+    for n in range(100):
+        cells.put(row_key("effort", [effort(n).id]), msgpack.packb(effort_row(effort(n, n))))
+    _, holding = opened(cells)
+    assert holding.packed.used == 100
+    assert len(paged(cells)) == -(-100 // SLOTS)
+    assert holding.packed.pages.rank(60_050) == 51
+
+
+def test_pages_that_are_not_a_board_are_refused_with_the_cure() -> None:
+    cells = MemoryCells()
+    held, holding = opened(cells)
+    for n in range(2 * SLOTS):
+        put(held, holding, effort(n))
+    held.flush()
+    del cells.held[min(paged(cells))]
+    cells.put(min(paged(cells)), b"x" * 47)
+    with pytest.raises(StoreError, match="board gym/hill: 1 pages of 47 bytes") as refused:
+        opened(cells)
+    assert "paceline-boards" in refused.value.cure
