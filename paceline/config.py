@@ -99,12 +99,17 @@ class GatewayPart(BaseModel):
 
 
 class ApiSettings(BaseModel):
-    """The HTTP API and page. A read token is asked for on every address but loopback; empty: drawn at the first run."""
+    """The HTTP API and page. A read token is asked for on every address but loopback; empty: drawn at the first run.
+
+    `control`: `paceline api` also hears what nodes say of themselves and publishes what is wanted of them, as the platform does on one
+    machine; one process of a site may.
+    """
 
     model_config = _STRICT
     host: Host = "127.0.0.1"
     port: Port = 8800
     token: SecretStr = SecretStr("")
+    control: bool = False
 
 
 class IngestPart(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from paceline.supervise import Role, at_once, port_open
 
 if TYPE_CHECKING:
     from processors.api import ApiOptions
+    from processors.control import Control
     from processors.platform import PlatformSettings
 
 Broker = Literal["central", "near"]
@@ -132,23 +134,55 @@ async def run_ingest(site: Site, watch: Watch) -> None:
 
 
 async def run_api(site: Site, watch: Watch) -> None:
-    """The API alone, until cancelled."""
+    """The API alone, until cancelled; with `api.control` the nodes too."""
     from processors.api import serve_api
     from processors.api.opening import open_services
     from processors.log import SqliteLog
-    from processors.measures import of_log
+    from processors.measures import of_log, of_nodes
+    from processors.pulse import NAME as PULSE
+    from processors.pulse import leave_pulse
 
     def no_latency() -> dict[str, float]:
         return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
 
+    control = _control(site) if site.settings.api.control else None
+    nodes = dict if control is None else lambda: control.nodes
     with (
         SqliteLog.open(site.log_db) as log,
-        open_services(log, site.state_db, site.node_configs, site.settings.tenant, nodes=dict, latency=no_latency) as services,
+        open_services(log, site.state_db, site.node_configs, site.settings.tenant, nodes=nodes, latency=no_latency) as services,
     ):
         up = asyncio.Event()
         watch.ready_when("page", lambda: "" if up.is_set() else "does not listen yet")
         watch.measure(lambda: of_log(log))
-        await serve_api(services, api_options(site), asyncio.Event(), up.set)
+        work: list[Coroutine[Any, Any, None]] = [serve_api(services, api_options(site), asyncio.Event(), up.set)]
+        if control is not None:
+            watch.link("control", lambda: control.connected)
+            watch.measure(lambda: of_nodes(control.nodes))
+            work += [control.run(), leave_pulse(site.platform_dir / PULSE, nodes, dict)]
+        await _all(work)
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Until one of them ends, or this is cancelled; its error is raised as it is."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _control(site: Site) -> Control:
+    """Node states and configurations, at the central broker."""
+    from processors.control import Control
+
+    central, user = site.settings.central, "platform/control"
+    return Control(
+        site.node_configs, central.link_host, central.port, SecretStr(site.secret("central", user)), files=client_files(site, user)
+    )
 
 
 async def run_publisher(settings: Settings, watch: Watch) -> None:

@@ -39,12 +39,14 @@ def tracks_folder(site: Site) -> Path:
 
 
 def _stage(name: str, site: Site, watch: Watch) -> None:
+    from processors.measures import size_of
     from processors.packed_efforts import warm_up as warm_up_boards
     from processors.quix_engine import Replica, StageApp
     from processors.warm import warm_up
 
     s = site.settings
     place = site.platform_dir / f"{name}-{s.stages.replica}"
+    watch.measure(lambda: [size_of("state", place)])
     warm = warm_up_boards if name == "boards" else warm_up
     warm()
     replica = Replica(s.kafka, place / "state", s.stages.replica, s.stages.commit_s, s.stages.exactly_once)

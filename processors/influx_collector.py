@@ -238,16 +238,17 @@ class Collector:
                 "dlq": own.get("refused", 0), "lag": own["waiting_lines"],
             }
         }  # fmt: skip
-        if store is None or self._log is None:
+        end = 0 if self._log is None else self._log.end()
+        if store is None or self._log is None or end == 0:  # beyond one machine the log is elsewhere, and what its stages count too
             return stages
-        counts, end = store.counters(), self._log.end()
+        counts = store.counters()
         with suppress(StoreError), self._log.reading() as db:
             stages["ingest"] = {"in": end, "out": end, "dlq": sum(counts_by_reason(db).values())}
         live = {
             "in": counts.get("frames", 0) + counts.get("repeats", 0), "out": counts.get("samples", 0),
             "late": counts.get("late_batches", 0), "dlq": counts.get("unreadable", 0), "lag": max(end - store.position(), 0),
         }  # fmt: skip
-        if pulse is not None:
+        if pulse is not None and pulse.p99_ms is not None:
             live["lag_ms"] = pulse.p99_ms
         return {**stages, "live": live}
 

@@ -5,6 +5,7 @@ Each function takes what a part keeps anyway; nothing is counted twice. They are
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -84,10 +85,17 @@ def of_log(log: SqliteLog) -> Iterator[Measure]:
 
 
 def size_of(store: str, path: Path) -> Measure:
-    """Bytes of a SQLite file with what is not merged into it yet; of a folder, all below it."""
-    if path.is_dir():
-        return STATE_SIZE.of(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()), store)
-    return STATE_SIZE.of(sum(part.stat().st_size for part in (path, path.with_name(f"{path.name}-wal")) if part.exists()), store)
+    """Bytes of a SQLite file with what is not merged into it yet; of a folder, all below it. What goes meanwhile counts nothing."""
+    parts = path.rglob("*") if path.is_dir() else (path, path.with_name(f"{path.name}-wal"))
+    return STATE_SIZE.of(sum(map(_file_bytes, parts)), store)
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 class Lag:

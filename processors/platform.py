@@ -25,10 +25,9 @@ from processors.equipment import EquipmentDesk
 from processors.ingest import IngestService
 from processors.log import SqliteLog
 from processors.measures import Lag, of_ingest, of_latency, of_log, of_nodes, of_stage, size_of
-from processors.pulse import EVERY_S, write_pulse
 from processors.pulse import NAME as PULSE
+from processors.pulse import leave_pulse
 from processors.runner import Runner
-from processors.wall import wall_us
 from processors.warm import warm_up
 
 _log = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event
         "page": asyncio.create_task(_page(settings, log, control, runner, desk, page_stop, page_up.set)),
     }
     if settings.tells:
-        tasks["pulse"] = asyncio.create_task(_pulse(settings, control, runner))
+        tasks["pulse"] = asyncio.create_task(leave_pulse(settings.data_dir / PULSE, lambda: control.nodes, runner.latency.quantiles))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
@@ -164,16 +163,6 @@ async def _page(
         desk=desk,
     ) as services:
         await serve_api(services, options, stop, ready)
-
-
-async def _pulse(settings: PlatformSettings, control: Control, runner: Runner) -> None:
-    """Leave what only this process knows for others."""
-    while True:
-        try:
-            await asyncio.to_thread(write_pulse, settings.data_dir / PULSE, wall_us(), dict(control.nodes), runner.latency.quantiles())
-        except OSError as error:
-            _log.warning("platform: no pulse is left for others: %s", error)
-        await asyncio.sleep(EVERY_S)
 
 
 async def _end(*tasks: asyncio.Task[None], cancel: bool = True) -> None:

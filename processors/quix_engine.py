@@ -29,7 +29,15 @@ from quixstreams.state import PartitionTransaction
 
 from broker.errors import ConfigError
 from broker.kafka import KafkaSettings
-from broker.metric_list import STAGE_BATCHES, STAGE_BUSY, STAGE_LAG, STAGE_LAG_RECORDS, STAGE_PARTITIONS, STAGE_RECORDS
+from broker.metric_list import (
+    STAGE_BATCHES,
+    STAGE_BUSY,
+    STAGE_LAG,
+    STAGE_LAG_RECORDS,
+    STAGE_PARTITIONS,
+    STAGE_RECORDS,
+    STAGE_WATERMARK_AGE,
+)
 from broker.metrics import Measure
 from broker.watch import Watch
 from processors.collector import waiting_collector
@@ -150,6 +158,8 @@ class StageApp(Application):
         yield STAGE_BATCHES.of(stats.batches, name)
         yield STAGE_BUSY.of(stats.busy_s, name)
         yield STAGE_PARTITIONS.of(len(self._shards), name)
+        if self._taken_ms:
+            yield STAGE_WATERMARK_AGE.of(max(time.time() - self._taken_ms / 1000, 0.0), name)
 
     def transaction(self, partition: int) -> PartitionTransaction:
         """The open transaction of a partition's state."""

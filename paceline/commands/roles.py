@@ -58,7 +58,7 @@ def ingest(config_file: Path | None, data: Path | None) -> None:
 def api(config_file: Path | None, data: Path | None) -> None:
     """Serve the HTTP API and the page alone, from the state file in DATA.
 
-    Without the rest of the platform in this process it knows no latency and not what the nodes say of themselves.
+    Without the rest of the platform in this process it knows no latency, and what the nodes say of themselves only with api.control.
 
     \b
     Example:

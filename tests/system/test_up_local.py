@@ -17,11 +17,38 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from broker.influx import InfluxSettings
 from deploy.local_site import Places, local, ours_in_order
 from deploy.up_local import LocalSite, up
+from processors.influx_admin import InfluxAdmin
+from processors.influx_queries import health
 from processors.influx_schema import BUCKETS
 
 LIMIT_S = 180.0
+OF_ALL = {
+    "paceline_build_info", "paceline_live", "paceline_ready", "paceline_draining", "paceline_disk_free_bytes",
+    "process_cpu_seconds_total", "process_resident_memory_bytes",
+}  # fmt: skip
+OF_A_STAGE = {
+    "paceline_stage_records_total", "paceline_stage_busy_seconds_total", "paceline_stage_lag_records", "paceline_stage_lag_seconds",
+    "paceline_stage_watermark_age_seconds", "paceline_stage_partitions", "paceline_state_size_bytes",
+}  # fmt: skip
+OWN = {  # rates, lag, age, room, refused rows and sizes: what each service is to tell besides
+    "broker": set[str](),
+    "enrol": {"paceline_enrol_connections_total", "paceline_enrol_open_connections", "paceline_enrol_failed_handshakes_total"},
+    "ingest": {"paceline_ingest_messages_total", "paceline_ingest_frames_total", "paceline_ingest_alarm", "paceline_link_up"},
+    "live": OF_A_STAGE,
+    "finish": OF_A_STAGE,
+    "boards": OF_A_STAGE - {"paceline_stage_watermark_age_seconds"},  # told once a board changed
+    "view": {"paceline_view_records_total", "paceline_state_size_bytes"},
+    "api": {"paceline_nodes", "paceline_nodes_owed_frames", "paceline_nodes_short_of_room", "paceline_link_up"},
+    "influx": {
+        "paceline_influx_lines_total", "paceline_influx_waiting_lines", "paceline_influx_series_ratio", "paceline_state_size_bytes",
+        "paceline_link_up",
+    },
+    "gateway": {"paceline_spool_rows", "paceline_spool_left_hours", "paceline_spool_lost_rows_total", "paceline_link_up"},
+    "near": set[str](),
+}  # fmt: skip
 
 
 async def until(what: Callable[[], object], why: str) -> None:
@@ -52,6 +79,19 @@ def tells_all(site: LocalSite, service: str) -> bool:
     return now == before
 
 
+def told(site: LocalSite, service: str) -> set[str]:
+    """The names of the samples that a service tells."""
+    families = text_string_to_metric_families(site.view(service).get("/metrics")[1])
+    return {sample.name for family in families for sample in family.samples}
+
+
+def gateways_in_influx(site: LocalSite) -> set[str]:
+    """The boxes whose health is in the bucket `dev`."""
+    settings = InfluxSettings.model_validate({"url": site.places.influx, "org": "-", "token": site.influx.token})
+    rows = InfluxAdmin(settings).query(health("paceline_dev/autogen", "gym", "-1h"))
+    return {row["gw"] for row in rows if row["kind"] == "gateway" and row["online"] == "1"}
+
+
 def live(site: LocalSite, folder: Path) -> dict[str, Any]:
     """What the page shows."""
     secrets = json.loads((folder / "volumes" / "site" / "secrets" / "secrets.json").read_text())
@@ -66,14 +106,17 @@ def live(site: LocalSite, folder: Path) -> dict[str, Any]:
 async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tmp_path: Path) -> None:
     async with up(tmp_path, demo=True) as site:
         running = [name for name, service in site.services.items() if not service.once and name != "fleet"]
-        assert {"broker", "enrol", "ingest", "live", "finish", "boards", "view", "api", "influx", "gateway", "near"} == set(running)
+        assert OWN.keys() == set(running)
         await until(lambda: len(live(site, tmp_path)["athletes"]) >= 4, "athletes on the page")
         await until(lambda: figure(site, "influx", "paceline_influx_series_ratio", bucket="live") > 0, "samples of athletes in InfluxDB")
         await until(lambda: figure(site, "live", "paceline_stage_partitions", stage="live") == 64, "all partitions")
         await until(lambda: figure(site, "ingest", "paceline_ingest_frames_total") > 0, "frames stored")
+        await until(lambda: figure(site, "api", "paceline_nodes", state="online") == 1, "the box says that it is there")
+        await until(lambda: gateways_in_influx(site) == {"box"}, "its health in InfluxDB")
         for name in running:
             await until(lambda name=name: not site.view(name).reasons() and not site.view(name).stands_still(), f"{name} ready")
             await until(lambda name=name: tells_all(site, name), f"every figure of {name}")
+            await until(lambda name=name: told(site, name) >= OF_ALL | OWN[name], f"its own figures of {name}")
 
         await site.influx.kill()
         await until(lambda: site.view("influx").reasons(), "the sink says that its server is away")
