@@ -123,5 +123,16 @@ INFLUX_WAITING: Final = _metric("influx_waiting_lines", "gauge", "Lines in the o
 INFLUX_WAITING_BYTES: Final = _metric("influx_waiting_bytes", "gauge", "Bytes of them, compressed.", "bytes")
 INFLUX_SERIES: Final = _metric("influx_series_ratio", "gauge", "Series of a bucket as a part of what it may have.", "ratio", ("bucket",))
 
+_metric = _of("enrolment service")
+ENROL_CONNECTIONS: Final = _metric("enrol_connections", "counter", "Connections taken.")
+ENROL_TURNED_AWAY: Final = _metric(
+    "enrol_turned_away", "counter", "Connections ended at once: too many are open, in all or of one address."
+)
+ENROL_FAILED_HANDSHAKES: Final = _metric("enrol_failed_handshakes", "counter", "TLS handshakes that failed or took too long.")
+ENROL_OPEN: Final = _metric("enrol_open_connections", "gauge", "Connections open now, handshakes among them.")
+ENROL_ANSWERS: Final = _metric(
+    "enrol_answers", "counter", "Questions answered: enrolled, renewed, standing, roots, or the word of the refusal.", labels=("of",)
+)
+
 PARTS["every process"] += [SOURCE_FAILURES, SERIES_LEFT_OUT]
 METRICS: Final = tuple(metric for part in PARTS.values() for metric in part)

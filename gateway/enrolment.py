@@ -1,13 +1,17 @@
 """The node's side of the enrolment contract (`broker/enrolment.py`) over HTTPS: enrol by a code, ask how it stands, renew.
 
-Plain blocking calls, each bounded by TIMEOUT_S a step; run them in a thread. DeniedError is the authority's no with its cure, LinkError
-that it was not reached or is not whom the node trusts.
+Plain blocking calls, each bounded by TIMEOUT_S a step and WHOLE_S in all; run them in a thread. DeniedError is the authority's no with its
+cure, LinkError that it was not reached or is not whom the node trusts.
 """
 
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -34,6 +38,7 @@ from broker.replace_file import replace_file
 from gateway.identity import Identity, asked_key, keep_grant, make_request
 
 TIMEOUT_S: Final = 10.0
+WHOLE_S: Final = 30.0  # one that sends a byte now and then would hold a node for ever
 _STRANGER: Final = "it does not know the authority of this node's certificate: enrol again with a code of `paceline node add`"
 M = TypeVar("M", bound=BaseModel)
 
@@ -84,19 +89,19 @@ def _ask(form: type[M], host: str, port: int, context: ssl.SSLContext, method: s
     where = f"enrolment service {host}:{port}"
     raw = body.model_dump_json(exclude_defaults=True).encode() if body is not None else None
     connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+    late = threading.Event()
     try:
-        connection.request(method, path, raw, {"Content-Type": "application/json"} if raw else {})
-        answer = connection.getresponse()
-        status, said = answer.status, answer.read(MAX_BODY_BYTES * 2)
-    except ssl.SSLError as error:
-        raise LinkError(f"{where}: TLS failed: {error.reason or error}", cure=_tls_cure(error)) from error
+        with socket.create_connection((host, port), TIMEOUT_S) as plain, _ended_after(plain, WHOLE_S, late):
+            connection.sock = context.wrap_socket(plain, server_hostname=host)
+            connection.request(method, path, raw, {"Content-Type": "application/json"} if raw else {})
+            answer = connection.getresponse()
+            status, said = answer.status, answer.read(MAX_BODY_BYTES * 2)
     except (OSError, http.client.HTTPException) as error:
-        cure = "check host, port and network, and that `paceline run` is up there"
-        if isinstance(error, ConnectionError) and path in (PATH_STANDING, PATH_RENEWALS) and not isinstance(error, ConnectionRefusedError):
-            cure = _STRANGER  # it ends the link in the handshake, with or without a word
-        raise LinkError(f"{where}: {error or type(error).__name__}", cure=cure) from error
+        raise _too_late(where) if late.is_set() else _not_asked(error, where, path) from error
     finally:
         connection.close()
+    if late.is_set():
+        raise _too_late(where)
     try:
         if status in (200, 201):
             return form.model_validate_json(said)
@@ -105,6 +110,40 @@ def _ask(form: type[M], host: str, port: int, context: ssl.SSLContext, method: s
     except (ValidationError, ValueError) as error:
         raise LinkError(f"{where}: answers {status} with what is no answer of it", cure="check that host and port are its own") from error
     raise DeniedError(denied, f"{where}: {refused.message}", cure=refused.cure)
+
+
+@contextmanager
+def _ended_after(plain: socket.socket, limit_s: float, late: threading.Event) -> Generator[None]:
+    """End a connection for whoever reads it after a time, and say so in `late`. By a handle of its own: TLS takes the other one away."""
+    twin = plain.dup()
+
+    def end() -> None:
+        late.set()
+        with suppress(OSError):
+            twin.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        twin.close()
+
+
+def _too_late(where: str) -> LinkError:
+    return LinkError(f"{where}: no whole answer in {WHOLE_S:.0f} s", cure="check that host and port are its own, and the network between")
+
+
+def _not_asked(error: OSError | http.client.HTTPException, where: str, path: str) -> LinkError:
+    """What an error of the connection means for the node."""
+    if isinstance(error, ssl.SSLError):
+        return LinkError(f"{where}: TLS failed: {error.reason or error}", cure=_tls_cure(error))
+    cure = "check host, port and network, and that `paceline run` is up there"
+    if isinstance(error, ConnectionError) and path in (PATH_STANDING, PATH_RENEWALS) and not isinstance(error, ConnectionRefusedError):
+        cure = _STRANGER  # it ends the link in the handshake, with or without a word
+    return LinkError(f"{where}: {error or type(error).__name__}", cure=cure)
 
 
 def _tls_cure(error: ssl.SSLError) -> str:

@@ -1,9 +1,9 @@
 """The enrolment service: the authority's side of `broker/enrolment.py`, over HTTPS on a listener of its own.
 
 One request a connection. A certificate is asked for in the handshake, not demanded; its chain is checked and its dates are not, so that an
-expired one proves its key (the authority judges the dates). Bounded: 10 s a handshake, then 64 connections, 16 of them of one address,
-15 s a request, 32 KB a body, and ten wrong codes an address. The service also keeps the certificates of the broker and of our own
-processes fresh.
+expired one proves its key (the authority judges the dates). Bounded: 64 connections, 16 of them of one address, handshakes among them, 10 s
+a handshake, 15 s a request, 32 KB a body, and ten wrong codes an address; what is beyond is ended before it costs a handshake. The
+service also keeps the certificates of the broker and of our own processes fresh.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import math
 import ssl
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -40,6 +39,7 @@ from broker.pinned_tls import NO_CHECK_TIME
 from gateway.setup_http import Refusal, Request, RequestReader
 from paceline.ca_authority import Authority
 from paceline.ca_book import Kept
+from paceline.enrol_counts import EnrolCounts
 from paceline.enrol_rate import WrongTries
 
 log = logging.getLogger(__name__)
@@ -69,42 +69,49 @@ class EnrolDesk:
         self._port = port
         self._monotonic_s = monotonic_s
         self._tries = WrongTries()
+        self.counts = EnrolCounts()
 
     def answer(self, request: Request, shown: bytes | None, address: str) -> Reply:
         """(status, JSON, headers). `shown` is the certificate (DER) of the handshake, whose key is proved; `address` that of the peer."""
         try:
-            return self._answer(request, shown, address)
+            what, reply = self._answer(request, shown, address)
         except DeniedError as error:
+            self.counts.answers[error.denied] += 1
             if error.denied in _WRONG_CODES:
                 self._tries.failed(address, self._monotonic_s())
             log.warning("%s %s: %s", address, request.path, error.message)
             return _refused(_STATUS.get(error.denied, HTTPStatus.FORBIDDEN), error.denied, error)
         except PacelineError as error:
+            self.counts.answers["unavailable"] += 1
             log.error("%s: %s", request.path, error)  # noqa: TRY400 - its message is whole
             return HTTPStatus.SERVICE_UNAVAILABLE, Refused(error="unavailable", message="the authority cannot write").model_dump_json(), {}
+        self.counts.answers[what] += 1
+        return reply
 
-    def _answer(self, request: Request, shown: bytes | None, address: str) -> Reply:
+    def _answer(self, request: Request, shown: bytes | None, address: str) -> tuple[str, Reply]:
+        """What kind of answer it is, for the figures, and the answer."""
         match request.method, request.path:
             case "GET", path if path == PATH_ROOTS:
-                return _ok(_Roots(roots=self._authority.roots()))
+                return "roots", _ok(_Roots(roots=self._authority.roots()))
             case "GET", path if path == PATH_STANDING:
                 kept = self._authority.check_shown(shown)
                 why = self._authority.standing(kept)
-                return _ok(Standing(renew=bool(why), why=why, roots=self._authority.roots(), time_s=self._authority.now_s()))
+                return "standing", _ok(Standing(renew=bool(why), why=why, roots=self._authority.roots(), time_s=self._authority.now_s()))
             case "POST", path if path == PATH_CERTIFICATES:
                 wait_s = self._tries.wait_s(address, self._monotonic_s())
                 if wait_s > 0:
                     error = DeniedError(Denied.TOO_MANY, f"too many wrong codes from {address}")
                     status, text, _ = _refused(HTTPStatus.TOO_MANY_REQUESTS, Denied.TOO_MANY, error)
-                    return status, text, {"Retry-After": str(math.ceil(wait_s))}
+                    return Denied.TOO_MANY, (status, text, {"Retry-After": str(math.ceil(wait_s))})
                 asked = _read(request.body)
-                return self._granted(self._authority.enrol(asked.code, asked.request), "enrolled")
+                return "enrolled", self._granted(self._authority.enrol(asked.code, asked.request), "enrolled")
             case "POST", path if path == PATH_RENEWALS:
-                return self._granted(self._authority.renew(shown, _read(request.body).request), "renewed")
+                return "renewed", self._granted(self._authority.renew(shown, _read(request.body).request), "renewed")
             case _:
                 known = request.path in {PATH_ROOTS, PATH_CERTIFICATES, PATH_RENEWALS, PATH_STANDING}
                 status = HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.NOT_FOUND
-                return status, Refused(error="no_such_route", message="see docs/identity.md for the routes").model_dump_json(), {}
+                said = Refused(error="no_such_route", message="see docs/identity.md for the routes")
+                return "no_such_route", (status, said.model_dump_json(), {})
 
     def _granted(self, kept: Kept, how: str) -> Reply:
         log.info("%s: %s, certificate %s until %d", kept.name, how, kept.serial, kept.not_after_s)
@@ -139,7 +146,7 @@ class EnrolService:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server: asyncio.Server | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._open: Counter[str] = Counter()  # connections by address
+        self._counts = desk.counts
         self.port = port
 
     async def __aenter__(self) -> Self:
@@ -151,9 +158,7 @@ class EnrolService:
         context.num_tickets = 0  # each connection shows its certificate anew
         await asyncio.to_thread(self._freshen)
         try:
-            self._server = await asyncio.start_server(
-                self._serve, self._host, self.port, ssl=context, ssl_handshake_timeout=HANDSHAKE_S, limit=MAX_BODY_BYTES
-            )
+            self._server = await asyncio.start_server(self._serve, self._host, self.port, limit=MAX_BODY_BYTES)
         except OSError as error:
             raise ConfigError(
                 f"identity.port {self.port} on {self._host}: {error.strerror}", cure="give another one as identity.port"
@@ -202,21 +207,38 @@ class EnrolService:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")
         address = str(peer[0]) if peer else ""  # it is gone already
-        if self._open.total() >= MAX_CONNECTIONS or self._open[address] >= MAX_OF_ADDRESS:
+        counts = self._counts
+        if counts.open.total() >= MAX_CONNECTIONS or counts.open[address] >= MAX_OF_ADDRESS:
+            counts.turned_away += 1
             writer.transport.abort()
             return
-        self._open[address] += 1
+        counts.connections += 1
+        counts.open[address] += 1
         try:
-            async with asyncio.timeout(REQUEST_S):
-                await self._talk(reader, writer, address)
+            if await self._greeted(writer):
+                async with asyncio.timeout(REQUEST_S):
+                    await self._talk(reader, writer, address)
         except (OSError, TimeoutError):
             writer.transport.abort()
         finally:
-            self._open -= Counter({address: 1})  # drops who has none left
+            counts.open[address] -= 1
+            if counts.open[address] <= 0:
+                del counts.open[address]
             writer.close()
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await writer.wait_closed()
+
+    async def _greeted(self, writer: asyncio.StreamWriter) -> bool:
+        """The handshake. Nothing may be awaited before it: what the peer sent would be read as if it were the request."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await writer.start_tls(self._context)
+        except (OSError, TimeoutError):  # ssl.SSLError is one
+            self._counts.failed_handshakes += 1
+            writer.transport.abort()
+            return False
+        return True
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
         asked = RequestReader()

@@ -13,11 +13,13 @@ from typing import Final
 from broker.enrolment import EnrolmentCode, Grant, read_enrolment_code
 from broker.errors import ConfigError
 from broker.mosquitto import MosquittoSettings, TlsSettings
+from broker.watch import Watch
 from gateway.identity import asked_key, keep_grant, load_identity, make_request
 from gateway.setup_credential import IDENTITY_FOLDER
 from paceline.ca_authority import Authority
 from paceline.ca_revocation import BrokerPlace
 from paceline.ca_rules import CaRules
+from paceline.enrol_counts import of_enrolment
 from paceline.enrol_service import EnrolDesk, EnrolService
 from paceline.mosquitto_keeper import MosquittoKeeper, find_mosquitto, run_as
 from paceline.site import Site, central_platform
@@ -128,10 +130,11 @@ async def run_mosquitto(site: Site) -> None:
     await MosquittoKeeper(mosquitto_settings(site), program).run()
 
 
-async def run_enrolment(site: Site) -> None:
+async def run_enrolment(site: Site, watch: Watch) -> None:
     """The enrolment service, until cancelled. It keeps all certificates of the site fresh, and the published lists up to the book."""
     with open_authority(site) as authority:
         desk = EnrolDesk(authority, *broker_told(site))
+        watch.measure(lambda: of_enrolment(desk.counts))
         where = site.settings.identity
         service = EnrolService(
             desk, authority, server_file(site, "enrol"), where.host, where.port, lambda: keep_fresh(site, authority)

@@ -29,7 +29,7 @@ from paceline.site_identity import broker_place, new_code, open_authority
 from paceline.supervise import Role
 from tests.servers import PROJECT, ServedBroker, end_process, find_or_install_mosquitto, library_environment
 
-READY_S = 60.0
+READY_S = 300.0
 
 
 def identity_settings(data: Path, **more: Any) -> Settings:

@@ -130,7 +130,7 @@ def serve(config_file: Path | None, data: Path | None) -> None:
 
     die_with_parent()
     site = open_site(read_settings(config_file, data, role="enrol").settings)
-    run_watched("enrol", site.settings, lambda _watch: run_enrolment(site))
+    run_watched("enrol", site.settings, lambda watch: run_enrolment(site, watch))
 
 
 @click.group()

@@ -11,9 +11,10 @@ import secrets
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -22,8 +23,9 @@ from urllib.parse import urlencode
 import pytest
 from click.testing import CliRunner
 
-from broker.enrolment import Denied, DeniedError, Grant, new_code
+from broker.enrolment import Denied, DeniedError, EnrolmentCode, Grant, new_code
 from broker.errors import BadInputError, LinkError
+from gateway import enrolment
 from gateway.enrolment import ask_standing, enrol, renew
 from gateway.identity import NODE_FILE, Identity, client_files, keep_grant, load_identity, make_request
 from gateway.setup_check import try_credential
@@ -32,12 +34,13 @@ from gateway.setup_credential import BoxCredential, load_credential
 from gateway.setup_desk import SetupDesk
 from gateway.setup_http import Answer, Request
 from paceline import ca_certificates as made
+from paceline import enrol_service
 from paceline.ca_authority import Authority
 from paceline.ca_doctor import identity_findings
 from paceline.ca_revocation import knock, knock_with, revoke_everywhere
 from paceline.cli import cli
 from paceline.doctor import connects, may_send
-from paceline.enrol_service import MAX_CONNECTIONS, EnrolDesk, EnrolService
+from paceline.enrol_service import MAX_CONNECTIONS, MAX_OF_ADDRESS, EnrolDesk, EnrolService
 from paceline.site_identity import broker_place
 from tests.identity_site import IdentitySite, until
 from tests.mqtt_client import PahoClient
@@ -135,6 +138,27 @@ def test_a_service_that_is_away_is_named_with_the_cure(site: IdentitySite, tmp_p
     assert "up there" in caught.value.cure
 
 
+def test_a_service_that_sends_a_byte_now_and_then_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enrolment, "WHOLE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            peer, _ = server.accept()
+            with peer, suppress(OSError):
+                peer.sendall(b"\x16\x03\x03\x40\x00")  # a record of the handshake, 16 KB long
+                while True:
+                    peer.sendall(b"\x02")
+                    time.sleep(0.01)
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        code = EnrolmentCode("127.0.0.1", server.getsockname()[1], "gym", "box", new_code(), "r" * 43)
+        with pytest.raises(LinkError, match="no whole answer"):
+            enrol(code, tmp_path)
+        dripping.join(60)
+        assert not dripping.is_alive()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "word"),
     [
@@ -160,19 +184,42 @@ def test_what_is_no_question_gets_a_word_and_a_status(
     link.close()
 
 
-def test_an_address_that_only_holds_connections_keeps_nobody_else_out(site: IdentitySite) -> None:
-    context = ssl.create_default_context(cafile=str(site.authority.roots_file))
+async def test_who_holds_connections_or_says_nothing_keeps_nobody_else_out_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Authority.open(tmp_path / "authority") as authority, ExitStack() as held:
+        authority.keep_server(tmp_path / "enrol.pem", ("localhost",))
+        desk = EnrolDesk(authority, "localhost", 8883)
+        context = ssl.create_default_context(cafile=str(authority.roots_file))
+        counts = desk.counts
+        async with EnrolService(desk, authority, tmp_path / "enrol.pem", "127.0.0.1", 0, lambda: None) as service:
 
-    def opened(source: str) -> ssl.SSLSocket:
-        plain = socket.create_connection(("127.0.0.1", site.site.settings.identity.port), timeout=60, source_address=(source, 0))
-        return context.wrap_socket(plain, server_hostname="localhost")
+            def silent(source: str) -> socket.socket:
+                return held.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60, source_address=(source, 0)))
 
-    with ExitStack() as held:
-        for _ in range(MAX_CONNECTIONS + 1):
-            held.enter_context(opened("127.0.0.9"))
-        with opened("127.0.0.1") as other:
-            other.sendall(b"GET /enrol/v1/roots HTTP/1.1\r\n\r\n")
-            assert other.recv(12) == b"HTTP/1.1 200"
+            def asked() -> bytes:
+                with context.wrap_socket(silent("127.0.0.1"), server_hostname="localhost") as other:
+                    other.sendall(b"GET /enrol/v1/roots HTTP/1.1\r\n\r\n")
+                    return other.recv(12)
+
+            for _ in range(MAX_OF_ADDRESS + 3):  # none of them begins its handshake
+                await asyncio.to_thread(silent, "127.0.0.9")
+            await until(lambda: counts.turned_away == 3)
+            assert counts.open == {"127.0.0.9": MAX_OF_ADDRESS}
+            assert await asyncio.to_thread(asked) == b"HTTP/1.1 200"
+            held.close()
+            await until(lambda: not counts.open)
+            assert (counts.failed_handshakes, counts.answers) == (MAX_OF_ADDRESS, {"roots": 1})
+            monkeypatch.setattr(enrol_service, "HANDSHAKE_S", 0.05)
+            assert await asyncio.to_thread(silent("127.0.0.9").recv, 1) == b""
+            assert counts.failed_handshakes == MAX_OF_ADDRESS + 1
+            for last in range(MAX_CONNECTIONS // MAX_OF_ADDRESS + 1):
+                monkeypatch.setattr(enrol_service, "HANDSHAKE_S", 60.0)
+                for _ in range(MAX_OF_ADDRESS):
+                    await asyncio.to_thread(silent, f"127.0.0.{20 + last}")
+            await until(lambda: counts.turned_away == 3 + MAX_OF_ADDRESS)
+            assert counts.open.total() == MAX_CONNECTIONS
+            held.close()
 
 
 async def test_certificates_are_kept_fresh_after_a_time_without_files_to_open(tmp_path: Path) -> None:
