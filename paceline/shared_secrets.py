@@ -20,11 +20,16 @@ def draw(folder: Path) -> list[Path]:
     made: list[Path] = []
     for name in FILES:
         path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                replace_file(path, new_secret().encode(), mode=0o444)
-                made.append(path)
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}", cure="give a folder you may write with --shared") from error
+        if not path.exists():
+            keep(path, new_secret())
+            made.append(path)
     return made
+
+
+def keep(path: Path, secret: str) -> None:
+    """Leave a secret in its file. StoreError when it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, secret.encode(), mode=0o444)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}", cure="give a folder you may write") from error

@@ -56,8 +56,8 @@ class InfluxAdmin:
             buckets = client.buckets_api()
             return [self._make_bucket(buckets, bucket) for bucket in BUCKETS.values()]
 
-    def make_token(self) -> str:
-        """A token that may read and write the five buckets and nothing else."""
+    def make_token(self, *, reads_only: bool = False) -> str:
+        """A token that may read and write the five buckets and nothing else; `reads_only`: read them, for dashboards."""
         with self._client() as client:
             org = self._org_id(client)
             permissions: list[Permission] = []
@@ -66,8 +66,9 @@ class InfluxAdmin:
                 if found is None:
                     raise ConfigError(f"bucket {self._settings.named(bucket)} is not there", cure="make the buckets first")
                 resource = PermissionResource(type="buckets", id=found.id, org_id=org)
-                permissions += [Permission(action=action, resource=resource) for action in ("read", "write")]
-            wanted = Authorization(org_id=org, permissions=permissions, description="paceline sink")
+                permissions += [Permission(action=action, resource=resource) for action in (("read",) if reads_only else ("read", "write"))]
+            description = "paceline reader" if reads_only else "paceline sink"
+            wanted = Authorization(org_id=org, permissions=permissions, description=description)
             made = client.authorizations_api().create_authorization(authorization=wanted)
             return made.token
 

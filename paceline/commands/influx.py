@@ -54,16 +54,29 @@ def sink(config_file: Path | None, data: Path | None) -> None:
 @click.option(
     "--admin-token-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="File with the administrator's token."
 )
-def setup(*, config_file: Path | None, data: Path | None, as_json: bool, keep_token: bool, admin_token_file: Path | None) -> None:
+@click.option(
+    "--reader-token-file", type=click.Path(path_type=Path, dir_okay=False), help="Leave a token that may only read there, for dashboards."
+)
+def setup(
+    *,
+    config_file: Path | None,
+    data: Path | None,
+    as_json: bool,
+    keep_token: bool,
+    admin_token_file: Path | None,
+    reader_token_file: Path | None,
+) -> None:
     """Make the five buckets with their retention, and a token for the sink that may use them and nothing else. Needs InfluxDB 2.x.
 
     Run it as often as you like. The token it makes is left in DATA/secrets; influx.token is that of an administrator, for this call only.
+    A reader's token is left in its file once, readable by all: who may mount the folder is who may read.
 
     \b
     Example:
       PACELINE_INFLUX__URL=http://influx:8086 PACELINE_INFLUX__TOKEN=all-access-token paceline influx setup --data data
     """
     from paceline.parts import influx_settings
+    from paceline.shared_secrets import keep
     from paceline.site import Site
     from processors.influx_admin import InfluxAdmin
 
@@ -76,6 +89,8 @@ def setup(*, config_file: Path | None, data: Path | None, as_json: bool, keep_to
         if not Site(settings).influx_token:
             Site(settings).keep_influx_token(admin.make_token())
         token = f"the sink's token is in {Site(settings).secrets / 'secrets.json'}"
+    if reader_token_file is not None and not reader_token_file.exists():
+        keep(reader_token_file, admin.make_token(reads_only=True))
     if as_json:
         print_json({"buckets": [{"bucket": d.bucket, "what": d.what} for d in done], "token": token})
         return

@@ -121,9 +121,14 @@ def test_every_variable_of_the_environment_file_is_used_and_none_is_missing() ->
 
 
 def test_secrets_that_servers_read_are_those_that_are_drawn(services: dict[str, dict[str, Any]]) -> None:
-    drawn = {f"/shared/{name}" for name in FILES}
+    made = services["influx-setup"]["command"]
+    reader = made[made.index("--reader-token-file") + 1]  # made by the server, for who only reads it
+    drawn = {f"/shared/{name}" for name in FILES} | {reader}
     text = COMPOSE.read_text() + (DEPLOY / "grafana/provisioning/datasources/paceline.yml").read_text()
     assert set(re.findall(r"/shared/(?:influx|grafana)/\w+", text)) == drawn
+    assert f"$__file{{{reader}}}" in text
+    assert {volume["source"] for volume in services["grafana"]["volumes"] if volume["target"].startswith("/shared")} == {"grafana-secrets"}
+    assert "influx-setup" in services["grafana"]["depends_on"]
     assert not re.search(r"(PASSWORD|TOKEN|SECRET)\w*: *[\"']?(?!/shared)\w{8,}", COMPOSE.read_text())
 
 

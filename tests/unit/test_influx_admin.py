@@ -55,6 +55,17 @@ def test_the_token_of_the_sink_may_use_the_five_buckets_and_nothing_else(two):
     )
 
 
+def test_the_token_of_a_dashboard_may_read_the_five_buckets_and_nothing_else(two, tmp_path):
+    place = tmp_path / "shared" / "influx_token"
+    for _ in range(2):  # the second time it is there
+        run(two, tmp_path, "setup", "--reader-token-file", str(place))
+    sink, reader = two.tokens
+    assert (place.read_text(), place.stat().st_mode & 0o777) == (reader["token"], 0o444)
+    assert sorted(p["resource"]["id"] for p in reader["permissions"]) == sorted(bucket["id"] for bucket in two.buckets.values())
+    assert {p["action"] for p in reader["permissions"]} == {"read"}
+    assert sink["description"] != reader["description"]
+
+
 def test_a_token_before_the_buckets_is_an_error_with_its_cure(two):
     with pytest.raises(ConfigError, match="make the buckets first"):
         admin_of(two).make_token()
