@@ -18,12 +18,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from broker.errors import StoreError
+from broker.file_version import note_version
 
 log = logging.getLogger(__name__)
 
 KEEP_US: Final = 86_400_000_000  # of an answer; a command is good for ten minutes at most
 MAX_KEPT: Final = 100_000
 MAX_RECENT: Final = 64
+FILE_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS commands (
   n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, device TEXT NOT NULL, taken_us INTEGER NOT NULL, final INTEGER NOT NULL,
@@ -134,6 +136,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
+        note_version(db, path, FILE_VERSION)
         db.executescript(_SCHEMA)
         if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("quick_check failed")

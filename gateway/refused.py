@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from broker.errors import Rejected, StoreError
+from broker.file_version import note_version
 
 MAX_RAW_BYTES: Final = 2048
+FILE_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS refused (id INTEGER PRIMARY KEY, at_us INTEGER, topic TEXT, reason TEXT, detail TEXT, raw BLOB) STRICT;
 CREATE TABLE IF NOT EXISTS counts (reason TEXT PRIMARY KEY, rows INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -43,10 +45,13 @@ class RefusedStore:
             self._db = db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
+            note_version(db, path, FILE_VERSION)
             db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreError) as error:
             if db is not None:
                 db.close()
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(f"{path}: {error}", cure="make data_dir writable; move the file away if it is damaged") from error
         self._path = path
         self.counts: dict[str, int] = dict(self._db.execute("SELECT reason, rows FROM counts"))

@@ -17,6 +17,7 @@ from typing import Final
 
 from broker.commands import Answer, Command, CommandReason, CommandState, Notice, Reply, decode_command, encode_answer, encode_command
 from broker.errors import StoreError
+from broker.file_version import note_version
 from broker.topics import topic
 
 AGAIN_S: Final = 2.0
@@ -25,6 +26,7 @@ SILENT_US: Final = 30_000_000  # after the end of a command: then nobody answers
 KEEP_US: Final = 7 * 86_400_000_000
 SENT: Final = "sent"  # the state of a command no box has answered
 _FINAL, _OPEN, _GIVEN_UP = 0, 1, 2  # given up: a late answer of the box still counts
+FILE_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS commands (
   n INTEGER PRIMARY KEY, tenant TEXT NOT NULL, id TEXT NOT NULL, node TEXT NOT NULL, device TEXT NOT NULL, sent_us INTEGER NOT NULL,
@@ -83,8 +85,9 @@ class EquipmentDesk:
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
+                note_version(self._db, path, FILE_VERSION)
                 self._db.executescript(_SCHEMA)
-            except sqlite3.Error:
+            except (sqlite3.Error, StoreError):
                 self._db.close()
                 raise
 

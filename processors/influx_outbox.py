@@ -89,21 +89,25 @@ class Outbox:
         with self._errors("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-            self._prepare()
-        self._bytes = self._seen = 0
-        self._weigh()
+            self._bytes = self._seen = 0
+            try:
+                self._prepare()
+                self._weigh()
+            except BaseException:
+                self._db.close()
+                raise
 
     def _prepare(self) -> None:
-        for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
-            self._db.execute(f"PRAGMA {pragma}").fetchall()
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
-        elif version != VERSION:
+        if version not in (0, VERSION):
             raise StoreError(
                 f"{self._path}: an outbox of version {version}, this program writes {VERSION}",
                 cure="stop the sink and remove the file: what is still kept by the platform is written again",
             )
+        for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
+            self._db.execute(f"PRAGMA {pragma}").fetchall()
+        if version == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
 
     def _weigh(self) -> None:
         """What waits, in bytes, when another process may have added to it."""

@@ -22,6 +22,7 @@ from typing import Final, Protocol, Self
 from zlib import crc32
 
 from broker.errors import BadInputError, StoreError
+from broker.file_version import note_version
 from broker.logrecord import LogRecord, decode_records, encode_records
 from processors.accept import DeadLetter
 from processors.dead_store import DEAD_SCHEMA, DeadCaps, add_dead, mark_replayed
@@ -30,6 +31,7 @@ CACHE_BYTES: Final = 16 * 1024 * 1024
 MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
 _BUSY_S: Final = 10.0
 _POLL_S: Final = 0.02
+FILE_VERSION: Final = 1
 _SCHEMA: Final = (
     """
 CREATE TABLE IF NOT EXISTS block (
@@ -87,8 +89,14 @@ class SqliteLog:
         self._caps = caps
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
         self._writer, self._reader, self._watch = self._connect(), self._connect(), self._connect()
-        with self._errors("open"):
-            self._writer.executescript(_SCHEMA)
+        try:
+            with self._errors("open"):
+                note_version(self._writer, path, FILE_VERSION)
+                self._writer.executescript(_SCHEMA)
+        except BaseException:
+            for connection in (self._watch, self._reader, self._writer):
+                connection.close()
+            raise
         self._cache = _Cache(CACHE_BYTES)
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closed = False
