@@ -123,7 +123,7 @@ def stages(folder: Path) -> dict[str, StageOnKafka]:
     made = (
         LiveOnKafka(Feed([]), blobs, folder / "live"),
         FinishOnKafka(Feed([]), blobs, folder / "finish"),
-        BoardsOnKafka(folder / "boards"),
+        BoardsOnKafka(),
     )
     return {stage.name: stage for stage in made}
 
