@@ -85,12 +85,12 @@ class _Lane(asyncio.Protocol):
 
     @property
     def sent_frames(self) -> int:
-        return self.mill.next_n
+        return self.mill.next_n - self._settings.first
 
     @property
     def open_frames(self) -> int:
         """Sent and not answered."""
-        return self.mill.next_n - self.acked - self.refused
+        return self.sent_frames - self.acked - self.refused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

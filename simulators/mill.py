@@ -28,6 +28,7 @@ from simulators.swarm import Passwords
 class FleetSettings:
     """A load. `frames` per connection None: until `seconds` are over. `rate` (frames a second in all) None: closed loop at `window`.
 
+    It goes on behind the `first` rows of each connection, which an earlier run of the same load sent.
     Each sample is a second after the one before; `start_us` (true time of sample 0) None: so long ago that nothing lies in the future.
     `live` 1: from now on, the devices of a connection spread evenly over their frame's length, so that at the rate `devices * connections /
     samples_per_frame` every frame leaves when its last sample is taken.
@@ -45,6 +46,7 @@ class FleetSettings:
     frames: int | None = None
     window: int = 2000
     rate: float | None = None
+    first: int = 0
     start_us: int | None = None
     live: int = 0
     seed: int = 1
@@ -73,7 +75,7 @@ class BundleMill:
         self._settings = settings
         self.who = Principal(settings.tenant, f"{settings.name}{connection:03d}")
         self.epoch = key_of(settings.seed, "fleet epoch", self.who.username)
-        self.next_n = 0
+        self.next_n = settings.first
         self._pid = 0
         self._boot_of = [key_of(settings.seed, "fleet boot", connection, d) | 1 << 63 for d in range(settings.devices)]
         self._names = [f"{settings.name}{connection:03d}-{d:04d}" for d in range(settings.devices)]

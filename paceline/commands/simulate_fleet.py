@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from paceline.options import json_option, print_json, read_settings, settings_op
 
 if TYPE_CHECKING:
     from paceline.config import Settings
+    from paceline.load_watch import Watcher
     from simulators.load_plan import LoadPlan
     from simulators.load_report import Bars, LoadReport
     from simulators.load_run import LoadSettings
@@ -38,6 +39,7 @@ _DEFAULT_BAR_MS = 500.0
 @click.option("--connects-per-s", type=click.FloatRange(min=0.1), default=100.0, show_default=True, help="How fast all connect at first.")
 @click.option("--storm-at", "storm_at_s", type=click.FloatRange(min=0), default=None, help="Cut all connections after so many seconds.")
 @click.option("--storm-factor", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="So much faster they come back.")
+@click.option("--watch", default="", metavar="PARTS", help="Also time log, live, state, board, event (Kafka), influx; with commas.")
 @click.option("--bar", "bars", multiple=True, metavar="PART=MS", help="p99 a part has to hold [default: 500 for each that is watched].")
 @click.option("--lost", type=click.IntRange(min=0), default=0, show_default=True, help="Frames that may be lost.")
 @click.option("--recover-s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="p99 holds again so soon after the storm.")
@@ -66,8 +68,10 @@ def fleet(ctx: click.Context, **given: Any) -> None:
     if given["draw_passwords"] is not None:
         _draw(_plan(given, given["tenant"] or "load"), given["draw_passwords"])
         return
-    load, bars = _load(given, settings), _bars(given["bars"], given["lost"], given["recover_s"])
-    report = asyncio.run(_run(load, given["processes"], show=sys.stderr.isatty() and not given["as_json"]))
+    parts = [part for part in given["watch"].split(",") if part]
+    load, bars = _load(given, settings), _bars(given["bars"], parts, given["lost"], given["recover_s"])
+    show = sys.stderr.isatty() and not given["as_json"]
+    report = asyncio.run(_run(load, given["processes"], _watchers(parts, settings), show=show))
     told = report.to_json(bars)
     if given["as_json"]:
         print_json(told)
@@ -76,10 +80,42 @@ def fleet(ctx: click.Context, **given: Any) -> None:
     ctx.exit(0 if told["verdict"] == "PASS" else 1)
 
 
-async def _run(load: LoadSettings, processes: int, *, show: bool) -> LoadReport:
+async def _run(load: LoadSettings, processes: int, watchers: Sequence[Watcher], *, show: bool) -> LoadReport:
     from simulators.load import run_load
 
-    return await run_load(load, processes, on_progress=_progress(load.plan) if show else None)
+    def began(plan: LoadPlan) -> None:
+        for watcher in watchers:
+            watcher.begin(plan, plan.start_us + round(load.warm_s * 1e6))
+
+    try:
+        report = await run_load(load, processes, began, _progress(load.plan) if show else None)
+        if watchers:
+            from paceline.load_watch import settle
+
+            report.watched = await asyncio.to_thread(settle, watchers, report.counts.stored, load.drain_s)
+    finally:
+        for watcher in watchers:
+            watcher.stop()
+    return report
+
+
+def _watchers(parts: Sequence[str], settings: Settings) -> list[Watcher]:
+    """Those that look at the parts; ConfigError when the settings name no Kafka or InfluxDB for them."""
+    if not parts:
+        return []
+    from paceline.load_influx import InfluxWatch
+    from paceline.load_watch import PARTS, KafkaWatch
+
+    if strange := [part for part in parts if part not in PARTS]:
+        raise click.UsageError(f"--watch {strange[0]!r}: use {', '.join(PARTS)}")
+    made: list[Watcher] = []
+    if "influx" in parts:
+        made.append(InfluxWatch(settings.influx))
+    if topics := [part for part in parts if part != "influx"]:
+        if not settings.kafka.bootstrap:
+            raise ConfigError(f"kafka.bootstrap is empty, and {topics[0]} is watched there", cure="give PACELINE_KAFKA__BOOTSTRAP")
+        made.append(KafkaWatch(settings.kafka, topics))
+    return made
 
 
 def _progress(plan: LoadPlan) -> Callable[[Mapping[str, int]], None]:
@@ -142,10 +178,10 @@ def _draw(plan: LoadPlan, path: Path) -> None:
     click.echo(f"{len(made)} passwords in {path}; add the lines of {hashed} to the broker's password file and send it SIGHUP")
 
 
-def _bars(given: tuple[str, ...], lost: int, recover_s: float) -> Bars:
+def _bars(given: tuple[str, ...], parts: Sequence[str], lost: int, recover_s: float) -> Bars:
     from simulators.load_report import ACK, Bars
 
-    p99_ms: dict[str, float] = {ACK: _DEFAULT_BAR_MS}
+    p99_ms: dict[str, float] = dict.fromkeys((ACK, *parts), _DEFAULT_BAR_MS)
     for text in given:
         part, _, ms = text.partition("=")
         if part not in p99_ms:
