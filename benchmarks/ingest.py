@@ -2,8 +2,10 @@
 
 All clients hear the same dense stream, made beforehand and played by another process at QoS 1; CPU-seconds of this process only.
 `messages_per_cpu_s`: one 30-sample frame a message; `frames_per_cpu_s`: 30 such frames a message (both with the SQLite log, synced);
-`kafka_...` the same with the log on a real Kafka (one broker, acks=all, 64 partitions), `kafka_broker_us_per_frame` what the broker itself
-used; `produce_us_per_frame` is the floor beside it: the same bytes and keys through the client of Kafka alone, without headers;
+`kafka_...` the same with the log on a real Kafka (one broker, acks=all, 64 partitions, lz4 as it is set, `zstd` and `plain` with that
+`kafka.compression`), `kafka_broker_us_per_frame` what the broker itself used; samples are drawn with noise, so that compressing them costs
+what it costs with real ones.
+`produce_us_per_frame` is the floor beside it: the same bytes and keys through the client of Kafka alone, without headers;
 `ratio_to_best_client`: CPU per message of the best of gmqtt and paho over ours, reading and acknowledging only.
 """
 
@@ -11,17 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import gmqtt
 import paho.mqtt.client as paho
 from confluent_kafka import Producer
 
-from benchmarks.frames import frame
+from benchmarks.frames import MOTION, SAMPLES, frame, sample
 from benchmarks.machine import cpu_s, cpu_s_of, machine
 from benchmarks.replay_server import replay_server
 from broker import mqtt_codec as mqtt
@@ -37,16 +41,38 @@ from processors.log import Appender, SqliteLog
 from tests.kafka_server import KafkaCluster, start_kafka
 
 NODES = 50
+DRAWN = 4_000  # different frames: more than one batch of the client of Kafka holds
 TIMEOUT_S = 300.0
 
 
+def drawn_frames(count: int) -> list[bytes]:
+    """Frames of 30 samples each drawn with the noise of sensors, so that what compresses them has as much to do as with real ones."""
+    dice = random.Random(7)
+    made: list[bytes] = []
+    for i in range(count):
+        records = b"".join(MOTION.pack(drawn_sample(k, dice)) for k in range(SAMPLES))
+        made.append(encode_frame(replace(frame(i, f"watch-{i % NODES}"), boot=dice.getrandbits(63), records=records)))
+    return made
+
+
+def drawn_sample(i: int, dice: random.Random) -> dict[str, float | None]:
+    """Sample i of the run of the other benchmarks, as a watch would have it."""
+    told = sample(i)
+    return told | {
+        "lat": (told["lat"] or 0) + dice.gauss(0, 3e-5), "lon": (told["lon"] or 0) + dice.gauss(0, 3e-5),
+        "altitude_m": 519.2 + dice.gauss(0, 0.5), "speed_mps": 3.2 + dice.gauss(0, 0.1), "heading_deg": 271.5 + dice.gauss(0, 5),
+        "hr_bpm": 140 + dice.randrange(5), "power_w": 250 + dice.randrange(60),
+    }  # fmt: skip
+
+
 def stream(messages: int, frames_a_message: int) -> bytes:
-    """PUBLISH packets of NODES nodes, each bundle the next rows of its node."""
-    rows = [[encode_frame(frame(i, f"watch-{node}")) for i in range(frames_a_message)] for node in range(NODES)]
+    """PUBLISH packets of NODES nodes, each bundle the next rows of its node. No frame comes twice within a megabyte."""
+    rows = drawn_frames(min(messages * frames_a_message, DRAWN))
     packets: list[bytes] = []
     for i in range(messages):
         node, turn = i % NODES, i // NODES
-        payload = encode_bundle(node + 1, turn * frames_a_message, rows[node])
+        at = i * frames_a_message % (len(rows) - frames_a_message + 1)
+        payload = encode_bundle(node + 1, turn * frames_a_message, rows[at : at + frames_a_message])
         packets.append(mqtt.encode_publish(f"pl/1/gym/box{node}/up", payload, 1, i % 0xFFFF + 1))
     return b"".join(packets)
 
@@ -187,8 +213,14 @@ async def on_kafka(folder: Path, single: Path, bundled: Path, messages: int) -> 
             single_us = await ingested_us(single, messages, log)
             broker_us = (cpu_s_of(process.pid) - broker_s) / messages * 1e6
             bundle_us = await ingested_us(bundled, messages // 20 * 30, log)
+        with KafkaLog(kafka.model_copy(update={"compression": "zstd"})) as log:
+            zstd_us = await ingested_us(single, messages, log)
+        with KafkaLog(kafka.model_copy(update={"compression": "none"})) as log:
+            plain_us = await ingested_us(single, messages, log)
         return {
             "single": single_us,
+            "zstd": zstd_us,
+            "plain": plain_us,
             "bundle": bundle_us,
             "broker": broker_us,
             "floor": await asyncio.to_thread(produce_us, kafka, messages),
@@ -221,6 +253,8 @@ def run(quick: bool) -> dict[str, object]:
             "frames_per_cpu_s": round(1e6 / bundle_us),
             "kafka_messages_per_cpu_s": round(1e6 / kafka["single"]),
             "kafka_frames_per_cpu_s": round(1e6 / kafka["bundle"]),
+            "kafka_zstd_messages_per_cpu_s": round(1e6 / kafka["zstd"]),
+            "kafka_plain_messages_per_cpu_s": round(1e6 / kafka["plain"]),
             "kafka_broker_us_per_frame": round(kafka["broker"], 2),
             "reader_us_per_message": round(reader_us, 3),
             "ratio_to_best_client": round(min(others.values()) / reader_us, 1),

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, final
 from zlib import crc32
 
 from broker.errors import Reason, Rejected
@@ -27,13 +26,16 @@ _CRC: Final = struct.Struct("<I")
 _LEN: Final = struct.Struct("<H")
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Rows `first_n .. first_n + count - 1` of spool `epoch`. `rows` may be shorter than `count` when the body is damaged."""
+@final
+class Bundle(NamedTuple):
+    """Rows `first_n .. first_n + count - 1` of spool `epoch`. `rows` may be shorter than `count` when the body is damaged.
+
+    A tuple: one is made for every message.
+    """
 
     epoch: int
     first_n: int
-    count: int
+    count: int  # type: ignore[assignment] - the rows of a message; a tuple's own word is not needed
     rows: tuple[bytes, ...]
 
     @property
@@ -68,12 +70,15 @@ def decode_bundle(message: bytes) -> Bundle | Rejected:
         return Rejected(Reason.BAD_BUNDLE, "header CRC does not match", message)
     rows: list[bytes] = []
     at, end = HEADER_BYTES, len(message)
-    while len(rows) < count and at + 2 <= end:
+    for _ in range(count):
         first = at + 2
+        if first > end:
+            break
         at = first + (message[at] | message[at + 1] << 8)
-        if not first < at <= first + MAX_FRAME_BYTES or at > end:
+        if not first < at <= end or at - first > MAX_FRAME_BYTES:
             break
         rows.append(message[first:at])
-    if len(rows) == count and at != end:
-        rows.clear()  # bytes left over: the lengths cannot be trusted
+    else:
+        if at != end:
+            rows.clear()  # bytes left over: the lengths cannot be trusted
     return Bundle(epoch, high << 16 | low, count, tuple(rows))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import final
 
 
 class PacelineError(Exception):
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     CORRUPT_ROW = "corrupt_row"  # the node itself found its stored row damaged
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A counted refusal: the reason, what exactly was wrong, and the bytes as they came."""

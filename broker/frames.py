@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cache, lru_cache
 from typing import Final
 
 import msgpack
@@ -36,6 +37,8 @@ class Clock(IntEnum):
 
 
 _RECORDED: Final = int(Clock.RECORDED)
+_MAX_LAYOUT: Final = 0xFFFF
+_NAMES_KEPT: Final = 65_536  # the same devices and subjects come again and again: each is looked at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,12 @@ FrameFields = tuple[int, int, str, int, int, int, int | None, int, str, bytes]
 """The fields of a `Frame` in their order."""
 
 
+@cache
+def record_bytes() -> dict[int, int]:
+    """The size of a record of each known layout, by its id."""
+    return {number: layout.size for number, layout in all_layouts().items()}
+
+
 def decode_frame(raw: bytes) -> Frame | Rejected:
     """Check and decode one frame of at most 1,024 bytes."""
     fields = check_frame(raw)
@@ -126,7 +135,7 @@ def check_frame(raw: bytes) -> FrameFields | Rejected:
         and (offset is None or type(offset) is int)
     ):
         return Rejected(Reason.BAD_FRAME, "a field has the wrong type", raw)
-    if not (0 < layout <= 0xFFFF and 0 <= boot <= MAX_U64 and 0 <= seq <= MAX_U64 and 0 <= clock <= 4):
+    if not (0 < layout <= _MAX_LAYOUT and 0 <= boot <= MAX_U64 and 0 <= seq <= MAX_U64 and 0 <= clock <= 4):
         return Rejected(Reason.BAD_FRAME, "layout, boot, seq or clock quality out of range", raw)
     if not (0 <= t0_us <= MAX_TIME_US and (offset is None or -MAX_TIME_US <= offset <= MAX_TIME_US)):
         return Rejected(Reason.BAD_FRAME, "t0_us or utc_offset_us out of range", raw)
@@ -134,14 +143,21 @@ def check_frame(raw: bytes) -> FrameFields | Rejected:
         return Rejected(Reason.BAD_FRAME, "utc_offset_us must be nil exactly when clock quality is 0", raw)
     if flags & ~_KNOWN_FLAGS:
         return Rejected(Reason.RESERVED_FLAG, f"flags {flags:#x}: only bit 0 is defined", raw)
-    if not is_id(device):
+    if not _is_device(device):
         return Rejected(Reason.BAD_ID, f"device {device!r}: use 1-32 of a-z 0-9 . _ -", raw)
-    if subject and subject_tenant(subject) is None:
+    if not _is_subject(subject):
         return Rejected(Reason.BAD_ID, f"subject {subject!r}: give tenant/athlete or leave it empty", raw)
-    known = all_layouts().get(layout)
-    if not records or (known is not None and len(records) % known.size):
+    if not records or len(records) % record_bytes().get(layout, 1):
         return Rejected(Reason.BAD_RECORDS, f"{len(records)} bytes is not a whole number of records of layout {layout}", raw)
     return fields
+
+
+_is_device = lru_cache(_NAMES_KEPT)(is_id)
+
+
+@lru_cache(_NAMES_KEPT)
+def _is_subject(text: str) -> bool:
+    return not text or subject_tenant(text) is not None
 
 
 def read_frame(raw: bytes) -> Frame | Rejected:

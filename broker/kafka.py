@@ -14,7 +14,7 @@ _MASK: Final = 0xFFFFFFFF
 
 
 class KafkaSettings(BaseModel):
-    """A cluster and how to log in. `bootstrap` empty: no Kafka."""
+    """A cluster and how to log in. `bootstrap` empty: no Kafka. `compression` is that of the frames ingest writes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     bootstrap: str = Field(default="", pattern=r"^([^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*)?$")
@@ -23,6 +23,7 @@ class KafkaSettings(BaseModel):
     username: str = ""
     password: SecretStr = SecretStr("")
     cafile: str = ""
+    compression: Literal["none", "lz4", "zstd"] = "lz4"
 
     @model_validator(mode="after")
     def _log_in_is_whole(self) -> KafkaSettings:

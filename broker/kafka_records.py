@@ -11,7 +11,7 @@ that needs time takes the greatest so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -23,6 +23,7 @@ from broker.reference import UploadRef, decode_reference
 Headers = list[tuple[str, bytes]]
 _KINDS: Final = {Kind.FRAME: b"frame", Kind.WAKE: b"wake", Kind.REFERENCE: b"reference"}
 _KIND_NUMBERS: Final = {word: int(kind) for kind, word in _KINDS.items()}
+_FRAME: Final = int(Kind.FRAME)
 _REFERENCE: Final = int(Kind.REFERENCE)
 
 
@@ -35,15 +36,35 @@ class KafkaRecord(NamedTuple):
     headers: Headers
 
 
+Produced = tuple[str, bytes, bytes, Headers]
+"""The fields of a `KafkaRecord` in their order."""
+
+
+def encode_log_records(records: Iterable[LogRecord]) -> Iterator[Produced]:
+    """`encode_log_record` of each; frames by a short way, as there is one for every message."""
+    shared: dict[tuple[str, str, int], Headers] = {}
+    for record in records:
+        kind, key, tenant, node, appended_us, body, kid = record
+        if kind != _FRAME or kid:
+            yield encode_log_record(record)
+            continue
+        sender = (tenant, node, appended_us)
+        headers = shared.get(sender)
+        if headers is None:
+            headers = shared[sender] = _headers(kind, tenant, node, appended_us, kid)
+        yield FRAMES, key.encode(), body, headers
+
+
 def encode_log_record(record: LogRecord) -> KafkaRecord:
     """Where a record goes and as what. BadInputError when the body of a REFERENCE record cannot be read."""
-    headers = _headers(record.kind, record.tenant, record.node, record.appended_us, record.kid)
-    if record.kind != _REFERENCE:
-        return KafkaRecord(FRAMES, record.key.encode(), record.body, headers)
-    value = decode_reference(record.body)
+    kind, key, tenant, node, appended_us, body, kid = record
+    headers = _headers(kind, tenant, node, appended_us, kid)
+    if kind != _REFERENCE:
+        return KafkaRecord(FRAMES, key.encode(), body, headers)
+    value = decode_reference(body)
     if isinstance(value, UploadRef):  # one a ride, and of its athlete alone: beside its frames, kept as long as they
-        return KafkaRecord(FRAMES, value.subject.encode(), record.body, headers)
-    return KafkaRecord(REFERENCE, f"{value.tenant}/{value.entity}/{value.id}".encode(), record.body, headers)
+        return KafkaRecord(FRAMES, value.subject.encode(), body, headers)
+    return KafkaRecord(REFERENCE, f"{value.tenant}/{value.entity}/{value.id}".encode(), body, headers)
 
 
 def decode_log_record(

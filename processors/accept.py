@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.acks import Ack, Refusal, encode_ack, encode_ack_json, to_ranges
 from broker.bundles import HEADER_BYTES, MAX_BUNDLE_BYTES, MAX_N, Bundle, decode_bundle
 from broker.errors import Reason, Rejected
-from broker.frames import SELF_NUMBERED, Clock, FrameFields, check_frame
+from broker.frames import SELF_NUMBERED, Clock, check_frame, record_bytes
 from broker.ids import route_of
 from broker.json_frames import decode_json_message
-from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
 from broker.topics import UPLOAD_NODE, Address, parse_topic, topic
 
@@ -49,53 +48,85 @@ class DeadLetter:
     raw: bytes
 
 
+Spool = tuple[str, int]
+"""The topic of an ack, and the epoch it is for."""
+
+
 @dataclass(slots=True)
 class Accepted:
-    """What one message gives. `ack` goes to `ack_topic` after `records` and `dead` are durable; None when the rows cannot be named."""
+    """What messages give. Their acks are due after `records` and `dead` are durable: `stored` and `refused` hold the ranges of rows."""
 
     records: list[LogRecord] = field(default_factory=list[LogRecord])
     dead: list[DeadLetter] = field(default_factory=list[DeadLetter])
-    ack_topic: str = ""
-    ack: Ack | None = None
+    stored: dict[Spool, list[tuple[int, int]]] = field(default_factory=dict[Spool, list[tuple[int, int]]])
+    refused: dict[Spool, list[Refusal]] = field(default_factory=dict[Spool, list[Refusal]])
     unknown_layouts: int = 0
 
+    @property
+    def ack(self) -> Ack | None:
+        """The ack of the only spool; None when no rows can be named."""
+        for spool, ranges in self.stored.items():
+            return Ack(spool[1], _joined(ranges), tuple(self.refused.get(spool, ())))
+        return None
 
-def accept(name: str, payload: bytes, now_us: int, *, length: int | None = None) -> Accepted:
-    """Check the message `payload` on topic `name` that arrived at `now_us` (UTC).
+
+class _Sender(NamedTuple):
+    """Who sends on a topic."""
+
+    name: str
+    tenant: str
+    node: str
+    as_json: bool
+    ack_topic: str
+    own: str  # what every subject of its tenant begins with
+
+
+def accept(name: str, payload: bytes, now_us: int, *, length: int | None = None, into: Accepted | None = None) -> Accepted:
+    """Check the message `payload` on topic `name` that arrived at `now_us` (UTC); what it gives, added to `into`.
 
     `length` is the length of the message when `payload` is only its beginning (it was too long to be held).
     """
-    address = _address(name)
-    if address is None or address.leaf not in UP_LEAVES:
+    out = Accepted() if into is None else into
+    sender = _sender(name)
+    if sender is None:
         detail = "the node name upload is reserved" if _RESERVED in name else "not a topic of a node's data"
-        dead = DeadLetter(now_us, "", "", name[:200], None, None, Reason.BAD_ID, detail, payload)
-        return Accepted(dead=[dead])
-    if address.leaf == "up/json":
-        return _accept_json(address, name, payload, now_us, length)
-    return _accept_bundle(address, name, payload, now_us, length)
+        out.dead.append(DeadLetter(now_us, "", "", name[:200], None, None, Reason.BAD_ID, detail, payload))
+    elif sender.as_json:
+        _accept_json(out, sender, payload, now_us, length)
+    else:
+        _accept_bundle(out, sender, payload, now_us, length)
+    return out
 
 
 def accept_row(address: Address, name: str, raw: bytes, now_us: int) -> Accepted:
     """Check one frame by itself, as `accept` does inside a bundle: for the replay of a dead letter."""
     out = Accepted()
-    bad = _take(out, address, check_frame(raw), raw, now_us)
+    bad = _take(out, _sender_of(address, name), raw, now_us)
     if bad is not None:
         out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, None, None, bad.reason, bad.detail, raw))
     return out
 
 
-_address = lru_cache(maxsize=65_536)(parse_topic)  # the same nodes again and again
+def _sender_of(address: Address, name: str) -> _Sender:
+    as_json = address.leaf == "up/json"
+    ack_topic = topic(address.tenant, address.node, "ack/json" if as_json else "ack")
+    return _Sender(name, address.tenant, address.node, as_json, ack_topic, address.tenant + "/")
+
+
+@lru_cache(maxsize=65_536)  # the same nodes again and again
+def _sender(name: str) -> _Sender | None:
+    address = parse_topic(name)
+    return _sender_of(address, name) if address is not None and address.leaf in UP_LEAVES else None
 
 
 def merged_acks(accepted: Iterable[Accepted]) -> list[tuple[str, bytes]]:
     """The ack messages `(topic, payload)` of several messages, one a spool: a message costs the broker more than its bytes."""
-    stored: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    refused: dict[tuple[str, int], list[Refusal]] = {}
+    stored: dict[Spool, list[tuple[int, int]]] = {}
+    refused: dict[Spool, list[Refusal]] = {}
     for each in accepted:
-        if each.ack is not None:
-            key = (each.ack_topic, each.ack.epoch)
-            stored.setdefault(key, []).extend(each.ack.stored)
-            refused.setdefault(key, []).extend(each.ack.refused)
+        for spool, ranges in each.stored.items():
+            stored.setdefault(spool, []).extend(ranges)
+            refused.setdefault(spool, []).extend(each.refused.get(spool, ()))
     messages: list[tuple[str, bytes]] = []
     for (name, epoch), ranges in stored.items():
         encode = encode_ack_json if name.endswith("/json") else encode_ack
@@ -118,80 +149,87 @@ def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(joined)
 
 
-def _accept_bundle(address: Address, name: str, payload: bytes, now_us: int, length: int | None) -> Accepted:
+def _accept_bundle(out: Accepted, sender: _Sender, payload: bytes, now_us: int, length: int | None) -> None:
     size = length if length is not None else len(payload)
     too_long = size > MAX_BUNDLE_BYTES
     bundle = decode_bundle(payload[:HEADER_BYTES] if too_long else payload)
-    if isinstance(bundle, Bundle) and bundle.first_n + bundle.count - 1 > MAX_N:
+    if type(bundle) is Bundle and bundle.first_n + bundle.count - 1 > MAX_N:
         bundle = Rejected(Reason.BAD_BUNDLE, f"rows beyond {MAX_N}", payload)
-    if isinstance(bundle, Rejected):
-        dead = DeadLetter(now_us, address.tenant, address.node, name, None, None, bundle.reason, bundle.detail, payload)
-        return Accepted(dead=[dead])
-    out = Accepted([], [], topic(address.tenant, address.node, "ack"))
+    if type(bundle) is Rejected:
+        out.dead.append(DeadLetter(now_us, sender.tenant, sender.node, sender.name, None, None, bundle.reason, bundle.detail, payload))
+        return
+    epoch, first_n, count, rows = bundle
     refused: list[tuple[int, str]] = []
-    for n, raw in enumerate(bundle.rows, bundle.first_n):
-        bad = _take(out, address, check_frame(raw), raw, now_us)
+    for n, raw in enumerate(rows, first_n):
+        bad = _take(out, sender, raw, now_us)
         if bad is not None:
             refused.append((n, bad.reason))
-            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, bundle.epoch, n, bad.reason, bad.detail, raw))
-    if not bundle.complete:
+            out.dead.append(DeadLetter(now_us, sender.tenant, sender.node, sender.name, epoch, n, bad.reason, bad.detail, raw))
+    whole = len(rows)
+    if whole < count:
         reason = Reason.OVERSIZED if too_long else Reason.BAD_BUNDLE
-        detail = f"message of {size} bytes" if too_long else f"body damaged after row {len(bundle.rows)} of {bundle.count}"
-        for n in range(bundle.first_n + len(bundle.rows), bundle.first_n + bundle.count):
-            kept = payload if n == bundle.first_n + len(bundle.rows) else b""
+        detail = f"message of {size} bytes" if too_long else f"body damaged after row {whole} of {count}"
+        for n in range(first_n + whole, first_n + count):
+            kept = payload if n == first_n + whole else b""
             refused.append((n, reason))
-            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, bundle.epoch, n, reason, detail, kept))
-    first_n, count = bundle.first_n, bundle.count
-    out.ack = _ack(bundle.epoch, first_n, count, refused) if refused else Ack(bundle.epoch, ((first_n, first_n + count - 1),))
-    return out
+            out.dead.append(DeadLetter(now_us, sender.tenant, sender.node, sender.name, epoch, n, reason, detail, kept))
+    _acknowledge(out, sender, epoch, first_n, count, refused)
 
 
-def _accept_json(address: Address, name: str, payload: bytes, now_us: int, length: int | None) -> Accepted:
+def _accept_json(out: Accepted, sender: _Sender, payload: bytes, now_us: int, length: int | None) -> None:
     if length is not None:
         message: object = Rejected(Reason.OVERSIZED, f"message of {length} bytes", payload)
     else:
         message = decode_json_message(payload, now_us)
     if isinstance(message, Rejected):
-        dead = DeadLetter(now_us, address.tenant, address.node, name, None, None, message.reason, message.detail, payload)
-        return Accepted(dead=[dead])
-    out = Accepted(ack_topic=topic(address.tenant, address.node, "ack/json"))
+        out.dead.append(DeadLetter(now_us, sender.tenant, sender.node, sender.name, None, None, message.reason, message.detail, payload))
+        return
     refused: list[tuple[int, str]] = []
     for n, row in enumerate(message.rows, message.first_n):
-        bad = row if isinstance(row, Rejected) else _take(out, address, check_frame(row[0]), row[0], now_us)
+        bad = row if isinstance(row, Rejected) else _take(out, sender, row[0], now_us)
         if bad is not None:
             refused.append((n, bad.reason))
             number = None if message.epoch is None else n
-            out.dead.append(DeadLetter(now_us, address.tenant, address.node, name, message.epoch, number, bad.reason, bad.detail, bad.raw))
+            out.dead.append(
+                DeadLetter(now_us, sender.tenant, sender.node, sender.name, message.epoch, number, bad.reason, bad.detail, bad.raw)
+            )
     if message.epoch is not None:
-        out.ack = _ack(message.epoch, message.first_n, len(message.rows), refused)
-    return out
+        _acknowledge(out, sender, message.epoch, message.first_n, len(message.rows), refused)
 
 
-def _take(out: Accepted, address: Address, checked: FrameFields | Rejected, raw: bytes, now_us: int) -> Rejected | None:
+def _take(out: Accepted, sender: _Sender, raw: bytes, now_us: int) -> Rejected | None:
     """Add the record of a frame; or why this sender may not store it now."""
-    if isinstance(checked, Rejected):
+    checked = check_frame(raw)
+    if type(checked) is Rejected:
         return checked
     layout_id, flags, device, _, _, t0_us, utc_offset_us, clock, subject, records = checked
-    tenant, node = address.tenant, address.node
-    if subject and not subject.startswith(tenant + "/"):
+    _, tenant, node, _, _, own = sender
+    if subject and not subject.startswith(own):
         return Rejected(Reason.WRONG_TENANT, f"subject {subject} sent by tenant {tenant}", raw)
-    layout = all_layouts().get(layout_id)
+    size = record_bytes().get(layout_id, 0)
     if utc_offset_us is not None and clock != _RECORDED and now_us >= CLOCK_FLOOR_US:
-        at = len(records) - layout.size if layout is not None else -1  # every layout starts with tick_ms u16
-        last_tick_us = 1000 * (records[at] | records[at + 1] << 8) if at >= 0 else 0
-        ahead_us = t0_us + utc_offset_us + last_tick_us - now_us
+        ahead_us = t0_us + utc_offset_us - now_us
+        if size:  # every layout starts with tick_ms u16
+            at = len(records) - size
+            ahead_us += 1000 * (records[at] | records[at + 1] << 8)
         if ahead_us > FUTURE_ALLOWANCE_US:
             return Rejected(Reason.FUTURE_TIME, f"dated {ahead_us / 1e6:.0f} s after its arrival", raw)
     key = subject or route_of(tenant, node, device, "", self_numbered=bool(flags & SELF_NUMBERED))
     out.records.append(LogRecord(_FRAME, key, tenant, node, now_us, raw))
-    if layout is None:
+    if not size:
         out.unknown_layouts += 1
     return None
 
 
-def _ack(epoch: int, first_n: int, count: int, refused: Sequence[tuple[int, str]]) -> Ack:
+def _acknowledge(out: Accepted, sender: _Sender, epoch: int, first_n: int, count: int, refused: Sequence[tuple[int, str]]) -> None:
+    """Note which of the rows of a message are answered how."""
+    spool = (sender.ack_topic, epoch)
+    ranges = out.stored.get(spool)
+    if ranges is None:
+        ranges = out.stored[spool] = []
     if not refused:
-        return Ack(epoch, ((first_n, first_n + count - 1),))
+        ranges.append((first_n, first_n + count - 1))
+        return
     bad = {n for n, _ in refused}
     refusals: list[Refusal] = []
     for n, reason in refused:
@@ -199,7 +237,8 @@ def _ack(epoch: int, first_n: int, count: int, refused: Sequence[tuple[int, str]
             refusals[-1] = Refusal(refusals[-1].first, n, reason)
         else:
             refusals.append(Refusal(n, n, str(reason)))
-    return Ack(epoch, to_ranges(n for n in range(first_n, first_n + count) if n not in bad), tuple(refusals))
+    ranges.extend(to_ranges(n for n in range(first_n, first_n + count) if n not in bad))
+    out.refused.setdefault(spool, []).extend(refusals)
 
 
 def is_frame(raw: bytes) -> bool:

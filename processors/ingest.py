@@ -182,19 +182,19 @@ class IngestService:
     def _prepare(self, taken: list[_Pending]) -> _Batch:
         """Check every message of the runs (worker thread)."""
         now_us = self._clock_us()
-        accepted: list[Accepted] = []
+        accepted = Accepted()
+        messages = 0
         with waiting_collector():
             for pending in taken:
                 for raw_topic, payload in pending.run.messages:
                     name, address = self._address(raw_topic)
                     if address is None or address.leaf in UP_LEAVES:
-                        accepted.append(accept(name, payload, now_us))
+                        accept(name, payload, now_us, into=accepted)
+                        messages += 1
                 for raw_topic, prefix, length in pending.run.oversized:
-                    accepted.append(accept(self._address(raw_topic)[0], prefix, now_us, length=length))
-        records = [record for each in accepted for record in each.records]
-        dead = [letter for each in accepted for letter in each.dead]
-        unknown = sum(each.unknown_layouts for each in accepted)
-        return _Batch(taken, records, dead, merged_acks(accepted), len(accepted), unknown)
+                    accept(self._address(raw_topic)[0], prefix, now_us, length=length, into=accepted)
+                    messages += 1
+        return _Batch(taken, accepted.records, accepted.dead, merged_acks([accepted]), messages, accepted.unknown_layouts)
 
     async def _append(self, batch: _Batch) -> None:
         """Make the batch durable, however often it takes."""

@@ -1,7 +1,7 @@
 """The log on Kafka, its write side: records to their topics, dead letters to theirs, durable in every copy that must have it before
 `append` returns.
 
-One producer of librdkafka: idempotent, acks of all in-sync copies, keys placed by murmur2, zstd. An append hands all its records over and
+One producer of librdkafka: idempotent, acks of all in-sync copies, keys placed by murmur2. An append hands all its records over and
 waits for all of them at once. Before the first one, and each minute, the topics are looked at: ones that would lose or disorder records
 (compacted, other partitions, too few copies) are refused, and nothing is written until they are right.
 Invariants: what `append` returned for survives the loss of all machines but as many as the topic says; no wait is without a limit; `close`
@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from broker.errors import BadInputError, LinkError, StoreError
 from broker.kafka import KafkaSettings
-from broker.kafka_records import KafkaRecord, encode_log_record
+from broker.kafka_records import Produced, encode_log_records
 from broker.kafka_topics import DEAD, FRAMES, REFERENCE, platform_topics
 from broker.logrecord import LogRecord
 from processors.accept import DeadLetter
@@ -72,7 +72,7 @@ class KafkaLog:
             ordered = in_order(records, self._last_us)
             if ordered:
                 self._last_us = ordered[-1].appended_us
-            self._send(chain(map(encode_log_record, ordered), map(encode_dead, dead)), len(ordered) + len(dead))
+            self._send(chain(encode_log_records(ordered), map(encode_dead, dead)), len(ordered) + len(dead))
 
     def close(self) -> None:
         """End what is under way (its `append` raises) and leave. Takes at most a few seconds, Kafka or not."""
@@ -121,7 +121,7 @@ class KafkaLog:
         words = f"topic {harm.topic}: {harm.setting} {what}" if harm.setting else f"topic {harm.topic} {what}"
         return StoreError(f"kafka {self._kafka.bootstrap}: {words}", cure=f"paceline topics apply{seen}{WAITING}")
 
-    def _send(self, records: Iterable[KafkaRecord], count: int) -> None:
+    def _send(self, records: Iterable[Produced], count: int) -> None:
         """Hand all over, wait for all; StoreError when one of them was not stored."""
         producer = self._producer or self._begin()
         self._failed.clear()
@@ -133,7 +133,7 @@ class KafkaLog:
                     try:
                         produce(topic, value, key, headers=headers, on_delivery=delivered)
                     except BufferError:
-                        self._produce_late(producer, KafkaRecord(topic, key, value, headers), until_s)
+                        self._produce_late(producer, (topic, key, value, headers), until_s)
             while producer.flush(_SLICE_S):
                 self._stop_when_closing()
                 self._stop_when_late(until_s)
@@ -150,14 +150,15 @@ class KafkaLog:
             raise not_stored(self._kafka, f"{len(self._failed)} of {count} records not stored", first, self._complaint)
         self._complaint = None
 
-    def _produce_late(self, producer: Producer, record: KafkaRecord, until_s: float) -> None:
+    def _produce_late(self, producer: Producer, record: Produced, until_s: float) -> None:
         """The buffer of the client is full: wait for a place in it."""
+        topic, key, value, headers = record
         while True:
             try:
                 producer.poll(_SLICE_S)
                 self._stop_when_closing()
                 self._stop_when_late(until_s)
-                producer.produce(record.topic, record.value, record.key, headers=record.headers, on_delivery=self._delivered)
+                producer.produce(topic, value, key, headers=headers, on_delivery=self._delivered)
             except BufferError:
                 continue
             else:
@@ -172,7 +173,7 @@ class KafkaLog:
             "acks": "all",
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
-            "compression.type": "zstd",
+            "compression.type": self._kafka.compression,
             "linger.ms": 5,
             "message.timeout.ms": limit_ms,
             "request.timeout.ms": limit_ms // 2,

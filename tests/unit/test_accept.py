@@ -265,6 +265,24 @@ def test_mutants_break_nothing_and_each_bad_one_is_counted_once(count, tmp_path)
     assert grown_kb < 32_000 + count // 8  # the rows this test expects grow; nothing else may
 
 
+def test_messages_taken_into_one_give_what_each_gives_alone():
+    rng = random.Random(11)
+    topics = (UP, UP_JSON, "pl/1/gym/box2/up", "pl/1/other/box/up", "pl/1/gym/box/state")
+    messages = [
+        (rng.choice((name, name, rng.choice(topics))), mutate(raw, rng) if rng.random() < 0.6 else raw) for name, raw in seeds() * 250
+    ]
+    together, each = Accepted(), []
+    for name, raw in messages:
+        each.append(accept(name, raw, NOW_US))
+        assert accept(name, raw, NOW_US, into=together) is together
+    assert together.records == [record for one in each for record in one.records]
+    assert together.dead == [letter for one in each for letter in one.dead]
+    assert together.unknown_layouts == sum(one.unknown_layouts for one in each)
+    assert merged_acks([together]) == merged_acks(each)
+    assert len(together.records) > 4_000
+    assert len(together.dead) > 500
+
+
 @pytest.mark.parametrize("where", ["device", "subject", "layout", "boot", "epoch", "clock", "samples", "key", "enum"])
 def test_json_text_that_is_no_unicode_is_refused_and_can_be_kept(where, tmp_path):
     lone = "\ud800"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import BadInputError
-from broker.kafka_records import decode_log_record, encode_log_record
+from broker.kafka_records import decode_log_record, encode_log_record, encode_log_records
 from broker.kafka_topics import FRAMES, REFERENCE
 from broker.logrecord import Kind, LogRecord
 from broker.reference import AthleteRef, BindingRef, ErasureRef, MergeRef, Reference, RulingRef, SegmentRef, UploadRef, encode_reference
@@ -35,6 +35,12 @@ def test_frame_and_wake_come_back_as_they_went_and_lie_at_their_subject(record: 
     sent = encode_log_record(record)
     assert (sent.topic, sent.key, sent.value) == (FRAMES, record.key.encode(), record.body)
     assert decode_log_record(sent.key, sent.value, sent.headers) == record
+
+
+@given(st.lists(records, max_size=20))
+def test_many_records_are_encoded_as_each_is_alone(several: list[LogRecord]) -> None:
+    mixed = [*several, reference(SegmentRef(tenant="gym", id="hill", name="Hill")), *several]
+    assert list(encode_log_records(mixed)) == [tuple(encode_log_record(record)) for record in mixed]
 
 
 @given(
