@@ -108,7 +108,10 @@ class InfluxAdmin:
         return found[0].id
 
     def _no_org(self) -> ConfigError:
-        return ConfigError(f"influx.org {self._settings.org} is not on the server", cure="make it there, or set influx.org to one that is")
+        return ConfigError(
+            f"influx.org {self._settings.org} is not on the server, or influx.token may not see it",
+            cure="set influx.org to one that is there, and for the set-up influx.token to an all-access token",
+        )
 
     @contextmanager
     def _client(self) -> Generator[InfluxDBClient]:

@@ -60,7 +60,8 @@ def judge(status: int, said: str, retry_after: str | None, now_s: float) -> Verd
     if status == 413:
         return Verdict(Meaning.SPLIT, None, said)
     if status in (400, 422):
-        expired = "beyond retention" in said and "unable to parse" not in said and "conflict" not in said
+        old = "beyond retention" in said or "outside retention policy" in said  # in the words of 1.8, of 2.7
+        expired = old and "unable to parse" not in said and "conflict" not in said
         return Verdict(Meaning.EXPIRED if expired else Meaning.BAD, None, said)
     return Verdict(Meaning.STOPPED, None, said, _CURES.get(status, "check influx.url: this does not look like InfluxDB"))
 

@@ -4,7 +4,7 @@
         influx.url, influx.token                              # for influxdb-client; a bucket is "database/policy"
         await influx.kill(); await influx.start()             # kill -9, and again with its data
 
-Go builds it from its module once, into `.cache/tools` (pure Go; 2.7 needs Rust besides and does not build everywhere): two minutes of a
+Go builds it from its module once, into `.cache/tools` (pure Go; 2.7 needs Rust and a quarter of an hour: `influx_two_server`): two minutes of a
 core, so `make test` begins it at its start (`python -m tests.influx_server`), with low priority, and the tests that need it wait. What only
 2.x has (delete, buckets, tasks) is not there: one class holds those calls. The process is ended by its own id.
 """

@@ -1,6 +1,6 @@
 """InfluxDB 2.x as its API is documented, as far as set-up and erasing ask it: for the calls that 1.8 does not have.
 
-The server itself cannot be built here. What is answered, and which requests are refused, is that of docs.influxdata.com, API of 2.7: buckets,
+The server itself takes a quarter of an hour to build: it is met each night (`influx_two_server`). What is answered here, and which requests are refused, is that of docs.influxdata.com, API of 2.7: buckets,
 authorizations, organizations, delete. Writing and asking are tested on a real server.
 """
 

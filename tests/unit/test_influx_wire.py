@@ -34,6 +34,8 @@ NOW_S = 1_790_000_000.0
         (400, "partial write: field type conflict: ... dropped=1", Meaning.BAD),
         (422, "failure writing points to database: partial write: field type conflict", Meaning.BAD),
         (422, "partial write: points beyond retention policy dropped=3", Meaning.EXPIRED),
+        (422, "partial write: dropped 1 points outside retention policy of duration 48h0m0s - oldest point ...", Meaning.EXPIRED),
+        (422, "partial write: dropped 1 points outside retention policy of duration 48h0m0s; field type conflict", Meaning.BAD),
         (400, "partial write: points beyond retention policy dropped=3; field type conflict", Meaning.BAD),
         (401, "unauthorized access", Meaning.STOPPED),
         (403, "", Meaning.STOPPED),
