@@ -7,6 +7,7 @@ the pipeline and the health of nodes. All but the last are read by position, so 
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -107,6 +108,11 @@ class Collector:
             lines.seal()
             if change.batches or change.cursors or change.counts or change.minutes:
                 self._outbox.commit(change)
+        except sqlite3.Error as error:
+            self._in_doubt = True
+            self.close()  # what is wrong with a file shows when it is opened anew
+            cure = "check path and disk; paceline replay makes it again from the log; it is tried again"
+            raise StoreError(f"{self._state}: cannot be read: {error}", cure=cure) from error
         except BaseException:
             self._in_doubt = True
             raise

@@ -81,14 +81,17 @@ class Change:
 class Outbox:
     """See the module. StoreError names the file."""
 
-    def __init__(self, path: Path, *, cap_bytes: int, drop_oldest: bool = True, caps: DeadCaps | None = None) -> None:
+    def __init__(
+        self, path: Path, *, cap_bytes: int, drop_oldest: bool = True, caps: DeadCaps | None = None, busy_s: float = 30.0
+    ) -> None:  # fmt: skip
+        """`busy_s`: how long another program that holds the file is waited for."""
         self._path = path
         self._cap_bytes, self._drop_oldest = cap_bytes, drop_oldest
         self._caps = caps or DeadCaps()
         self._lock = threading.Lock()
         with self._errors("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_s)
             self._bytes = self._seen = 0
             try:
                 self._prepare()
@@ -302,6 +305,14 @@ class Outbox:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"outbox {self._path}: cannot {doing}: {error}", cure="free space or repair the disk; nothing is lost: it is tried again"
-            ) from error
+            raise StoreError(f"outbox {self._path}: cannot {doing}: {error}", cure=_cure_of(error)) from error
+
+
+def _cure_of(error: sqlite3.Error | OSError) -> str:
+    """What helps: by SQLite's word for what is wrong, without what it adds to it (the low byte)."""
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another program holds the file: end it, one sink a folder; nothing is lost: it is tried again"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return "stop the sink and remove the file: what is still kept by the platform is written again"
+    return "free space or repair the disk; nothing is lost: it is tried again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,36 @@ def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path):
     (tmp_path / "influx.db").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(StoreError, match=r"influx\.db"):
         opened(tmp_path)
+
+
+def test_a_file_that_another_program_holds_says_so_and_goes_on_when_it_is_free(tmp_path):
+    outbox = opened(tmp_path, busy_s=0.01)
+    holder = sqlite3.connect(tmp_path / "influx.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="cannot store: database is locked") as raised:
+        outbox.commit(Change(batches=[write(lines(0, 1))]))
+    assert "another program" in raised.value.cure
+    assert outbox.owed("live") is None
+    holder.execute("ROLLBACK")
+    holder.close()
+    outbox.commit(Change(batches=[write(lines(0, 1))]))
+    assert outbox.owed("live") is not None
+    outbox.close()
+
+
+def test_a_damaged_file_says_that_it_is_to_be_removed(tmp_path):
+    with closing(opened(tmp_path)) as outbox:
+        for number in range(200):
+            outbox.commit(Change(batches=[write(lines(number * 1_000, 900))]))
+    path = tmp_path / "influx.db"
+    with path.open("r+b") as file:
+        file.seek(4_096)
+        file.write(b"\xa5" * (path.stat().st_size - 4_096))
+    with pytest.raises(StoreError, match=r"influx\.db.*malformed") as raised, closing(opened(tmp_path)) as outbox:
+        outbox.owed("live")
+    assert "remove the file" in raised.value.cure
+    path.unlink()
+    opened(tmp_path).close()
 
 
 # sending

@@ -183,6 +183,21 @@ def test_disk_that_can_neither_be_written_nor_read_for_a_while_counts_no_minute_
     assert found == once
 
 
+def test_state_that_cannot_be_read_is_said_with_the_cure_and_read_on_when_it_can(world, tmp_path):
+    world.ride_on(50)
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+    with closing(collector_of(world, outbox)) as collector:
+        db = world.runner._store.db
+        db.execute("ALTER TABLE believed RENAME TO hidden")
+        with pytest.raises(StoreError, match=r"state\.db: cannot be read") as raised:
+            collector.look(world.now_us)
+        assert raised.value.cure
+        db.execute("ALTER TABLE hidden RENAME TO believed")
+        collector.look(world.now_us)
+        assert len(lines_of(outbox)["live"]) == len(world.samples())
+    outbox.close()
+
+
 def test_nothing_new_is_nothing_written(world, tmp_path):
     world.ride_on(25)
     outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
