@@ -24,6 +24,7 @@ from tests.system.coach import USER, Coach, seen
 from tests.system.gateway_process import BOX, GatewayProcess
 from tests.virtual_room import room
 
+pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
 BIKE, MILL = "C0:00:00:00:0B:1C", "C0:00:00:00:00:71"
 BIKE_ID, MILL_ID = "ble-c00000000b1c", "ble-c00000000071"
 ANT_ID = "ant-17-4711"
