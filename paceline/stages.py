@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from broker.errors import ConfigError
 from broker.metric_list import VIEW_RECORDS, VIEW_UNREADABLE
@@ -18,6 +19,8 @@ from paceline.watched import METRICS_FOLDER, watch_of
 
 if TYPE_CHECKING:
     from processors.shards import StageOnKafka
+
+FINISH_COMMIT_S: Final = 0.2  # it tells what is committed: boards wait for that
 
 
 def run_stage(name: str, settings: Settings) -> None:
@@ -46,11 +49,31 @@ def _stage(name: str, site: Site, watch: Watch) -> None:
 
     s = site.settings
     place = site.platform_dir / f"{name}-{s.stages.replica}"
+    held = _hold(place, name, s.stages.replica)
     watch.measure(lambda: [size_of("state", place)])
     warm = warm_up_boards if name == "boards" else warm_up
     warm()
-    replica = Replica(s.kafka, place / "state", s.stages.replica, s.stages.commit_s, s.stages.exactly_once)
-    StageApp(_made(name, site, place / "work"), replica, watch).run()
+    commit_s = min(s.stages.commit_s, FINISH_COMMIT_S) if name == "finish" else s.stages.commit_s
+    replica = Replica(s.kafka, place / "state", s.stages.replica, commit_s, s.stages.exactly_once)
+    try:
+        StageApp(_made(name, site, place / "work"), replica, watch).run()
+    finally:
+        held.close()
+
+
+def _hold(place: Path, name: str, replica: str) -> IO[bytes]:
+    """Hold the folder of a replica until the process ends; ConfigError when another one does."""
+    place.mkdir(parents=True, exist_ok=True)
+    held = (place / "lock").open("ab")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        held.close()
+        raise ConfigError(
+            f"stages.replica {replica}: a replica of stage {name} of this name runs already in {place}",
+            cure="give each replica of a stage a name of its own, stages.replica or PACELINE_STAGES__REPLICA",
+        ) from error
+    return held
 
 
 def _made(name: str, site: Site, work: Path) -> StageOnKafka:
@@ -58,7 +81,7 @@ def _made(name: str, site: Site, work: Path) -> StageOnKafka:
     from processors.quix_finish import FinishOnKafka
     from processors.quix_live import LiveOnKafka
     from processors.reference_feed import ReferenceFeed
-    from processors.track_blobs import FolderBlobs
+    from processors.track_folder import FolderBlobs
 
     if name == "boards":
         return BoardsOnKafka()

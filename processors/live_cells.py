@@ -29,7 +29,7 @@ from processors.results_db import box_around, boxes_meet, references
 from processors.row_mirror import Cells, RowMirror
 from processors.stage import Activity, Inputs, Numbered, Outputs, Wants
 from processors.state_db import StateDb
-from processors.track_blobs import TrackBlobs, beside_key, blob_of
+from processors.track_blobs import SharedBlobs, beside_key, blob_of
 from processors.track_db import FOREVER_US, pack, stored_under, undated_frames
 from processors.tracks import tracks_of
 from processors.working_copy import fresh, unsafe
@@ -52,11 +52,12 @@ _Meta = tuple[int | None, int, int | None, int]
 class LiveCells(StateDb):
     """See the module. `save_cells` writes what changed since the last call."""
 
-    def __init__(self, path: Path, cells: Cells, states: LiveStates, blobs: TrackBlobs, partition: int = 0) -> None:
+    def __init__(self, path: Path, cells: Cells, states: LiveStates, blobs: SharedBlobs, partition: int = 0) -> None:
         super().__init__(fresh(path), blobs)
         unsafe(self)
         self.db.execute("CREATE TABLE folded (subject TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")  # frames up to which number
         self._cells = cells
+        self._shared = blobs
         self._states = states
         self._inline: dict[str, list[Numbered]] = {}
         self._absent: set[str] = set()
@@ -317,14 +318,13 @@ class LiveCells(StateDb):
         self._inline.clear()
         self._listed.clear()
 
-    def fold(self, key: str) -> None:
-        """Have the shared folder hold all of a key: frames folded into its tracks, undated ones with their dates of now beside them."""
+    def fold(self, key: str, position: int) -> None:
+        """Have the shared tracks hold all of a key: frames folded into them, undated ones beside them with their dates as of a position."""
         self.save_numberings(self._states)
         self.compact(key)
         undated = tracks_of(undated_frames(self.db, key))
-        beside = self.blobs.read(beside_key(key), -FOREVER_US, FOREVER_US)
-        if undated or beside:
-            self.blobs.replace(beside_key(key), -FOREVER_US, FOREVER_US, [blob_of(track) for track in undated.values()])
+        if undated or self._shared.read(beside_key(key), -FOREVER_US, FOREVER_US):
+            self._shared.replace_beside(beside_key(key), position, [blob_of(track) for track in undated.values()])
 
     def uploads(self, subject: str) -> list[UploadRef]:
         """What the uploaded files of a subject say of themselves."""

@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from quixstreams import Application
 from quixstreams.internal_producer import InternalProducer
 from quixstreams.kafka import ConnectionConfig
@@ -41,6 +41,7 @@ from broker.metric_list import (
 from broker.metrics import Measure
 from broker.watch import Watch
 from processors.collector import waiting_collector
+from processors.quix_fencing import is_taken_over
 from processors.shards import Message, Shard, StageOnKafka
 from processors.stage_stats import StageStats
 
@@ -109,6 +110,8 @@ class StageApp(Application):
         self._shards: dict[int, tuple[object, Shard]] = {}
         self._next: dict[int, int] = {}
         self._ticked_s = 0.0
+        self._round_s = time.monotonic()
+        self._name = replica.name
         try:
             topic = self.topic(stage.topic, key_deserializer="bytes", value_deserializer="bytes")
             self.dataframe(topic)  # subscribes to it
@@ -123,6 +126,18 @@ class StageApp(Application):
         self._watch.ready_when(f"stage {stage.name}", self._caught_up)
         self._watch.measure(self._measures)
 
+    def run(self) -> list[dict[str, Any]]:
+        """Until it is stopped. ConfigError when another process took over its name."""
+        try:
+            return super().run()
+        except Exception as error:
+            if is_taken_over(error):
+                raise ConfigError(
+                    f"stages.replica {self._name}: another process of stage {self._stage.name} runs under this name and took its place",
+                    cure="give each replica of a stage a name of its own, stages.replica or PACELINE_STAGES__REPLICA",
+                ) from error
+            raise
+
     def stop(self, fail: bool = False) -> None:
         """End after this round; not ready from now on."""
         if fail:
@@ -133,6 +148,26 @@ class StageApp(Application):
     def _on_assign(self, *given: Any) -> None:
         super()._on_assign(*given)
         self._joined = True
+
+    def _on_lost(self, *given: Any) -> None:
+        """The group went on without us: what was not committed belongs to others now."""
+        super()._on_lost(*given)
+        context = self._processing_context
+        context.checkpoint.close(revoking=True)
+        context.init_checkpoint()
+
+    def _still_ours(self) -> None:
+        """A round longer than the session: this process may have been stopped, and others have its partitions. The coordinator knows,
+        and must be asked before the changelog is written: that takes records of anybody."""
+        if time.monotonic() - self._round_s < SESSION_MS / 1000:
+            return
+        starts = self._processing_context.checkpoint._starting_tp_offsets  # noqa: SLF001 - what is committed now
+        at = {**self._next, **{partition: first for (_, partition), first in starts.items()}}
+        if at:
+            offsets = [TopicPartition(self._stage.topic, partition, offset) for partition, offset in at.items()]
+            for told in self._consumer.commit(offsets=offsets, asynchronous=False) or ():
+                if told.error:
+                    raise KafkaException(told.error)
 
     def lag(self) -> int:
         """Records of our partitions that are not taken yet, as far as the last fetch told."""
@@ -188,6 +223,7 @@ class StageApp(Application):
 
     def _process_message(self, dataframe_composed: Any) -> None:  # noqa: ARG002 - Quix hands it over
         """One round: a batch of messages, in place of one message through a data frame."""
+        self._round_s = time.monotonic()
         self._alive.beat()
         self._producer.poll(0)
         with waiting_collector():  # over the whole round: a look through all states for each of its parts would cost as much as the parts
@@ -252,10 +288,12 @@ class StageApp(Application):
                 self._shards[partition] = store, self._stage.open(partition, _Cells(self, partition), self)
 
     def _flush(self) -> None:
+        self._still_ours()
         with waiting_collector():
             self._flush_shards()
 
     def _flush_shards(self) -> None:
+        self._ticked_s = 0.0  # what the shards owe is told as soon as it is committed
         for partition, (store, shard) in self._shards.items():
             if self._store.partitions.get(partition) is store:
                 shard.flush()

@@ -34,7 +34,7 @@ from processors.row_mirror import Cells, check_version
 from processors.shards import Message, Out, Shard
 from processors.stage import Batch, Begun, Inputs, LiveEfforts, Mutation, Outputs, Wants, batches_of
 from processors.stage_words import Entries, Result, ToFinish, encode_board_word, encode_result
-from processors.track_blobs import TrackBlobs
+from processors.track_blobs import SharedBlobs
 from processors.track_db import stored_under
 from processors.wall import wall_us
 
@@ -54,7 +54,7 @@ class LiveOnKafka:
     state = LIVE_STATE
 
     def __init__(
-        self, feed: ReferenceFeed, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int] = wall_us, *, tells: bool = False
+        self, feed: ReferenceFeed, blobs: SharedBlobs, work: Path, clock_us: Callable[[], int] = wall_us, *, tells: bool = False
     ) -> None:  # fmt: skip
         """`tells`: also put out what is believed of each sample (`live.samples`)."""
         self._feed = feed
@@ -84,7 +84,7 @@ class LiveShard:
     """One partition."""
 
     def __init__(
-        self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path, clock_us: Callable[[], int],
+        self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: SharedBlobs, work: Path, clock_us: Callable[[], int],
         *, tells: bool,
     ) -> None:  # fmt: skip
         self._partition = partition
@@ -175,7 +175,7 @@ class LiveShard:
         store.save_numberings(self._states)
         keys = stored_under(store.db, record.key, self._reference)
         for key in keys:
-            store.fold(key)
+            store.fold(key, batch.first)
         uploads = [u for key in keys for u in store.uploads(key)]
         self._tell([ToFinish(activity, keys, uploads, record.appended_us)], batch.first)
 

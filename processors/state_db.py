@@ -263,8 +263,9 @@ class StateDb:
         taken = list(raw_frames(self.db, key, lo, hi))
         if any(track is None for track in (decode_layout(f) for f in taken)):
             return  # a layout not known here stays as frames until it is
-        merged = tracks_of(taken, [decode_track(body, f"track of {key}") for body in self.blobs.read(key, lo, hi)])
-        self.blobs.replace(key, lo, hi, [blob_of(part) for track in merged.values() for part in split_at_gaps(track, GAP_US)])
+        old = self.blobs.stored(key, lo, hi)
+        merged = tracks_of(taken, [decode_track(found.body, f"track of {key}") for found in old])
+        self.blobs.replace(key, old, [blob_of(part) for track in merged.values() for part in split_at_gaps(track, GAP_US)])
         self.db.execute("DELETE FROM raw WHERE subject=? AND id<=?", (key, last_id))
 
     def boards(self, mutations: Sequence[Mutation]) -> None:

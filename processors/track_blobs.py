@@ -1,23 +1,28 @@
-"""Where folded tracks are kept: rows of the state file, or files of a folder that all stages of a cluster share.
+"""Where folded tracks are kept: rows of the state file, or files that all stages of a cluster share.
 
-A blob holds the samples of one key and layout without a long gap. Replacing is safe at any point: new blobs are written and durable before
-old ones go, a name says what is inside, and a reader that meets both counts no sample twice (`tracks.without_repeats`). The folder may be
-any that behaves like one with atomic rename: a disk, NFS, or an S3-compatible store behind the same two methods.
+A blob holds the samples of one key and layout without a long gap. What is shared is written by whoever has the key's partition, and a
+process that was stopped may go on writing after it lost that: so files are named by what is in them and never changed, a file goes only
+by the hand of one who read it and has put all of it into another that is durable, and what may be known better later (dates) is known by
+the position of the log it was known at. Any writers in any order lose no sample; a reader that meets one twice counts it once
+(`tracks.without_repeats`).
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
+from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote
+
+import msgpack
 
 from broker.errors import StoreError
 from processors.tracks import Track, encode_track
 
 _SUFFIX: Final = ".track"
+_BESIDE: Final = ".beside"
+_MARK: Final = "~"
 _TRIES: Final = 20
 
 
@@ -31,6 +36,13 @@ class Blob(NamedTuple):
     body: bytes
 
 
+class Stored(NamedTuple):
+    """A blob that is there, and by what name."""
+
+    name: str
+    body: bytes
+
+
 def blob_of(track: Track) -> Blob:
     """A track that is not empty, as a blob."""
     return Blob(track.layout, int(track.t_us[0]), int(track.t_us[-1]), len(track), encode_track(track))
@@ -38,7 +50,7 @@ def blob_of(track: Track) -> Blob:
 
 def beside_key(key: str) -> str:
     """Under which the undated frames of a key are folded, with the dates they have by now: those may change."""
-    return f"{key}~"
+    return f"{key}{_MARK}"
 
 
 class TrackBlobs(Protocol):
@@ -48,8 +60,12 @@ class TrackBlobs(Protocol):
         """Those of a key that touch a span (both ends included)."""
         ...
 
-    def replace(self, key: str, from_us: int, to_us: int, blobs: Sequence[Blob]) -> None:
-        """Put `blobs` in the place of those of a key that touch a span."""
+    def stored(self, key: str, from_us: int, to_us: int) -> list[Stored]:
+        """The same, each with its name."""
+        ...
+
+    def replace(self, key: str, old: Sequence[Stored], blobs: Sequence[Blob]) -> None:
+        """Put `blobs` in the place of those that were read: they hold all samples of them."""
         ...
 
 
@@ -60,81 +76,109 @@ class RowBlobs:
         self._db = db
 
     def read(self, key: str, from_us: int, to_us: int) -> list[bytes]:
-        query = "SELECT blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?"
-        return [row[0] for row in self._db.execute(query, (key, to_us, from_us))]
+        return [found.body for found in self.stored(key, from_us, to_us)]
 
-    def replace(self, key: str, from_us: int, to_us: int, blobs: Sequence[Blob]) -> None:
-        self._db.execute("DELETE FROM track WHERE subject=? AND first_us<=? AND last_us>=?", (key, to_us, from_us))
+    def stored(self, key: str, from_us: int, to_us: int) -> list[Stored]:
+        query = "SELECT layout, first_us, blob FROM track WHERE subject=? AND first_us<=? AND last_us>=?"
+        return [Stored(f"{layout}.{first_us}", blob) for layout, first_us, blob in self._db.execute(query, (key, to_us, from_us))]
+
+    def replace(self, key: str, old: Sequence[Stored], blobs: Sequence[Blob]) -> None:
+        gone = [(key, *map(int, found.name.split("."))) for found in old]
+        self._db.executemany("DELETE FROM track WHERE subject=? AND layout=? AND first_us=?", gone)
         self._db.executemany("INSERT INTO track VALUES (?,?,?,?,?,?)", [(key, *blob) for blob in blobs])
 
 
-class FolderBlobs:
-    """Files `{folder}/{key}/{layout}.{first}.{last}.{samples}.track`. One writer a key, any number of readers."""
+class Objects(Protocol):
+    """Small files in places: a folder, or a bucket. StoreError when it cannot be had."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def names(self, place: str) -> list[str]:
+        """What is in a place, whole files only."""
+        ...
+
+    def get(self, place: str, name: str) -> bytes | None:
+        """What is in a file; None when it is gone."""
+        ...
+
+    def put(self, place: str, name: str, body: bytes) -> None:
+        """Write a file, whole or not at all."""
+        ...
+
+    def settle(self, place: str) -> None:
+        """Have what was put survive a loss of power."""
+        ...
+
+    def drop(self, place: str, names: Sequence[str]) -> None:
+        """Take files away, those that are there."""
+        ...
+
+
+class SharedBlobs:
+    """Blobs as objects `{key}/{layout}.{first}.{last}.{samples}.{digest}.track`."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
 
     def read(self, key: str, from_us: int, to_us: int) -> list[bytes]:
-        place = self._place(key)
+        if key.endswith(_MARK):
+            return self._read_beside(key, from_us, to_us)
+        return [found.body for found in self.stored(key, from_us, to_us)]
+
+    def stored(self, key: str, from_us: int, to_us: int) -> list[Stored]:
+        place = _place(key)
         for _ in range(_TRIES):
-            try:
-                return [(place / name).read_bytes() for name in _touching(place, from_us, to_us)]
-            except FileNotFoundError:
-                continue  # it was replaced meanwhile: its samples are in another one now
-            except OSError as error:
-                raise StoreError(f"{place}: {error}", cure="check that every stage can read the folder of tracks") from error
-        raise StoreError(f"{place}: tracks are replaced faster than they can be read", cure="check the folder of tracks")
+            found = [(name, self._objects.get(place, name)) for name in _touching(self._objects.names(place), from_us, to_us)]
+            made = [Stored(name, body) for name, body in found if body is not None]
+            if len(made) == len(found):
+                return made  # else one was replaced meanwhile: its samples are in another one now
+        raise StoreError(f"{key}: tracks are replaced faster than they can be read", cure="check where the tracks are kept")
 
-    def replace(self, key: str, from_us: int, to_us: int, blobs: Sequence[Blob]) -> None:
-        place = self._place(key)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            old = _touching(place, from_us, to_us)
-            made = {f"{b.layout}.{b.first_us}.{b.last_us}.{b.samples}{_SUFFIX}": b.body for b in blobs}
-            for name, body in made.items():
-                _write(place / name, body)
-            if made:
-                _sync_folder(place)
-                if not old:
-                    _sync_folder(self._folder)  # the place itself may be new
-            for name in old:
-                if name not in made:
-                    (place / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"{place}: {error}", cure="check space and rights of the folder of tracks") from error
+    def replace(self, key: str, old: Sequence[Stored], blobs: Sequence[Blob]) -> None:
+        place = _place(key)
+        made = {f"{b.layout}.{b.first_us}.{b.last_us}.{b.samples}.{_digest(b.body)}{_SUFFIX}": b.body for b in blobs}
+        held = {found.name for found in old}
+        for name, body in made.items():
+            if name not in held:
+                self._objects.put(place, name, body)
+        self._objects.settle(place)
+        gone = sorted(held - made.keys())
+        if gone:
+            self._objects.drop(place, gone)
 
-    def _place(self, key: str) -> Path:
-        return self._folder / quote(key, safe="@")
+    def replace_beside(self, key: str, position: int, blobs: Sequence[Blob]) -> None:
+        """Put all that is beside a key as of a position of its log. Whoever is behind that changes nothing readers see."""
+        place, name = _place(key), f"{position:020}{_BESIDE}"
+        before = [found for found in self._objects.names(place) if found.endswith(_BESIDE) and found < name]
+        self._objects.put(place, name, msgpack.packb([tuple(blob) for blob in blobs]))
+        self._objects.settle(place)
+        if before:
+            self._objects.drop(place, before)
+
+    def _read_beside(self, key: str, from_us: int, to_us: int) -> list[bytes]:
+        place = _place(key)
+        for _ in range(_TRIES):
+            newest = max((name for name in self._objects.names(place) if name.endswith(_BESIDE)), default=None)
+            if newest is None:
+                return []
+            body = self._objects.get(place, newest)
+            if body is not None:
+                blobs = [Blob(*found) for found in msgpack.unpackb(body)]
+                return [blob.body for blob in blobs if blob.first_us <= to_us and blob.last_us >= from_us]
+        raise StoreError(f"{key}: tracks are replaced faster than they can be read", cure="check where the tracks are kept")
 
 
-def _touching(place: Path, from_us: int, to_us: int) -> list[str]:
-    try:
-        names = sorted(path.name for path in place.iterdir())
-    except FileNotFoundError:
-        return []
+def _place(key: str) -> str:
+    return quote(key, safe="@")
+
+
+def _digest(body: bytes) -> str:
+    return blake2b(body, digest_size=8).hexdigest()
+
+
+def _touching(names: Sequence[str], from_us: int, to_us: int) -> list[str]:
     found: list[str] = []
-    for name in names:
+    for name in sorted(names):
         if name.endswith(_SUFFIX):
-            _, first_us, last_us, _ = name.removesuffix(_SUFFIX).split(".")
+            _, first_us, last_us, *_ = name.removesuffix(_SUFFIX).split(".")
             if int(first_us) <= to_us and int(last_us) >= from_us:
                 found.append(name)
     return found
-
-
-def _write(path: Path, body: bytes) -> None:
-    """Whole and durable, or not at all."""
-    making = path.with_name(f"{path.name}.{os.getpid()}.making")
-    with making.open("wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    making.replace(path)
-
-
-def _sync_folder(place: Path) -> None:
-    """Have the names in a folder survive a loss of power: a rename alone does not."""
-    at = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(at)
-    finally:
-        os.close(at)

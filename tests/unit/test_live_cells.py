@@ -8,7 +8,7 @@ from processors.live_cells import LiveCells
 from processors.live_state import LiveStates
 from processors.row_mirror import MemoryCells
 from processors.stage import Numbered, Wants
-from processors.track_blobs import FolderBlobs
+from processors.track_folder import FolderBlobs
 
 
 def test_a_number_counted_since_the_checkpoint_stays_counted_for_a_subject_without_a_row(tmp_path: Path) -> None:

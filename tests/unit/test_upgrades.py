@@ -27,7 +27,7 @@ from processors.quix_finish import FinishOnKafka
 from processors.quix_live import LiveOnKafka
 from processors.shards import StageOnKafka
 from processors.state_db import SCHEMA_VERSION, StateDb
-from processors.track_blobs import FolderBlobs
+from processors.track_folder import FolderBlobs
 from tests.memory_cluster import Cells, Feed, Topics
 
 ORDER = {"action": "target_power_w", "value": 200}

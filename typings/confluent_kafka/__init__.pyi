@@ -6,6 +6,11 @@ from confluent_kafka.admin import ClusterMetadata
 class KafkaException(Exception): ...  # noqa: N818 - its name
 
 class KafkaError:
+    FENCED_INSTANCE_ID: int
+    INVALID_PRODUCER_EPOCH: int
+    _FENCED: int
+    _FATAL: int
+    def code(self) -> int: ...
     def str(self) -> str: ...
     def name(self) -> str: ...
     def fatal(self) -> bool: ...
@@ -14,6 +19,7 @@ class TopicPartition:
     topic: str
     partition: int
     offset: int
+    error: KafkaError | None
     def __init__(self, topic: str, partition: int = ..., offset: int = ...) -> None: ...
 
 class Message:
