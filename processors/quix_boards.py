@@ -1,8 +1,9 @@
 """The boards stage on Kafka, keyed by board: efforts on a segment, and entries of the class in progress.
 
 An effort that changed comes from the finish stage; the boards of one machine compare it with what stands, move it, give and take awards
-and tell what happened. Its version is the offset of the word, so it grows along a board as readers who follow one expect. All boards are in
-columns here, whose state is pages (`board_cells.py`).
+and tell what happened. What finish says again after a kill has a place that was heard, and is dropped. The version of an effort is the
+offset of its word and one more, so it grows along a board as readers expect, who follow one from 0. All boards are in columns here, whose
+state is pages (`board_cells.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from broker.events.envelope import Event
 from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE
 from processors.board_book import BoardBook
 from processors.board_cells import BoardCells
+from processors.owed import Heard
 from processors.packed_efforts import may_be_packed
 from processors.row_mirror import Cells, check_version
 from processors.segment_board import SegmentBoard
@@ -51,6 +53,7 @@ class BoardsShard:
         self._partition = partition
         self._out = out
         check_version(cells, "boards", SCHEMA_VERSION)
+        self._heard = Heard(cells)
         self._cells = BoardCells(cells)
         self._events: list[Event] = []
         self._ordinals: Counter[int] = Counter()
@@ -59,12 +62,14 @@ class BoardsShard:
     def take(self, messages: Sequence[Message]) -> None:
         for m in messages:
             try:
-                word = decode_board_word(m.value or b"", m.offset, f"{BOARD_WORDS}[{self._partition}] {m.offset}")
+                word = decode_board_word(m.value or b"", m.offset + 1, f"{BOARD_WORDS}[{self._partition}] {m.offset}")
             except BadInputError as error:
                 _log.error("boards: %s", error)
                 continue
             if isinstance(word, Entries):
                 self._cells.enter(word.mutations)
+            elif word.place is not None and not self._heard.is_new(word.place):
+                continue  # finish was killed, and says it again
             elif may_be_packed(word.effort):
                 self._boards.put(self._cells.effort(word.effort.id), word.effort, word.appended_us)
             else:
@@ -83,6 +88,7 @@ class BoardsShard:
 
     def flush(self) -> None:
         self._cells.flush()
+        self._heard.save()
 
     def close(self) -> None:
         """Nothing is held but memory."""

@@ -2,7 +2,8 @@
 
 Words of the live stage come in the order it said them; a word that was said again after a kill is known by its place and dropped. The
 book of results is the one of one machine, but efforts leave it for their boards: `stage.boards`, by board. Tracks are read from the shared
-folder, which the live stage made whole before it asked.
+folder, which the live stage made whole before it asked. What an activity comes to hangs on tracks and reference data of the moment, so
+work that is done again after a kill may come to something else: nothing is told before its checkpoint is committed (`owed.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Final
 import msgpack
 
 from broker.errors import BadInputError
-from broker.events.envelope import Event
+from broker.events.envelope import Event, encode_kafka
 from broker.kafka_topics import ACTIVITIES_STATE, BOARD_WORDS, RESULTS
 from broker.logrecord import Kind, LogRecord
 from broker.reference import SegmentRef
 from processors.effort_book import EffortBook
 from processors.finish import FinishStage
 from processors.live_wakes import FINISH
+from processors.owed import Owed
 from processors.reference_data import ReferenceData, attributed
 from processors.reference_feed import Change, ReferenceFeed
 from processors.results import Effort
@@ -35,7 +37,7 @@ from processors.stage_words import EffortNow, Result, Said, ToFinish, board_of, 
 from processors.state_db import SCHEMA_VERSION
 from processors.track_blobs import TrackBlobs, beside_key
 from processors.tracks import Track, cut, decode_track, merge, tracks_of, without_repeats
-from processors.working_copy import WorkingCopy, send_events
+from processors.working_copy import WorkingCopy
 
 _log = logging.getLogger(__name__)
 
@@ -79,12 +81,13 @@ class ActivityBook(EffortBook):
 
     def __init__(self, db: sqlite3.Connection, reference: ReferenceData) -> None:
         super().__init__(db, reference)
-        self.changed: list[EffortNow] = []
+        self.changed: dict[str, EffortNow] = {}
 
     def _put(self, before: Effort | None, now: Effort, appended_us: int) -> None:
         if before is None or replace(before, version=now.version) != now:
             put_effort(self._db, now)
-            self.changed.append(EffortNow(now, appended_us))
+            self.changed.pop(now.id, None)  # told once a checkpoint, in the order of the last changes
+            self.changed[now.id] = EffortNow(now, appended_us)
 
     def told(self) -> list[Event]:
         """The events of activities since the last call."""
@@ -100,9 +103,9 @@ class FinishShard:
     def __init__(self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path) -> None:
         self._partition = partition
         self._cells = cells
-        self._out = out
         self._reference = reference
         self._blobs = blobs
+        self._owed = Owed(partition, cells, out)
         self._stage = FinishStage(reference)
         check_version(cells, "finish", SCHEMA_VERSION)
         self._copy = WorkingCopy(work / f"finish-{partition}.db", cells, MIRRORED, _ASKED)
@@ -111,9 +114,11 @@ class FinishShard:
         self._said: Said = (-1, 0) if raw is None else tuple(msgpack.unpackb(raw))
         raw = cells.get(_CHANGES)
         self.changes = None if raw is None else int(raw)
+        self._kept: dict[bytes, bytes] = {}
         self.unfinished = 0
 
     def take(self, messages: Sequence[Message]) -> None:
+        self._owed.send()
         for m in messages:
             try:
                 word, said = decode_result(m.value or b"", m.offset, f"{RESULTS}[{self._partition}] {m.offset}")
@@ -123,7 +128,6 @@ class FinishShard:
             if said > self._said:
                 self._said = said
                 self._word(word, m.offset)
-        self._send()
 
     def _word(self, word: Result, version: int) -> None:
         if isinstance(word, Begun):
@@ -185,22 +189,34 @@ class FinishShard:
                 assert isinstance(word, ToFinish)
                 self._finish(word, version)
         self.changes = change.offset
-        self._send()
 
-    def _send(self) -> None:
-        for word in self._book.changed:
-            self._out.send(BOARD_WORDS, board_of(word).encode(), encode_board_word(word))
+    def _owe(self) -> None:
+        """Efforts as they are now, once each, and the events of their activities."""
+        for word in self._book.changed.values():
+            placed = replace(word, place=self._owed.place)
+            self._owed.add(BOARD_WORDS, board_of(word).encode(), encode_board_word(placed))
         self._book.changed.clear()
-        send_events(self._out, self._book.told())
+        for event in self._book.told():
+            headers, key, value = encode_kafka(event)
+            self._owed.add(event.topic, key, value, headers)
 
     def tick(self) -> None:
-        """Nothing waits for time here."""
+        """Tell what the last checkpoint holds."""
+        self._owed.send()
 
     def flush(self) -> None:
+        self._owe()
+        self._owed.save()
         self._copy.save()
-        self._cells.put(_SAID, msgpack.packb(self._said))
+        self._keep(_SAID, msgpack.packb(self._said))
         if self.changes is not None:
-            self._cells.put(_CHANGES, str(self.changes).encode())
+            self._keep(_CHANGES, str(self.changes).encode())
+
+    def _keep(self, key: bytes, value: bytes) -> None:
+        """Write a cell if it is another: a checkpoint without changes costs nothing."""
+        if self._kept.get(key) != value:
+            self._kept[key] = value
+            self._cells.put(key, value)
 
     def close(self) -> None:
         self._copy.close()

@@ -14,6 +14,7 @@ import msgpack
 
 from broker.errors import BadInputError
 from broker.reference import UploadRef, decode_reference, encode_reference
+from processors.owed import Place
 from processors.results import Effort, Phase, Timed
 from processors.stage import Activity, Begun, LiveEfforts, Mutation
 
@@ -38,10 +39,11 @@ class ToFinish:
 
 @dataclass(frozen=True, slots=True)
 class EffortNow:
-    """An effort as it is now; it belongs to the board of its segment."""
+    """An effort as it is now; it belongs to the board of its segment. `place`: among the words of the partition that says so."""
 
     effort: Effort
     appended_us: int
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def encode_board_word(word: BoardWord) -> bytes:
         e.id, e.tenant, e.segment, e.subject, e.activity, e.ordinal, e.start_us, e.elapsed_ms, int(e.phase), e.accuracy_ms, e.hr_avg_bpm,
         e.power_avg_w, e.curve_ms, e.version, e.removed, e.doubts, e.plausibility_pct, e.kept_off, e.ruling,
     )  # fmt: skip
-    return msgpack.packb([_EFFORT, body, word.appended_us])
+    return msgpack.packb([_EFFORT, body, word.appended_us, word.place])
 
 
 def decode_board_word(raw: bytes, version: int, where: str = "word") -> BoardWord:
@@ -106,10 +108,10 @@ def decode_board_word(raw: bytes, version: int, where: str = "word") -> BoardWor
         if kind == _ENTRIES:
             return Entries([Mutation(*m) for m in rest[0]])
         if kind == _EFFORT:
-            values, appended_us = rest
+            values, appended_us, *said = rest  # one without a place is of an older program
             told = list[Any](values)
             told[8], told[13] = Phase(told[8]), version
-            return EffortNow(Effort(*told), appended_us)
+            return EffortNow(Effort(*told), appended_us, Place(*said[0]) if said and said[0] else None)
     except (ValueError, TypeError, IndexError) as error:
         raise BadInputError(f"{where}: {error}", cure=_CURE) from error
     raise BadInputError(f"{where}: a word of kind {kind}", cure=_CURE)

@@ -53,7 +53,7 @@ class StateView:
                 self._told.put_once(key.decode(), decode_believed(value, topic))
         elif topic == REFERENCE:
             if value is not None:
-                put_reference(self._db, decode_reference(value), offset)
+                put_reference(self._db, decode_reference(value), offset + 1)  # who follows begins at 0
         elif value is not None:
             event = decode_kafka(headers, key, value, topic)
             put_events(self._db, [(event.id, event.type, event.topic, event.key, event.tenant, event.time_us, event.body)])

@@ -23,7 +23,7 @@ from processors.reference_feed import Change, TakenChanges
 from processors.shards import Message, Shard, StageOnKafka
 from processors.state_db import StateDb
 from processors.state_view import StateView
-from processors.track_blobs import FolderBlobs
+from processors.track_folder import FolderBlobs
 
 
 @dataclass
@@ -166,7 +166,7 @@ class MemoryCluster:
                 self.topics.send(made.topic, made.key, made.value, made.headers)
 
     def drain(self) -> None:
-        """Until nobody has anything to do."""
+        """Until nobody has anything to do, nor owes anything to the others."""
         idle = 0
         while idle < 2:
             most = 1000 if self.rng is None else self.rng.choice([1, 2, 7, 40, 1000])
@@ -179,6 +179,9 @@ class MemoryCluster:
                     elif self.rng.random() < 0.1:
                         process.kill()
                         done += 1
+            if not done:
+                for process in self.processes:
+                    process.checkpoint()
             idle = 0 if done else idle + 1
 
     def pass_time(self, us: int) -> None:

@@ -8,26 +8,19 @@ import asyncio
 import random
 import shutil
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
-from confluent_kafka import Consumer, TopicPartition
 
-from broker.errors import StoreError
-from broker.frames import Frame
-from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE, event_topics
-from broker.logrecord import LogRecord
-from broker.reference import Reference, encode_reference
+from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE
 from paceline.supervise import free_port
 from processors.results_db import finals
 from processors.stores import ReadStore
-from processors.track_blobs import FolderBlobs
-from tests.any_way import Course, differing, outcome, world_of
 from tests.kafka_server import KafkaCluster, start_kafka
 from tests.kafka_stages import WAIT_S, Replicas, append, make_topics, until
+from tests.stage_load import alone, load_of, seen, told, told_again, wait_until_equal
 
 PARTITIONS = 6
 pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
@@ -38,90 +31,6 @@ async def kafka(tmp_path: Path) -> AsyncGenerator[KafkaCluster]:
     async with start_kafka(tmp_path / "kafka") as cluster:
         await asyncio.to_thread(make_topics, cluster.bootstrap, PARTITIONS)
         yield cluster
-
-
-@dataclass
-class Load:
-    """Worlds of several tenants: what is known, and the frames by time; every device keeps its athlete."""
-
-    refs: list[LogRecord]
-    frames: list[LogRecord]
-
-
-def load_of(seeds: Sequence[int], folder: Path) -> Load:
-    course = Course(folder, 1)  # only makes records
-    refs: list[LogRecord] = []
-    frames: list[tuple[Frame, LogRecord]] = []
-    for seed in seeds:
-        tenant = f"gym{seed}"
-        world = world_of(random.Random(seed))
-
-        def named(record: LogRecord, tenant: str = tenant) -> LogRecord:
-            mine = record.key.startswith(f"{tenant}/")  # it was made of a frame with the subject of the tenant
-            return record._replace(key=record.key if mine else record.key.replace("gym", tenant, 1), tenant=tenant)
-
-        for ref in world.refs:
-            if ref.entity != "binding":
-                moved: Reference = ref.model_copy(update={"tenant": tenant})
-                refs.append(named(course.reference(moved))._replace(body=encode_reference(moved)))
-        for frame, node in world.frames:
-            subject = frame.subject.replace("gym", tenant, 1)
-            frames.append((frame, named(course.frame(replace(frame, subject=subject), node))))
-    course.close()
-    frames.sort(key=lambda f: (f[0].t0_us, f[0].boot, f[0].seq))
-    return Load(refs, [record for _, record in frames])
-
-
-def alone(folder: Path, load: Load) -> dict[str, str]:
-    """The same records through the embedded runner."""
-    course = Course(folder, 2048)
-    try:
-        course.take([*load.refs, *load.frames])
-        course.end()
-    finally:
-        course.close()
-    return outcome(folder / "state.db")
-
-
-def seen(replicas: Replicas) -> dict[str, str]:
-    """What readers see now."""
-    state = replicas.folder / "a" / "platform" / "state.db"
-    try:
-        return outcome(state, FolderBlobs(replicas.folder / "tracks")) if state.exists() else {}
-    except StoreError:  # being made just now
-        return {}
-
-
-def wait_until_equal(replicas: Replicas, expected: dict[str, str]) -> None:
-    last: dict[str, str] = {}
-
-    def equal() -> bool:
-        replicas.all_alive()
-        last.clear()
-        last.update(seen(replicas))
-        return last == expected
-
-    try:
-        until(equal, "the cluster does not end as one machine does")
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{differing(expected, last)[:4000]}\n{replicas.logs()}") from None
-
-
-def told(bootstrap: str) -> list[str]:
-    """The ids of all events that are committed."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False})
-    places = [TopicPartition(t.name, n, -2) for t in event_topics() for n in range(min(t.partitions, PARTITIONS))]
-    consumer.assign(places)
-    ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in places}
-    ids: list[str] = []
-
-    def read() -> bool:
-        ids.extend(dict(m.headers() or ())["ce_id"].decode() for m in consumer.consume(1000, 0.2) if m.error() is None)
-        return all(p.offset >= ends[p.topic, p.partition] or not ends[p.topic, p.partition] for p in consumer.position(places))
-
-    until(read, "the events could not be read to their end")
-    consumer.close()
-    return ids
 
 
 async def killed(kafka: KafkaCluster, folder: Path, seeds: Sequence[int], exactly_once: bool) -> None:
@@ -154,11 +63,28 @@ async def killed(kafka: KafkaCluster, folder: Path, seeds: Sequence[int], exactl
                 replicas.start(stage, name)
         await asyncio.to_thread(wait_until_equal, replicas, expected)
         await asyncio.to_thread(served, replicas, f"gym{seeds[0]}")
+        await asyncio.to_thread(refused_under_one_name, replicas)
+        events = await asyncio.to_thread(told, kafka.bootstrap)
+        assert events
+        assert not told_again(events)
         if exactly_once:
-            ids = await asyncio.to_thread(told, kafka.bootstrap)
+            ids = [event.id for event in events]
             assert len(ids) == len(set(ids)), "an event was told twice"
     finally:
         replicas.end()
+
+
+def refused_under_one_name(replicas: Replicas) -> None:
+    """Of two replicas of one name one is refused: the later one on one machine, else the earlier one."""
+    first = replicas.running["boards", "a"]
+    twin = replicas.start("boards", "twin", PACELINE_DATA=str(replicas.folder / "a"), PACELINE_STAGES__REPLICA="a")
+    assert twin.wait(WAIT_S) == 2
+    elsewhere = replicas.start("boards", "elsewhere", PACELINE_STAGES__REPLICA="a")
+    assert first.wait(WAIT_S) == 2
+    assert elsewhere.poll() is None
+    for name in ("twin", "a"):
+        said = replicas.log("boards", name).read_text()
+        assert "give each replica of a stage a name of its own" in said, said[-2000:]
 
 
 async def test_kills_joins_and_a_lost_machine_change_nothing(kafka: KafkaCluster, tmp_path: Path) -> None:
