@@ -146,10 +146,9 @@ class PahoClient:
         self._end()
 
     def _end(self) -> None:
+        """Stop paho's thread and close all its sockets: its own end may come before, and the pair that wakes it is left to the collector."""
         self._paho.loop_stop()
-        sock = self._paho.socket()  # paho's thread may end before it has closed it
-        if sock is not None:
-            sock.close()
+        self._paho._reset_sockets()
 
     def __enter__(self) -> Self:
         return self if self._answered.is_set() else self.connect()

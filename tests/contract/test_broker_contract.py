@@ -226,7 +226,7 @@ def test_will_when_the_link_goes_silent(bench: Bench) -> None:
         box = PahoClient(bench.served, node, will=Will(topic(node, "state"), b"silent"), keepalive_s=2).connect()
         box._paho.loop_stop()  # the socket stays open, but nobody answers
         assert platform.wait_messages(1)[0].payload == b"silent"
-        box.raw_socket().close()
+        box._end()
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------------------------
