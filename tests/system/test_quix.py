@@ -20,10 +20,8 @@ from paceline.supervise import free_port
 from processors.results_db import finals
 from processors.stores import ReadStore
 from processors.track_blobs import TrackBlobs
-from processors.track_bucket import BucketBlobs
 from tests.kafka_server import KafkaCluster, start_kafka
 from tests.kafka_stages import WAIT_S, Replicas, append, make_topics, until
-from tests.s3_server import start_s3
 from tests.stage_load import Load, alone, load_of, seen, told, told_again, wait_until_equal
 
 PARTITIONS = 6
@@ -133,6 +131,9 @@ async def test_three_replicas_start_cold_after_their_machines_are_lost(kafka: Ka
     with ExitStack() as servers:
         replicas, blobs = Replicas(tmp_path / "stages", kafka.bootstrap), None
         if tracks == "bucket":
+            from processors.track_bucket import BucketBlobs
+            from tests.s3_server import start_s3
+
             bucket = servers.enter_context(start_s3(tmp_path)).bucket("below/here")
             blobs = BucketBlobs(bucket)
             replicas.environment = {
