@@ -21,6 +21,7 @@ LIVE_STATE: Final = "live.state"
 ACTIVITIES_STATE: Final = "activities.state"
 BOARDS_STATE: Final = "boards.state"
 BELIEVED: Final = "live.samples"
+API_TRANSACTIONS: Final = "paceline-api-"  # ids of transactions begin so: of those who write `reference.changes`
 
 FRAME_PARTITIONS: Final = 64  # the most replicas a stage can have; state is bound to it
 EVENT_PARTITIONS: Final = 12

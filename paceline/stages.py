@@ -19,7 +19,6 @@ from paceline.watched import METRICS_FOLDER, watch_of
 
 if TYPE_CHECKING:
     from processors.shards import StageOnKafka
-    from processors.track_blobs import SharedBlobs
 
 FINISH_COMMIT_S: Final = 0.2  # it tells what is committed: boards wait for that
 
@@ -37,18 +36,9 @@ def run_stage(name: str, settings: Settings) -> None:
             _stage(name, site, watch)
 
 
-def tracks_of(site: Site) -> SharedBlobs:
-    """The tracks that all stages share: in a folder, or in a bucket that answers now."""
-    s = site.settings.stages
-    if s.tracks.startswith("s3://"):
-        from processors.track_bucket import Bucket, BucketBlobs
-
-        blobs = BucketBlobs(Bucket(s.tracks, s.s3_endpoint, s.s3_region, s.s3_access_key, s.s3_secret_key.get_secret_value()))
-        blobs.read("nobody", 0, 0)
-        return blobs
-    from processors.track_folder import FolderBlobs
-
-    return FolderBlobs(Path(s.tracks) if s.tracks else site.platform_dir / "tracks")
+def tracks_folder(site: Site) -> Path:
+    """The folder of tracks that all stages share."""
+    return Path(site.settings.stages.tracks) if site.settings.stages.tracks else site.platform_dir / "tracks"
 
 
 def _stage(name: str, site: Site, watch: Watch) -> None:
@@ -87,20 +77,23 @@ def _hold(place: Path, name: str, replica: str) -> IO[bytes]:
 
 
 def _made(name: str, site: Site, work: Path) -> StageOnKafka:
+    from broker.kafka_topics import FRAMES
     from processors.quix_boards import BoardsOnKafka
     from processors.quix_finish import FinishOnKafka
     from processors.quix_live import LiveOnKafka
     from processors.reference_feed import ReferenceFeed
+    from processors.track_folder import FolderBlobs
 
     if name == "boards":
         return BoardsOnKafka()
-    feed, blobs = ReferenceFeed(site.settings.kafka), tracks_of(site)
+    feed, blobs = ReferenceFeed(site.settings.kafka), FolderBlobs(tracks_folder(site))
     if name == "live":
-        return LiveOnKafka(feed, blobs, work, tells=bool(site.settings.influx.url))
+        return LiveOnKafka(feed, blobs, work, partitions=feed.partitions_of(FRAMES), tells=bool(site.settings.influx.url))
     return FinishOnKafka(feed, blobs, work)
 
 
 def _follow(site: Site, watch: Watch) -> None:
+    from gateway.data_lock import locked_directory
     from processors.kafka_view import KafkaView
     from processors.measures import size_of
 
@@ -112,9 +105,10 @@ def _follow(site: Site, watch: Watch) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    view = KafkaView(site.settings.kafka, site.state_db, tells=bool(site.settings.influx.url))
-    try:
-        watch.measure(lambda: [VIEW_RECORDS.of(view.records), VIEW_UNREADABLE.of(view.unreadable), size_of("state", site.state_db)])
-        view.run(stop, watch.part("rounds"))
-    finally:
-        view.close()
+    with locked_directory(site.platform_dir, "view"):  # two would write one file, each from where it is
+        view = KafkaView(site.settings.kafka, site.state_db, tells=bool(site.settings.influx.url))
+        try:
+            watch.measure(lambda: [VIEW_RECORDS.of(view.records), VIEW_UNREADABLE.of(view.unreadable), size_of("state", site.state_db)])
+            view.run(stop, watch.part("rounds"))
+        finally:
+            view.close()

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from broker.errors import BadInputError, ConfigError, LinkError, StoreError
 from broker.kafka import KafkaSettings
-from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, LIVE_STATE, REFERENCE, event_topics
+from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, GONE_DAYS, LIVE_STATE, REFERENCE, event_topics
 from broker.liveness import Part, unwatched
 from processors.kafka_admin import admin_options
 from processors.state_db import StateDb
@@ -27,8 +27,18 @@ _log = logging.getLogger(__name__)
 MOST: Final = 5000
 WAIT_S: Final = 0.05
 START_S: Final = 60.0
+OLD_S: Final = (GONE_DAYS - 1) * 86_400  # what is gone from a compacted topic is told for a day longer
 _BEGINNING: Final = -2
 TOPICS: Final = (LIVE_STATE, ACTIVITIES_STATE, BOARDS_STATE, REFERENCE, *(topic.name for topic in event_topics()))
+
+
+def forget_when_old(state: Path, now_s: float) -> None:
+    """Remove a state file that nobody kept up for so long that Kafka may not tell any more what is gone: it is made again."""
+    files = [path for suffix in ("", "-wal", "-shm") if (path := state.with_name(state.name + suffix)).exists()]
+    if files and now_s - max(path.stat().st_mtime for path in files) > OLD_S:
+        _log.warning("view: %s was not kept for %d days and is made again", state, OLD_S // 86_400)
+        for path in files:
+            path.unlink()
 
 
 class KafkaView:
@@ -36,6 +46,8 @@ class KafkaView:
 
     def __init__(self, kafka: KafkaSettings, state: Path, *, tells: bool = False) -> None:
         """`tells`: also follow what is believed of samples (`live.samples`)."""
+        forget_when_old(state, time.time())
+        self._state = state
         self._store = StateDb(state)
         self._view = StateView(self._store, tells=tells)
         settings: dict[str, Any] = {
@@ -46,8 +58,19 @@ class KafkaView:
         self._at: dict[tuple[str, int], int] = {}
         self._told: set[tuple[str, str]] = set()
         self.unreadable = self.records = 0
+        self._check_cluster()
         topics = (*TOPICS, BELIEVED) if tells else TOPICS
         self._consumer.assign([TopicPartition(topic, p, self._from(topic, p)) for topic in topics for p in range(self._partitions(topic))])
+
+    def _check_cluster(self) -> None:
+        """StoreError when the file is ahead of the cluster: then it was made of another one."""
+        at, there = self._store.position(f"{REFERENCE}[0]"), self._partitions(REFERENCE)
+        end = self._consumer.get_watermark_offsets(TopicPartition(REFERENCE, 0), timeout=START_S)[1] if at and there else at
+        if end < at:
+            raise StoreError(
+                f"{self._state}: was made from {REFERENCE} up to {at}, which ends at {end}: of another Kafka, or of one that lost records",
+                cure="check kafka.bootstrap; remove the file, it is made again",
+            )
 
     def _partitions(self, topic: str) -> int:
         deadline_s = time.monotonic() + START_S

@@ -8,26 +8,26 @@ of their boot. A changed binding makes all samples of its device late where it c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from broker.errors import Rejected
-from broker.frames import Frame
 from broker.ids import unbound_of
 from broker.layouts import all_layouts
 from broker.logrecord import Kind, LogRecord
 from processors import live_kernel as k
 from processors.anchors import anchors_us, uploads_end_us
+from processors.attribution import Attribution, Touched, touch
 from processors.believed import believed_again, believed_of
-from processors.live_changes import concerned_by, take_change, wants_of_change
+from processors.copies import Date
+from processors.live_changes import Owns, concerned_by, owns_all, take_change, wants_of_change
 from processors.live_kernel import I64
 from processors.live_matching import first_frames, match_again, match_live, settle_waiting
 from processors.live_row import DEFAULT_PERSON, person_of
-from processors.live_state import LiveStates, Numbering
+from processors.live_state import LiveStates
 from processors.live_wakes import (
     CLOSE,
     CLOSE_AFTER_US,
@@ -41,7 +41,6 @@ from processors.live_wakes import (
     finish_wake,
     is_asked,
     is_late,
-    late,
     late_came,
     rebuild_due,
 )
@@ -49,7 +48,7 @@ from processors.reference_data import UNKNOWN_HR_MAX_BPM, ReferenceData
 from processors.results import UPLOAD_NODE, activity_id
 from processors.run_kernel import run_frames, run_tracks_whole
 from processors.samples import Samples, TakenFrame, samples_of
-from processors.stage import Activity, Batch, Begun, Inputs, Mutation, Numbered, Outputs, TrackWindow, Wants
+from processors.stage import Activity, Batch, Begun, Inputs, Mutation, Outputs, TrackWindow, Wants
 
 FOLD_FRAMES: Final = 500  # a rebuild that read this many frames folds them into blobs, so that the next one reads fast
 FILE_ENDS_US: Final = 30_000_000  # an uploaded file that reaches this near to the end of an activity says that it is over
@@ -67,26 +66,19 @@ def live_board(subject: str) -> str:
     return f"live/{subject.partition('/')[0]}"
 
 
-@dataclass(slots=True)
-class _Touched:
-    """What a batch did to one subject."""
-
-    slot: int
-    position: int
-    appended_us: int
-    start_us: int  # of its activity before the batch
-
-
 class LiveStage:
     """See the module. Takes changes of reference data into `reference` as they come."""
 
     name = "live"
     state_version = 5
 
-    def __init__(self, reference: ReferenceData, *, tells: bool = False) -> None:
-        """`tells`: also put out what is believed of each sample."""
+    def __init__(self, reference: ReferenceData, *, tells: bool = False, owns: Owns = owns_all) -> None:
+        """`tells`: also put out what is believed of each sample. `owns`: whose activities are made here; frames that count for others are
+        stored, and shared (`Outputs.shared`)."""
         self._reference = reference
         self._tells = tells
+        self._owns = owns
+        self._attribution = Attribution(reference, owns)
 
     def key(self, record: LogRecord) -> str:
         return record.key
@@ -118,7 +110,7 @@ class LiveStage:
         outputs = Outputs()
         record = batch.records[0]
         if record.kind == Kind.REFERENCE:
-            take_change(self._reference, states, record, inputs, outputs)
+            take_change(self._reference, states, record, inputs, outputs, self._owns)
         elif record.kind == Kind.WAKE:
             self._wake(states, batch, inputs, outputs)
         else:
@@ -131,20 +123,24 @@ class LiveStage:
         kernel_slots: list[int] = []
         kernel_frames: list[TakenFrame] = []
         at: list[tuple[int, int]] = []
-        touched: dict[str, _Touched] = {}
+        touched: dict[str, Touched] = {}
+        copied: Mapping[int, Date] = batch.copied
         for position, (record, frame, of) in enumerate(zip(batch.records, batch.frames, batch.numbered, strict=True), batch.first):
             if isinstance(frame, Rejected) or of is None:
                 outputs.unreadable += 1
                 continue
             numbering = states.numbering(of)
+            date = copied.get(position) if copied else None
+            if date is not None:
+                self._attribution.date_copies(states, of, numbering, date, record, position, touched)
             if not numbering.take(frame, record.node):
                 outputs.repeats += 1
                 continue
-            if numbering.is_dated(frame) and record.node != UPLOAD_NODE and not self._reference.is_bound(of.origin):
+            if numbering.is_dated(frame) and date is None and record.node != UPLOAD_NODE and not self._reference.is_bound(of.origin):
                 taken, whole = TakenFrame(of.origin, record.node, frame, record.body, frame.utc_offset_us or 0), True
-                slot = _touch(states, of.key, position, record.appended_us, touched)
+                slot = touch(states, of.key, position, record.appended_us, touched)
             else:
-                slot, taken, whole = self._attribute(states, of, numbering, frame, record, position, touched)
+                slot, taken, whole = self._attribution.of_frame(states, of, numbering, frame, record, position, touched, outputs, date)
             (outputs.taken if frame.utc_offset_us is not None else outputs.undated).append((record.key, taken))
             if frame.layout not in all_layouts():
                 outputs.unknown_layouts += 1
@@ -156,38 +152,6 @@ class LiveStage:
             self._run(states, kernel_slots, kernel_frames, at, touched, outputs)
         self._after(states, touched, outputs)
 
-    def _attribute(
-        self, states: LiveStates, of: Numbered, numbering: Numbering, frame: Frame, record: LogRecord, position: int,
-        touched: dict[str, _Touched],
-    ) -> tuple[int, TakenFrame, bool]:  # fmt: skip
-        """The slot of whom a frame counts for, the frame with its date, and whether the kernel may take it as it comes (most frames need
-        none of this).
-
-        It may not when it is from an uploaded file, or when a binding changes inside it: then it is late for everyone concerned.
-        """
-        spans = _newly_dated(numbering, frame)
-        offset_us = frame.utc_offset_us if frame.utc_offset_us is not None else numbering.date_offset_us
-        taken = TakenFrame(of.origin, record.node, frame, record.body, offset_us)
-        bound = self._reference.is_bound(of.origin)
-        if not bound and not spans and record.node != UPLOAD_NODE:
-            return _touch(states, of.key, position, record.appended_us, touched), taken, True
-        from_us, to_us = frame.t0_us + offset_us, taken.end_us
-        subjects = [of.key]
-        if bound and numbering.date_seq is not None:
-            subjects = self._reference.counting_for(of.key, of.origin, from_us, to_us)
-        for subject in subjects:
-            _touch(states, subject, position, record.appended_us, touched)
-        held = {unbound_of(of.origin), *(b.subject for b in self._reference.bindings(of.origin))} if bound else set[str]()
-        for subject in dict.fromkeys([*subjects, of.key, *sorted(held)]) if spans else ():
-            _touch(states, subject, position, record.appended_us, touched)
-            for lo, hi in spans:
-                late(states.row(subject), lo, hi)
-        whole = len(subjects) == 1 and record.node != UPLOAD_NODE
-        if not whole and numbering.date_seq is not None:
-            for subject in subjects:
-                late(states.row(subject), from_us, to_us)
-        return states.slot(subjects[0]), taken, whole
-
     def _person(self, key: str) -> tuple[int, int]:
         """What a person's points, zones and load depend on: HR_REF and PERSON."""
         athlete = self._reference.athlete(key)
@@ -196,7 +160,7 @@ class LiveStage:
         return athlete.hr_max_bpm, person_of(athlete.zones_bpm, woman=athlete.sex == "f")
 
     def _run(
-        self, states: LiveStates, slots: list[int], frames: list[TakenFrame], at: list[tuple[int, int]], touched: dict[str, _Touched],
+        self, states: LiveStates, slots: list[int], frames: list[TakenFrame], at: list[tuple[int, int]], touched: dict[str, Touched],
         outputs: Outputs,
     ) -> None:  # fmt: skip
         """The kernel and the matcher over frames in order; publishes what ended on the way."""
@@ -218,7 +182,7 @@ class LiveStage:
         _begins(states, samples, slots, {slot: states.rows[slot] for slot in begun}, at, outputs)
         match_live(self._reference, states, slots, samples, ran, at, outputs)
 
-    def _meet(self, states: LiveStates, touched: dict[str, _Touched]) -> None:
+    def _meet(self, states: LiveStates, touched: dict[str, Touched]) -> None:
         """Before a batch: note what of each subject it will change, and what a person's points and load depend on."""
         slots = [seen.slot for seen in touched.values()]
         for seen, start_us in zip(touched.values(), states.rows[slots, k.START].tolist(), strict=True):
@@ -228,7 +192,7 @@ class LiveStage:
         states.rows[slots, k.HR_REF] = [hr_max_bpm for hr_max_bpm, _ in known]
         states.rows[slots, k.PERSON] = [person for _, person in known]
 
-    def _after(self, states: LiveStates, touched: dict[str, _Touched], outputs: Outputs) -> None:
+    def _after(self, states: LiveStates, touched: dict[str, Touched], outputs: Outputs) -> None:
         """Publish what a batch made of its subjects, and ask for the wakes they need."""
         facts: list[list[int]] = states.rows[[seen.slot for seen in touched.values()]][:, _PUBLISHED].tolist()
         for (key, seen), (appended_us, wakes, late_to, *fact) in zip(touched.items(), facts, strict=True):
@@ -338,16 +302,6 @@ class LiveStage:
                 outputs.begun.append(Begun(key, gone_id, gone.anchor_us, version, appended_us, over=True, merged_into=heir))
 
 
-def _touch(states: LiveStates, key: str, position: int, appended_us: int, touched: dict[str, _Touched]) -> int:
-    """Note that a batch touches a subject; its slot."""
-    seen = touched.get(key)
-    if seen is None:
-        seen = touched[key] = _Touched(states.slot(key), position, appended_us, k.NEVER)
-    else:
-        seen.position, seen.appended_us = position, appended_us
-    return seen.slot
-
-
 def _begins(
     states: LiveStates, samples: Samples, slots: list[int], begun: dict[int, I64], at: list[tuple[int, int]], outputs: Outputs
 ) -> None:  # fmt: skip
@@ -355,18 +309,6 @@ def _begins(
     starts = {slot: int(row[k.START]) for slot, row in begun.items()}
     for slot, frame in first_frames(samples, slots, starts).items():
         outputs.begun.append(_begun(states.key_of(slot), begun[slot], *at[frame]))
-
-
-def _newly_dated(numbering: Numbering, frame: Frame) -> list[tuple[int, int]]:
-    """Note the frame's date, or that it has none. A new date of the boot makes its earlier undated frames late: where they are and were."""
-    if frame.utc_offset_us is None:
-        numbering.note_undated(frame)
-        return []
-    if numbering.date_seq is not None and frame.seq >= numbering.date_seq:
-        return []
-    spans = list(numbering.undated_spans(frame.utc_offset_us))
-    numbering.date_seq, numbering.date_offset_us = frame.seq, frame.utc_offset_us
-    return spans
 
 
 def _begun(key: str, row: I64, version: int, appended_us: int) -> Begun:

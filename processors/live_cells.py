@@ -17,6 +17,7 @@ import msgpack
 
 from broker.reference import SegmentRef, UploadRef
 from processors import live_kernel as k
+from processors.copies import stamp_of
 from processors.live import activity_of
 from processors.live_pages import Entry, LivePages
 from processors.live_row import box_of
@@ -169,6 +170,11 @@ class LiveCells(StateDb):
             if row is not None and row[k.START] == start_us and any(boxes_meet(box, box_of(row)) for box in boxes):
                 found.append((subject, start_us, False))
         return found
+
+    def doing(self, from_us: int, to_us: int) -> set[str]:
+        """Who did something in a span of time, or began before its end and goes on."""
+        found = self.db.execute("SELECT DISTINCT subject FROM activity WHERE start_us<=? AND end_us>=?", (to_us, from_us))
+        return {subject for (subject,) in found.fetchall()} | {key for key, (start_us, _) in self._open.items() if start_us <= to_us}
 
     # what a step made
 
@@ -327,9 +333,9 @@ class LiveCells(StateDb):
             self._shared.replace_beside(beside_key(key), position, [blob_of(track) for track in undated.values()])
 
     def uploads(self, subject: str) -> list[UploadRef]:
-        """What the uploaded files of a subject say of themselves."""
+        """What the uploaded files of a subject (or those whose copies are under a key) say of themselves."""
         held = references(self.db, subject.partition("/")[0], "upload")
-        return [value for value, _ in held if isinstance(value, UploadRef) and value.subject == subject]
+        return [value for value, _ in held if isinstance(value, UploadRef) and value.subject == stamp_of(subject)]
 
     def current(self, subject: str, start_us: int) -> Activity | None:
         """The activity of a subject that a time lies in."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgpack
 
-from broker.errors import BadInputError
+from broker.errors import BadInputError, StoreError
 from broker.events.envelope import Event, encode_kafka
-from broker.kafka_topics import ACTIVITIES_STATE, BOARD_WORDS, RESULTS
+from broker.kafka_topics import ACTIVITIES_STATE, BOARD_WORDS, REFERENCE, RESULTS
 from broker.logrecord import Kind, LogRecord
 from broker.reference import SegmentRef
 from processors.effort_book import EffortBook
@@ -46,6 +47,7 @@ _SAID: Final = b"w"  # the cell of the last word that was taken
 _CHANGES: Final = b"c"
 _ASKED: Final = "CREATE TABLE asked (subject TEXT, start_us INTEGER, body BLOB, PRIMARY KEY (subject, start_us)) WITHOUT ROWID"
 _FORGET: Final = "DELETE FROM activity WHERE subject=? AND anchor_us=?"
+HEAR_S: Final = 60.0
 AFTER_ALL_WORDS: Final = 10**15  # changes of reference data are as new as this plus their offset: no word has such a one
 
 
@@ -60,20 +62,34 @@ class FinishOnKafka:
         self._feed = feed
         self._blobs = blobs
         self._work = work
+        self._open: dict[int, FinishShard] = {}
 
     def open(self, partition: int, cells: Cells, out: Out) -> FinishShard:
-        shard = FinishShard(partition, cells, out, self._feed.reference, self._blobs, self._work)
+        shard = FinishShard(partition, cells, out, self._feed.reference, self._blobs, self._work, self._hear)
         for change in self._feed.since(shard.changes):
             shard.referred(change)
         shard.changes = max(self._feed.end, shard.changes or -1)
+        self._open[partition] = shard
         return shard
 
     def between(self, shards: Mapping[int, Shard]) -> None:
-        for change in self._feed.poll():
+        self._open = {partition: shard for partition, shard in shards.items() if isinstance(shard, FinishShard)}
+        self._take_changes(0.0)
+
+    def _take_changes(self, timeout_s: float) -> None:
+        for change in self._feed.poll(timeout_s):
             self._feed.take(change)
-            for shard in shards.values():
-                if isinstance(shard, FinishShard):
+            for shard in self._open.values():
+                if not shard.closed:
                     shard.referred(change)
+
+    def _hear(self, offset: int) -> None:
+        """Take the changes up to an offset, which the live stage had taken. StoreError when they do not come."""
+        until_s = time.monotonic() + HEAR_S
+        while self._feed.end < offset:
+            self._take_changes(0.05)
+            if time.monotonic() > until_s:
+                raise StoreError(f"{REFERENCE} could not be read up to {offset} in {HEAR_S:.0f} s", cure="check Kafka; this starts again")
 
 
 class ActivityBook(EffortBook):
@@ -100,7 +116,11 @@ class ActivityBook(EffortBook):
 class FinishShard:
     """One partition."""
 
-    def __init__(self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path) -> None:
+    def __init__(
+        self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: TrackBlobs, work: Path, hear: Callable[[int], None]
+    ) -> None:  # fmt: skip
+        self._hear = hear
+        self.closed = False
         self._partition = partition
         self._cells = cells
         self._reference = reference
@@ -136,6 +156,7 @@ class FinishShard:
         elif isinstance(word, LiveEfforts):
             self._book.take(Outputs(efforts=[word]))
         else:
+            self._hear(word.changes)
             a = word.activity
             self._copy.db.execute(_FORGET, (a.subject, a.anchor_us))
             self._copy.store.sink(Outputs(activities=[a]))
@@ -219,4 +240,5 @@ class FinishShard:
             self._cells.put(key, value)
 
     def close(self) -> None:
+        self.closed = True
         self._copy.close()

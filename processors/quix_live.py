@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,21 +18,23 @@ from broker.errors import BadInputError
 from broker.kafka_records import decode_log_record, encode_log_record
 from broker.kafka_topics import BELIEVED, BOARD_WORDS, FRAMES, LIVE_STATE, RESULTS
 from broker.logrecord import Kind, LogRecord
-from broker.reference import Reference, SegmentRef, decode_reference
+from broker.reference import BindingRef, Reference, SegmentRef, decode_reference
 from processors.believed import encode_believed, parts_of
 from processors.collector import waiting_collector
+from processors.copies import DATE_HEADER, Date, copy_key, date_of, is_copy
 from processors.finish import is_finish
 from processors.live import LiveStage
 from processors.live_cells import LAYOUT, LiveCells
 from processors.live_changes import Changed, concerned_by, touch_changed, wants_of_change
 from processors.live_state import LiveStates
 from processors.live_step import fold, step_live
-from processors.live_wakes import FINISH
+from processors.live_wakes import FINISH, again_wake
 from processors.reference_data import ReferenceData
 from processors.reference_feed import Change, ReferenceFeed
 from processors.results_db import put_reference
 from processors.row_mirror import Cells, check_version
 from processors.shards import Message, Out, Shard
+from processors.sharing import FOLD, Place, Sharing
 from processors.stage import Batch, Begun, Inputs, LiveEfforts, Mutation, Outputs, Wants, batches_of
 from processors.stage_words import Entries, Result, ToFinish, encode_board_word, encode_result
 from processors.track_blobs import SharedBlobs
@@ -54,19 +57,22 @@ class LiveOnKafka:
     state = LIVE_STATE
 
     def __init__(
-        self, feed: ReferenceFeed, blobs: SharedBlobs, work: Path, clock_us: Callable[[], int] = wall_us, *, tells: bool = False
+        self, feed: ReferenceFeed, blobs: SharedBlobs, work: Path, clock_us: Callable[[], int] = wall_us, *, partitions: int,
+        tells: bool = False,
     ) -> None:  # fmt: skip
-        """`tells`: also put out what is believed of each sample (`live.samples`)."""
+        """`partitions`: how many `telemetry.frames` has. `tells`: also put out what is believed of each sample (`live.samples`)."""
         self._feed = feed
+        self._partitions = partitions
         self._tells = tells
         self._blobs = blobs
         self._work = work
         self._clock_us = clock_us
 
     def open(self, partition: int, cells: Cells, out: Out) -> LiveShard:
-        shard = LiveShard(partition, cells, out, self._feed.reference, self._blobs, self._work, self._clock_us, tells=self._tells)
+        place = Place(partition, self._partitions)
+        shard = LiveShard(place, cells, out, self._feed.reference, self._blobs, self._work, self._clock_us, tells=self._tells)
         for change in self._feed.since(shard.changes):
-            shard.taken(change, None, shard.weigh(change))
+            shard.missed(change, shard.weigh(change))
         if shard.changes is None:
             shard.changes = self._feed.end  # it has no state yet that they could touch
         return shard
@@ -84,10 +90,11 @@ class LiveShard:
     """One partition."""
 
     def __init__(
-        self, partition: int, cells: Cells, out: Out, reference: ReferenceData, blobs: SharedBlobs, work: Path, clock_us: Callable[[], int],
+        self, place: Place, cells: Cells, out: Out, reference: ReferenceData, blobs: SharedBlobs, work: Path, clock_us: Callable[[], int],
         *, tells: bool,
     ) -> None:  # fmt: skip
-        self._partition = partition
+        partition = self._partition = place.partition
+        self._place = place
         self._cells = cells
         self._out = out
         self._reference = reference
@@ -95,23 +102,29 @@ class LiveShard:
         check_version(cells, LiveStage.name, LiveStage.state_version * 10 + LAYOUT)
         self._states = LiveStates()
         self._store = LiveCells(work / f"live-{partition}.db", cells, self._states, blobs, partition)
-        self._stage = LiveStage(reference, tells=tells)
+        self._stage = LiveStage(reference, tells=tells, owns=place.owns)
+        self._sharing = Sharing(place, self._store, reference, out)
         raw = cells.get(_CHANGES)
         self.changes = None if raw is None else int(raw)
         self.unreadable = 0
 
     def take(self, messages: Sequence[Message]) -> None:
         with waiting_collector():
-            for first, records in self._runs(messages):
+            copied: dict[int, Date] = {}
+            for first, records in self._runs(messages, copied):
                 for batch in batches_of(first, records):
-                    self._step(batch)
+                    self._step(replace(batch, copied=copied) if copied else batch)
 
-    def _runs(self, messages: Sequence[Message]) -> Iterator[tuple[int, list[LogRecord]]]:
-        """Records whose offsets follow one another: a position must not depend on how they were cut."""
+    def _runs(self, messages: Sequence[Message], copied: dict[int, Date]) -> Iterator[tuple[int, list[LogRecord]]]:
+        """Records whose offsets follow one another: a position must not depend on how they were cut. Notes which are copies."""
         first, records = 0, list[LogRecord]()
         for m in messages:
+            where = f"{FRAMES}[{self._partition}] {m.offset}"
             try:
-                record = decode_log_record(m.key, m.value, m.headers, f"{FRAMES}[{self._partition}] {m.offset}")
+                record = decode_log_record(m.key, m.value, m.headers, where)
+                if m.headers[-1][0] == DATE_HEADER and (date := date_of(m.headers, where)) is not None:
+                    copied[m.offset] = date
+                    record = record._replace(key=copy_key(record.key, self._partition))
             except BadInputError as error:
                 self.unreadable += 1
                 _log.error("live: %s", error)
@@ -133,6 +146,9 @@ class LiveShard:
             self._store.drop_wakes([(record.key, record.body.decode())], record.appended_us)
             if is_finish(batch):
                 self._ask_finish(batch)
+            elif record.body == FOLD.encode():
+                self._sharing.folded(record.key)
+                self._store.compact(record.key)
             else:
                 self._made(self._live(batch), batch)
         else:
@@ -144,6 +160,11 @@ class LiveShard:
     def _made(self, outputs: Outputs, batch: Batch) -> None:
         """Keep and tell what a step made."""
         self._store.sink(outputs)
+        if outputs.shared or outputs.redated:
+            self._store.save_numberings(self._states)
+            self._sharing.fresh(outputs)
+        for key in {record.key for record in batch.records if is_copy(record.key)} if batch.copied else ():
+            self._sharing.fold_later(key, batch.records[-1].appended_us)
         if outputs.compact:
             self._store.save_numberings(self._states)
             fold(self._store, outputs.compact, self._reference)
@@ -177,7 +198,7 @@ class LiveShard:
         for key in keys:
             store.fold(key, batch.first)
         uploads = [u for key in keys for u in store.uploads(key)]
-        self._tell([ToFinish(activity, keys, uploads, record.appended_us)], batch.first)
+        self._tell([ToFinish(activity, keys, uploads, record.appended_us, -1 if self.changes is None else self.changes)], batch.first)
 
     def _uploaded(self, batch: Batch) -> None:
         """What an uploaded file says of itself is of its athlete alone, and travels beside its frames."""
@@ -208,12 +229,31 @@ class LiveShard:
         return inputs
 
     def taken(self, change: Change, before: Reference | None, inputs: Inputs) -> None:
-        """Have what a change touches here computed again, once the process has taken it."""
+        """Have what a change touches here computed again, and what counts for others now sent there, once the process has taken it."""
         outputs = Outputs()
         counted_for = change.counted_for.pop(self._partition)
         changed = Changed(change.value, before, counted_for, change.record.appended_us)
-        touch_changed(self._reference, self._states, changed, inputs, outputs)
+        touch_changed(self._reference, self._states, changed, inputs, outputs, self._place.owns)
         self._store.sink(outputs)
+        self._sharing.moved(changed, inputs.held)
+        self.changes = change.offset
+
+    def missed(self, change: Change, inputs: Inputs) -> None:
+        """Take a change that was made while the partition was elsewhere: nobody knows the value before it.
+
+        Of a binding: whoever did something while held samples of its device were measured is run again.
+        """
+        if not isinstance(change.value, BindingRef):
+            self.taken(change, None, inputs)
+            return
+        at_us, outputs = change.record.appended_us, Outputs()
+        change.counted_for.pop(self._partition)
+        for held in inputs.held:
+            counting = self._reference.counting_for(held.key, held.origin, held.first_us, held.last_us)
+            for subject in sorted(self._store.doing(held.first_us, held.last_us) | set(filter(self._place.owns, counting))):
+                outputs.wakes.append(again_wake(subject, held.first_us, held.last_us, at_us))
+        self._store.sink(outputs)
+        self._sharing.everything(inputs.held, at_us)
         self.changes = change.offset
 
     # time and checkpoints
@@ -223,7 +263,7 @@ class LiveShard:
         due = self._store.due_wakes(now_us, WAKES_A_TICK)
         for key, name in due:
             found = encode_log_record(LogRecord(Kind.WAKE, key, "", "", now_us, name.encode()))
-            self._out.send(found.topic, found.key, found.value, found.headers)
+            self._out.send(found.topic, found.key, found.value, found.headers, self._partition)
         if due:
             self._store.drop_wakes(due, now_us)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from broker.ids import unbound_of
 from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef
+from processors.copies import stamp_of
 from processors.decisions import Decisions
 from processors.live_kernel import HR_REF, fresh_row
 from processors.segment_file import SegmentFiles
@@ -128,11 +129,12 @@ class ReferenceData:
         for binding in self._standing.get(origin, ()):
             if binding.covers(t_us):
                 return binding.subject
-        return unbound_of(origin) if any(b.gives_back(t_us) for b in self.stamping(key, origin)) else key
+        return unbound_of(origin) if any(b.gives_back(t_us) for b in self.stamping(key, origin)) else stamp_of(key)
 
     def stamping(self, key: str, origin: str) -> list[BindingRef]:
-        """The bindings, undone ones too, by which a box may have stamped frames of `origin` with the subject `key`."""
-        return [b for b in self._given.get(origin, {}).values() if b.subject == key]
+        """The bindings, undone ones too, by which a box may have stamped frames of `origin` that are stored under `key`."""
+        stamp = stamp_of(key)
+        return [b for b in self._given.get(origin, {}).values() if b.subject == stamp]
 
     def counting_for(self, key: str, origin: str, from_us: int, to_us: int) -> list[str]:
         """Everybody whom samples of `origin` between two times (both included) that were stored under `key` may count for."""
@@ -157,7 +159,7 @@ def attributed(track: Track, key: str, subject: str, reference: ReferenceData) -
     """The samples of a track stored under `key` that count for `subject`: sample by sample, by the bindings of their origins."""
     if key == subject and not any(reference.is_bound(origin) for origin, _ in track.sources):
         return track
-    mine = np.full(len(track), key == subject)
+    mine = np.full(len(track), stamp_of(key) == subject)
     for number, (origin, _) in enumerate(track.sources):
         for binding in reference.stamping(key, origin):
             inside = track.source == number

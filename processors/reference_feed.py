@@ -1,8 +1,8 @@
 """Reference data for the processes of a stage on Kafka: `reference.changes` read whole at the start, then followed.
 
 All partitions of a process share one `ReferenceData`. A change is handed out before it is taken, so that each partition can look at what
-it touches as it was; `since` gives a partition that comes from elsewhere the changes it has not seen yet, the last of each entity. Bindings
-are passed over: frames count for whom their node stamped them, because those of a device may lie in another partition than its athlete.
+it touches as it was; `since` gives a partition that comes from elsewhere the changes it has not seen yet, the last of each entity. The
+writers use transactions, so a change is handed out once all of its call is there.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from broker.errors import BadInputError, LinkError
+from broker.errors import BadInputError, ConfigError, LinkError
 from broker.kafka import KafkaSettings
 from broker.kafka_records import decode_log_record
 from broker.kafka_topics import REFERENCE
 from broker.logrecord import LogRecord
-from broker.reference import BindingRef, Reference, decode_reference
+from broker.reference import Reference, decode_reference
 from processors.kafka_admin import admin_options
 from processors.reference_data import ReferenceData
 
@@ -46,10 +46,12 @@ class TakenChanges:
     def __init__(self) -> None:
         self.reference = ReferenceData()
         self._last: dict[tuple[str, str, str], Change] = {}
+        self.end = -1  # the offset of the last change that was taken
 
     def take(self, change: Change) -> Reference | None:
         """Take a change; the value before it."""
         value = change.value
+        self.end = max(self.end, change.offset)
         self._last[value.entity, value.tenant, value.id] = change
         return self.reference.apply(value)
 
@@ -57,11 +59,6 @@ class TakenChanges:
         """What was taken behind an offset, the last of each entity, in order; nothing for who is new."""
         if offset is not None:
             yield from sorted((c for c in self._last.values() if c.offset > offset), key=lambda c: c.offset)
-
-    @property
-    def end(self) -> int:
-        """The offset of the last change that was taken, -1 when there is none."""
-        return max((c.offset for c in self._last.values()), default=-1)
 
 
 class ReferenceFeed(TakenChanges):
@@ -73,48 +70,51 @@ class ReferenceFeed(TakenChanges):
             "group.id": "none",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 50,  # the end is told after a fetch that finds nothing
         }
         self._consumer = Consumer(settings)
         self._consumer.assign([TopicPartition(REFERENCE, 0, _OFFSET_BEGINNING)])
+        self._at_end = False
         super().__init__()
         self._catch_up()
 
     def _catch_up(self) -> None:
         """Read to the end as it is now."""
         deadline_s = time.monotonic() + START_S
-        while True:
-            try:
-                start, end = self._consumer.get_watermark_offsets(TopicPartition(REFERENCE, 0), timeout=10)
-                break
-            except Exception as error:
-                if time.monotonic() > deadline_s:
-                    raise LinkError(f"Kafka does not answer about {REFERENCE}: {error}", cure="check kafka.bootstrap") from error
-        while start < end and self._position() < end:
-            for change in self.poll(1.0):
+        while not self._at_end:
+            for change in self.poll(0.05):
                 self.take(change)
             if time.monotonic() > deadline_s:
-                raise LinkError(f"{REFERENCE} could not be read to its end ({end}) in {START_S:.0f} s", cure="check Kafka")
-
-    def _position(self) -> int:
-        """The next offset to be read; those of compacted records count as read."""
-        at: int = self._consumer.position([TopicPartition(REFERENCE, 0)])[0].offset
-        return at
+                raise LinkError(f"{REFERENCE} could not be read to its end in {START_S:.0f} s", cure="check kafka.bootstrap, and Kafka")
 
     def poll(self, timeout_s: float = 0.0) -> list[Change]:
         """The changes that came since, not yet taken."""
         made: list[Change] = []
         for message in self._consumer.consume(1000, timeout_s):
-            if message.error():
+            error = message.error()
+            if error is not None:
+                self._at_end = self._at_end or error.name() == "_PARTITION_EOF"
                 continue
             where = f"{REFERENCE} {message.offset()}"
             try:
                 record = decode_log_record(message.key(), message.value(), message.headers(), where)
                 value = decode_reference(record.body, where)
-                if not isinstance(value, BindingRef):
-                    made.append(Change(message.offset(), record, value))
+                made.append(Change(message.offset(), record, value))
             except BadInputError as error:
                 _log.error("reference: %s", error)
         return made
+
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has. ConfigError when it is not there, LinkError when Kafka does not say."""
+        try:
+            found = self._consumer.list_topics(topic, timeout=START_S).topics[topic].partitions
+        except KafkaException as error:
+            raise LinkError(f"Kafka does not answer about {topic}: {error}", cure="check kafka.bootstrap") from error
+        if not found:
+            raise ConfigError(f"Kafka has no topic {topic}", cure="run `paceline topics apply`")
+        return len(found)
 
     def close(self) -> None:
         self._consumer.close()

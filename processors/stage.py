@@ -7,7 +7,7 @@ runner passes in. A runner never mixes kinds: a batch holds frames only, or exac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar
@@ -18,6 +18,7 @@ from broker.ids import origin_of
 from broker.logrecord import Kind, LogRecord
 from broker.reference import UploadRef
 from processors.believed import Believed
+from processors.copies import Date
 from processors.results import Finished, Timed
 from processors.samples import TakenFrame
 from processors.tracks import Track
@@ -33,12 +34,14 @@ class Numbered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive records of the log; `first` is the position of the first. Only a batch of frames has `frames` and `numbered`."""
+    """Consecutive records of the log; `first` is the position of the first. Only a batch of frames has `frames` and `numbered`, and, on a
+    cluster, `copied`: by position those that have their home in another partition, with the date of their boot."""
 
     first: int
     records: Sequence[LogRecord]
     frames: Sequence[Frame | Rejected] = ()
     numbered: Sequence[Numbered | None] = ()
+    copied: Mapping[int, Date] = field(default_factory=dict[int, Date])
 
 
 def batches_of(first: int, records: Sequence[LogRecord]) -> Iterator[Batch]:
@@ -148,6 +151,14 @@ class Wake:
     at_us: int
 
 
+class Shared(NamedTuple):
+    """A frame that counts for subjects whose partition is another one."""
+
+    record: LogRecord
+    date: Date
+    subjects: Sequence[str]
+
+
 class Mutation(NamedTuple):
     """A versioned change of a board: set the entry of (subject, activity) or take it away. Older versions never win."""
 
@@ -210,6 +221,9 @@ class Outputs:
     efforts: list[LiveEfforts] = field(default_factory=list[LiveEfforts])
     finished: list[FinishedActivity] = field(default_factory=list[FinishedActivity])
     believed: list[Believed] = field(default_factory=list[Believed])  # only of a stage that tells
+    shared: list[Shared] = field(default_factory=list[Shared])  # only where a stage is cut into partitions
+    redated: list[tuple[Numbered, int]] = field(default_factory=list[tuple[Numbered, int]])
+    """The same: numberings whose undated frames have another date, and when what says so was appended."""
     repeats: int = 0
     unreadable: int = 0
     unknown_layouts: int = 0

@@ -29,12 +29,14 @@ _CURE: Final = "only the stages write this topic; run the same version of every 
 
 @dataclass(frozen=True, slots=True)
 class ToFinish:
-    """An activity that is over: finish it from its track, samples of `keys` that count for its subject."""
+    """An activity that is over: finish it from its track, samples of `keys` that count for its subject by what is known at `changes`, the
+    offset of the last change of reference data that was taken."""
 
     activity: Activity
     keys: Sequence[str]
     uploads: Sequence[UploadRef]
     appended_us: int
+    changes: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,15 @@ def encode_result(word: Result, said: Said) -> bytes:
         timed = [(t.segment, t.ordinal, t.start_us, t.elapsed_ms, int(t.phase), t.accuracy_ms, t.curve_ms) for t in word.timed]
         body = [_EFFORTS, said, word.subject, word.activity, timed, word.appended_us, word.whole]
     else:
-        body = [_FINISH, said, tuple(word.activity), list(word.keys), [encode_reference(u) for u in word.uploads], word.appended_us]
+        body = [
+            _FINISH,
+            said,
+            tuple(word.activity),
+            list(word.keys),
+            [encode_reference(u) for u in word.uploads],
+            word.appended_us,
+            word.changes,
+        ]
     return msgpack.packb(body)
 
 
@@ -81,9 +91,9 @@ def decode_result(raw: bytes, version: int, where: str = "word") -> tuple[Result
             made = [Timed(segment, n, at, ms, Phase(phase), accuracy, curve) for segment, n, at, ms, phase, accuracy, curve in timed]
             return LiveEfforts(subject, activity, made, version, appended_us, whole), said
         if kind == _FINISH:
-            activity, keys, uploads, appended_us = rest
+            activity, keys, uploads, appended_us, *changes = rest  # a word that waited for this program has none
             refs = [ref for ref in map(decode_reference, uploads) if isinstance(ref, UploadRef)]
-            return ToFinish(Activity(*activity), keys, refs, appended_us), said
+            return ToFinish(Activity(*activity), keys, refs, appended_us, *changes), said
     except (ValueError, TypeError, IndexError) as error:
         raise BadInputError(f"{where}: {error}", cure=_CURE) from error
     raise BadInputError(f"{where}: a word of kind {kind}", cure=_CURE)

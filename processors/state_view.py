@@ -20,6 +20,7 @@ from broker.reference import decode_reference
 from processors import live_kernel as k
 from processors.believed import decode_believed
 from processors.believed_db import BelievedWriter
+from processors.copies import is_copy
 from processors.live import activity_of
 from processors.live_pages import Entry, entries_of
 from processors.ranges import RangeSet
@@ -61,11 +62,16 @@ class StateView:
     def _cell(self, topic: str, key: bytes, value: bytes | None) -> None:
         if not key.startswith(ROWS):
             for entry in entries_of(key, value) if value is not None and topic == LIVE_STATE else ():
-                self._subject(entry)
+                if not is_copy(entry.key):  # their home tells of them
+                    self._subject(entry)
             return
         table, *of = msgpack.unpackb(key[1:])
+        if table == "undated" and value is not None and is_copy(msgpack.unpackb(value)[1]):
+            return
         if table in _SHOWN[topic]:
             write_row(self._db, key, value)
+            if table == "reference":  # of an upload: its offset is of another topic, and must not stand for a change of reference data
+                self._db.execute("UPDATE reference SET version=0 WHERE entity=? AND tenant=? AND id=?", of)
             if table == "activity" and value is not None:
                 self._under_way(of[0])
 

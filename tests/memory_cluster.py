@@ -149,7 +149,7 @@ class MemoryCluster:
         self.blobs = FolderBlobs(path / "tracks")
         work = path / "work"
         makes: list[Callable[[], StageOnKafka]] = [
-            lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us, tells=tells),
+            lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us, partitions=partitions, tells=tells),
             lambda: FinishOnKafka(Feed(self.references), self.blobs, work),
             BoardsOnKafka,
         ]

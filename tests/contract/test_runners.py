@@ -6,31 +6,50 @@ The cluster is in memory here, its stages are the real ones; on Kafka and with r
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from broker.errors import StoreError
+from broker.frames import Frame
+from broker.reference import Reference
 from processors.row_mirror import MemoryCells, check_version
 from tests.any_way import T0_US, US, Course, World, differing, outcome, plain, world_of
 from tests.memory_cluster import MemoryCluster
 
 
-def world(seed: int) -> World:
-    """A small world in which every device keeps its athlete."""
+def world(seed: int, *, bound: bool = False) -> World:
+    """A small world in which every device keeps its athlete, or, `bound`, one of bindings that come, move and go."""
     made = world_of(random.Random(seed))
-    made.refs = [ref for ref in made.refs if ref.entity != "binding"]
+    if not bound:
+        made.refs = [ref for ref in made.refs if ref.entity != "binding"]
     return made
 
 
-def clustered(path: Path, of: World, rng: random.Random | None) -> dict[str, str]:
+def in_time(of: World) -> list[tuple[Frame, str] | Reference]:
+    """Reference data first, then the frames by time."""
+    return [*of.refs, *sorted(of.frames, key=lambda f: (f[0].t0_us, f[0].boot, f[0].seq))]
+
+
+def mixed(of: World, rng: random.Random) -> list[tuple[Frame, str] | Reference]:
+    """Frames in time, nearly so or in any order, some again; changes of reference data anywhere between them, or behind them all."""
+    frames = [*of.frames, *rng.sample(of.frames, min(20, len(of.frames)))]
+    spread_s = rng.choice([0, 60, 100_000])
+    frames.sort(key=lambda f: f[0].t0_us + rng.uniform(0, spread_s) * US)
+    items: list[tuple[Frame, str] | Reference] = [*frames]
+    slots = sorted(rng.randint(0, len(items)) for _ in of.refs) if rng.random() < 0.75 else [len(items)] * len(of.refs)
+    for slot, ref in reversed(list(zip(slots, of.refs, strict=True))):
+        items.insert(slot, ref)
+    return items
+
+
+def clustered(path: Path, items: Sequence[tuple[Frame, str] | Reference], rng: random.Random | None) -> dict[str, str]:
     """What readers of a cluster see at the end."""
     cluster = MemoryCluster(path, rng=rng, now_us=T0_US)
     course = Course(path / "course", 1)  # only makes records
     try:
-        frames = sorted(of.frames, key=lambda f: (f[0].t0_us, f[0].boot, f[0].seq))
-        cluster.append([course.reference(value) for value in of.refs])
-        records = [course.frame(f, node) for f, node in frames]
+        records = [course.frame(*item) if isinstance(item, tuple) else course.reference(item) for item in items]
         while records:
             n = len(records) if rng is None else rng.choice([1, 10, 40])
             cluster.append(records[:n])
@@ -48,22 +67,42 @@ def clustered(path: Path, of: World, rng: random.Random | None) -> dict[str, str
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_cluster_ends_as_one_machine_does(tmp_path: Path, seed: int) -> None:
-    alone, together = plain(tmp_path / "alone", world(seed)), clustered(tmp_path / "together", world(seed), None)
+    alone, together = plain(tmp_path / "alone", world(seed)), clustered(tmp_path / "together", in_time(world(seed)), None)
     assert alone == together, differing(alone, together)
 
 
 @pytest.mark.parametrize("seed", range(10, 14))
 def test_kills_and_cuts_change_nothing(tmp_path: Path, seed: int) -> None:
-    alone, together = plain(tmp_path / "alone", world(seed)), clustered(tmp_path / "together", world(seed), random.Random(seed))
+    rng, alone = random.Random(seed), plain(tmp_path / "alone", world(seed))
+    together = clustered(tmp_path / "together", in_time(world(seed)), rng)
     assert alone == together, differing(alone, together)
+
+
+def with_bindings(path: Path, seed: int) -> None:
+    """Bindings that are made, corrected and taken back before, among and after the samples they are about move the same samples."""
+    alone = plain(path / f"alone{seed}", world(seed, bound=True))
+    together = clustered(path / f"together{seed}", mixed(world(seed, bound=True), random.Random(seed)), None)
+    assert alone == together, f"seed {seed}: {differing(alone, together)}"
+
+
+@pytest.mark.parametrize("seed", range(102, 106))
+def test_bindings_move_samples_of_the_past_between_partitions(tmp_path: Path, seed: int) -> None:
+    with_bindings(tmp_path, seed)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(200, 600, 50))
+def test_no_binding_ends_otherwise_than_on_one_machine(tmp_path: Path, first: int) -> None:
+    for seed in range(first, first + 50):
+        with_bindings(tmp_path, seed)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("first", range(100, 400, 50))
 def test_no_kill_and_no_cut_changes_anything(tmp_path: Path, first: int) -> None:
     for seed in range(first, first + 50):
-        alone = plain(tmp_path / f"alone{seed}", world(seed))
-        together = clustered(tmp_path / f"together{seed}", world(seed), random.Random(seed))
+        rng, alone = random.Random(seed), plain(tmp_path / f"alone{seed}", world(seed))
+        together = clustered(tmp_path / f"together{seed}", in_time(world(seed)), rng)
         assert alone == together, f"seed {seed}: {differing(alone, together)}"
 
 
