@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import SecretStr
 
 from broker.embedded import EmbeddedSettings
-from broker.errors import ConfigError
+from broker.errors import ConfigError, StoreError
 from broker.influx import InfluxSettings
 from broker.watch import Watch
 from gateway.settings import GatewaySettings, NearBroker, UplinkBroker
@@ -21,9 +24,12 @@ from paceline.supervise import Role, at_once, port_open
 
 if TYPE_CHECKING:
     from processors.api import ApiOptions
+    from processors.api.opening import LogParts
     from processors.control import Control
+    from processors.log import SqliteLog
     from processors.platform import PlatformSettings
 
+LOOK_S: Final = 1.0
 Broker = Literal["central", "near"]
 
 SUPERVISED: Final = (
@@ -134,11 +140,11 @@ async def run_ingest(site: Site, watch: Watch) -> None:
 
 
 async def run_api(site: Site, watch: Watch) -> None:
-    """The API alone, until cancelled; with `api.control` the nodes too."""
+    """The API alone, until cancelled: over the log of this machine, or over Kafka where the settings name one; with `api.control` the nodes
+    too."""
     from processors.api import serve_api
     from processors.api.opening import open_services
-    from processors.log import SqliteLog
-    from processors.measures import of_log, of_nodes
+    from processors.measures import of_nodes
     from processors.pulse import NAME as PULSE
     from processors.pulse import leave_pulse
 
@@ -148,18 +154,35 @@ async def run_api(site: Site, watch: Watch) -> None:
     control = _control(site) if site.settings.api.control else None
     nodes = dict if control is None else lambda: control.nodes
     with (
-        SqliteLog.open(site.log_db) as log,
+        _api_log(site, watch) as log,
         open_services(log, site.state_db, site.node_configs, site.settings.tenant, nodes=nodes, latency=no_latency) as services,
     ):
         up = asyncio.Event()
         watch.ready_when("page", lambda: "" if up.is_set() else "does not listen yet")
-        watch.measure(lambda: of_log(log))
-        work: list[Coroutine[Any, Any, None]] = [serve_api(services, api_options(site), asyncio.Event(), up.set)]
+        work: list[Coroutine[Any, Any, None]] = [
+            serve_api(services, api_options(site), asyncio.Event(), up.set),
+            while_the_same(site.state_db),
+        ]
         if control is not None:
             watch.link("control", lambda: control.connected)
             watch.measure(lambda: of_nodes(control.nodes))
             work += [control.run(), leave_pulse(site.platform_dir / PULSE, nodes, dict)]
         await _all(work)
+
+
+async def while_the_same(state: Path) -> None:
+    """Until the state file is another one; then StoreError, because what is open here is the old one, which nobody keeps any more."""
+    first = _inode(state)
+    while _inode(state) == first:  # noqa: ASYNC110 - nothing in this process changes it
+        await asyncio.sleep(LOOK_S)
+    raise StoreError(f"{state}: is another file now, or gone", cure="start this again; it reads the new one")
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
@@ -183,6 +206,28 @@ def _control(site: Site) -> Control:
     return Control(
         site.node_configs, central.link_host, central.port, SecretStr(site.secret("central", user)), files=client_files(site, user)
     )
+
+
+@contextmanager
+def _api_log(site: Site, watch: Watch) -> Generator[SqliteLog | LogParts]:
+    """What an API writes to. Kafka may be away: reads need none, and a write says so."""
+    from processors.api.opening import LogParts
+    from processors.log import SqliteLog
+    from processors.measures import of_log
+
+    if not site.settings.kafka.bootstrap:
+        with SqliteLog.open(site.log_db) as log:
+            watch.measure(lambda: of_log(log))
+            yield log
+        return
+    from processors.kafka_changes import SEND_S, KafkaChanges
+    from processors.kafka_log import KafkaLog
+
+    kafka = site.settings.kafka
+    if not site.state_db.exists():
+        raise StoreError(f"{site.state_db}: there is no state file yet", cure="start `paceline process view` with this data folder first")
+    with KafkaLog(kafka, send_s=SEND_S) as frames, KafkaChanges(kafka) as changes:
+        yield LogParts(changes, frames, lambda _tenant: 0, mark=secrets.token_hex(2))
 
 
 async def run_publisher(settings: Settings, watch: Watch) -> None:

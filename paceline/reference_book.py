@@ -55,7 +55,7 @@ class ReferenceBook:
 
     def new_binding_id(self) -> str:
         """An id greater than all before."""
-        return self._writer.new_binding_id()
+        return self._writer.new_binding_id(self.tenant)
 
     def _bindings(self) -> list[BindingRef]:
         return [v for v in self._known.values() if isinstance(v, BindingRef)]

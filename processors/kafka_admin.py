@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 
 from broker.errors import BadInputError, LinkError
 from broker.kafka import KafkaSettings
-from broker.kafka_topics import Topic
+from broker.kafka_topics import API_TRANSACTIONS, Topic
 from processors.kafka_faults import cure_of, telling
 
 TIMEOUT_S: Final = 30.0
@@ -106,9 +106,11 @@ class KafkaAdmin:
         self._wait(self._client.create_acls(bindings, request_timeout=self._timeout_s))
 
     def allow_write(self, principal: str, topics: Sequence[Topic]) -> None:
-        """Let a principal write topics, as the publisher and ingest must."""
+        """Let a principal write topics, as the publisher, ingest and the API must; the last in transactions."""
         operations = (AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)  # ingest looks before it writes
         bindings = [self._acl(ResourceType.TOPIC, t.name, ResourcePatternType.LITERAL, principal, o) for t in topics for o in operations]
+        of_api = (ResourceType.TRANSACTIONAL_ID, API_TRANSACTIONS, ResourcePatternType.PREFIXED, principal)
+        bindings += [self._acl(*of_api, o) for o in (AclOperation.WRITE, AclOperation.DESCRIBE)]
         self._wait(self._client.create_acls(bindings, request_timeout=self._timeout_s))
 
     def _acl(

@@ -7,23 +7,24 @@ so that the box stamps from then on; that file is only a help: the platform rout
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from broker.errors import ConfigError
 from broker.logrecord import Kind, LogRecord
 from broker.nodeconfig import Binding, NodeConfig, parse_node_config
 from broker.reference import BindingRef, Reference, encode_reference
 from broker.replace_file import replace_file
-from processors.log import Log
 from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
 
 FOREVER_US: Final = 1 << 62
+_MADE: Final = re.compile(r"b([0-9a-f]{16})", re.ASCII)
 
 Standing = Callable[[str], Iterable[BindingRef]]
 """All bindings of a tenant as the stores have them, removed ones too."""
@@ -31,17 +32,34 @@ Hearing = Callable[[str, str], Iterable[str]]
 """The nodes of a tenant that hear a device."""
 
 
+class ChangeLog(Protocol):
+    """Where changes become durable."""
+
+    def append(self, records: Sequence[LogRecord]) -> int:
+        """All or none; the position of the first. StoreError: not stored."""
+        ...
+
+
 class ReferenceWriter:
     """Blocking: call it in a thread."""
 
     def __init__(
-        self, log: Log, node_configs: Path, *, standing: Standing, hearing: Hearing, clock_us: Callable[[], int] = wall_us
+        self,
+        log: ChangeLog,
+        node_configs: Path,
+        *,
+        standing: Standing,
+        hearing: Hearing,
+        clock_us: Callable[[], int] = wall_us,
+        mark: str = "",
     ) -> None:
+        """`mark`: what ids made here end with, where several processes make some at once."""
         self._log = log
         self._folder = node_configs
         self._standing = standing
         self._hearing = hearing
         self._clock_us = clock_us
+        self._mark = mark
         self._lock = threading.Lock()
         self._written: dict[tuple[str, str], BindingRef] = {}  # the stores may not have them yet
         self._last_us = 0
@@ -62,11 +80,13 @@ class ReferenceWriter:
                     self._tell(value)
             return last
 
-    def new_binding_id(self) -> str:
-        """An id greater than all before: of several bindings that cover an instant the newest wins."""
+    def new_binding_id(self, tenant: str) -> str:
+        """An id greater than all before that the stores know, whoever made them: of bindings that cover an instant the newest wins."""
         with self._lock:
-            self._last_us = max(self._clock_us(), self._last_us + 1)
-            return f"b{self._last_us:016x}"
+            made = (found for b in self._standing(tenant) if (found := _MADE.match(b.id)))
+            newest_us = max((int(found[1], 16) for found in made), default=0)
+            self._last_us = max(self._clock_us(), self._last_us + 1, newest_us + 1)
+            return f"b{self._last_us:016x}{self._mark}"
 
     def _tell(self, changed: BindingRef) -> None:
         nodes = {changed.node} if changed.node else set(self._hearing(changed.tenant, changed.device))

@@ -17,7 +17,7 @@ from typing import Final
 from broker.errors import StoreError
 from broker.faultpoints import hit
 from broker.reference import UploadRef
-from processors.log import Log
+from processors.log import Appender
 from processors.upload_file import shown_name
 from processors.upload_process import ReaderLimits, Underway, read_apart
 from processors.wall import wall_us
@@ -57,7 +57,7 @@ class Uploads:
     """
 
     def __init__(
-        self, log: Log, *, find: Find | None = None, clock_us: Callable[[], int] = wall_us, limits: ReaderLimits | None = None
+        self, log: Appender, *, find: Find | None = None, clock_us: Callable[[], int] = wall_us, limits: ReaderLimits | None = None
     ) -> None:
         """`find` looks up what the stores have of an upload; those of the last moments are known without it."""
         self._log = log
@@ -98,6 +98,7 @@ class Uploads:
         """Append the file `raw` called `name` to the log, all or nothing, unless it is there already; returns when it is durable.
 
         BadInputError refuses the file; StoreError: nothing was stored (disk full, no reader, or other files took more than two minutes).
+        Of a file that Kafka refused some frames may be there; sent again, they are repeats.
         """
         if not self._reading.acquire(timeout=BUSY_S):
             raise StoreError(f"{shown_name(name)}: not taken, other files are being read", cure="send it again in a few minutes")

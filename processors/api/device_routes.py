@@ -77,7 +77,7 @@ async def bind(parts: PartsOf, viewer: Staff, body: models.BindingNew) -> models
             values.append(AthleteRef(tenant=viewer.tenant, id=body.athlete, name=body.name))
         made = BindingRef(
             tenant=viewer.tenant,
-            id=writer.new_binding_id(),
+            id=writer.new_binding_id(viewer.tenant),
             node=body.node,
             device=body.device,
             athlete=body.athlete,

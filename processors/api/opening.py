@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from broker.nodeconfig import NodeState
@@ -11,9 +12,9 @@ from broker.reference import UploadRef, decode_reference
 from processors.api.services import Services
 from processors.dead_letters import dead_counts
 from processors.equipment import EquipmentDesk
-from processors.log import SqliteLog
+from processors.log import Appender, SqliteLog
 from processors.reads import Reads
-from processors.reference_writer import ReferenceWriter
+from processors.reference_writer import ChangeLog, ReferenceWriter
 from processors.snapshot import SnapshotView
 from processors.stores import ReadStore
 from processors.uploads import Uploads
@@ -22,9 +23,22 @@ from processors.wall import wall_us
 Nodes = Callable[[], dict[tuple[str, str], NodeState]]
 
 
+@dataclass(frozen=True, slots=True)
+class LogParts:
+    """What an API wants of a log: where changes and the frames of files go, and how many rows of a tenant were refused.
+
+    `mark`: what the ids of bindings made here end with, where other processes make some at the same time.
+    """
+
+    changes: ChangeLog
+    frames: Appender
+    dead_letters: Callable[[str], int]
+    mark: str = ""
+
+
 @contextmanager
 def open_services(
-    log: SqliteLog,
+    log: SqliteLog | LogParts,
     state: Path,
     node_configs: Path,
     tenant: str,
@@ -38,20 +52,24 @@ def open_services(
 
     StoreError when there is no state file yet.
     """
+    parts = log if isinstance(log, LogParts) else LogParts(log, log, lambda of: dead_letters_of(log, of, tenant))
     reads = Reads(state)
     store = ReadStore(state)  # of the threads that write, one at a time
-    view = SnapshotView(
-        reads, nodes=nodes, latency=latency, dead_letters=lambda of: dead_letters_of(log, of, tenant), site_tenant=tenant, clock_us=clock_us
-    )
+    view = SnapshotView(reads, nodes=nodes, latency=latency, dead_letters=parts.dead_letters, site_tenant=tenant, clock_us=clock_us)
 
     def hearing(of: str, device: str) -> set[str]:
         said = {node for (one, node), state in nodes().items() if one == of and any(d.device == device for d in state.devices)}
         return said | {node for node, heard, _ in store.counted(of) if heard == device}
 
-    uploads = Uploads(log, find=lambda of, ident: upload_of(reads.state, of, ident), clock_us=clock_us)
+    uploads = Uploads(parts.frames, find=lambda of, ident: upload_of(reads.state, of, ident), clock_us=clock_us)
     try:
         writer = ReferenceWriter(
-            log, node_configs, standing=lambda of: reads.directory.of(of).bindings.values(), hearing=hearing, clock_us=clock_us
+            parts.changes,
+            node_configs,
+            standing=lambda of: reads.directory.of(of).bindings.values(),
+            hearing=hearing,
+            clock_us=clock_us,
+            mark=parts.mark,
         )
         yield Services(view, reads, writer, uploads, nodes, clock_us, desk)
     finally:
