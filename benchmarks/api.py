@@ -2,7 +2,8 @@
 
 `board_reads_per_s_per_core`: reads answered 304 by their ETag, per CPU-second of the server alone. `board_p95_ms`: from request to answer
 at 500 reads a second over a hundred connections; `_whole` without an ETag. The baseline is the same read without an ETag, and the
-smallest answer that goes through FastAPI.
+smallest answer that goes through FastAPI. The same of `paceline api` on a cluster, over a state file made of what the boards stage and
+`reference.changes` tell, as `paceline process view` makes it: keys that end in `_on_kafka`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import cpu_s_of, machine
-from broker.reference import AthleteRef, SegmentRef
+from broker.kafka_topics import BOARDS_STATE, REFERENCE
+from broker.reference import AthleteRef, SegmentRef, encode_reference
 from processors import results_db
 from processors.results import Effort, Phase, activity_id, effort_id
 from processors.state_db import StateDb
@@ -29,6 +34,7 @@ AROUND = "/api/v1/segments/hill/board/around/a7?k=25"
 CONNECTIONS = 32
 READERS = 100
 ATHLETES = 1_000
+START_S = 60.0
 
 
 def fill(state: Path) -> None:
@@ -50,6 +56,47 @@ def fill(state: Path) -> None:
                 Effort(effort_id(ident, "hill", 0), "gym", "hill", subject, ident, 0, k * 10**9, ms, Phase.FINAL, 300, 150, None, curve, n),
             )
     db.execute("COMMIT")
+    store.close()
+
+
+class _Nowhere:
+    """What the boards stage sends; here only its cells are wanted."""
+
+    def send(
+        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), partition: int | None = None
+    ) -> None:
+        """Nobody hears it."""
+
+
+def fill_view(state: Path) -> None:
+    """The same hill as a view has it: efforts as words to the boards stage, its cells and the reference data into a file."""
+    from processors.quix_boards import BoardsOnKafka
+    from processors.row_mirror import MemoryCells
+    from processors.shards import Message
+    from processors.stage_words import EffortNow, encode_board_word
+    from processors.state_view import StateView
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "state.db"
+        fill(plain)
+        made = StateDb(plain)
+        efforts = [results_db.effort(made.db, ident) for (ident,) in made.db.execute("SELECT id FROM effort ORDER BY version").fetchall()]
+        known = [value for value, _ in results_db.references(made.db)]
+        made.close()
+    cells = MemoryCells()
+    shard = BoardsOnKafka().open(0, cells, _Nowhere())
+    words = [encode_board_word(EffortNow(e, n)) for n, e in enumerate(efforts) if e is not None]
+    shard.take([Message(n, b"gym/hill", word, ()) for n, word in enumerate(words)])
+    shard.flush()
+    state.parent.mkdir(parents=True, exist_ok=True)
+    store = StateDb(state)
+    view = StateView(store)
+    store.db.execute("BEGIN")
+    for n, value in enumerate(known):
+        view.take(REFERENCE, b"", encode_reference(value), (), n)
+    for key, value in cells.held.items():
+        view.take(BOARDS_STATE, key, value)
+    store.db.execute("COMMIT")
     store.close()
 
 
@@ -166,18 +213,49 @@ async def measure(pid: int, port: int, seconds: float) -> dict[str, Any]:
 
 
 def run(quick: bool) -> dict[str, object]:
-    """Figures of one server process on this machine."""
+    """Figures of one server process on this machine, and of one on a cluster: reads need no Kafka, so there is none."""
+    seconds = 2.0 if quick else 10.0
     with tempfile.TemporaryDirectory() as folder:
         fill(Path(folder) / "state.db")
         server = subprocess.Popen([sys.executable, "-m", "benchmarks.api", "--serve", folder], stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None
-            port = int(server.stdout.readline())
-            found = asyncio.run(measure(server.pid, port, 2.0 if quick else 10.0))
+            found = asyncio.run(measure(server.pid, int(server.stdout.readline()), seconds))
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(20)
-    return {"name": "api", **found, "machine": machine()}
+    with tempfile.TemporaryDirectory() as folder:
+        clustered = on_kafka(Path(folder), seconds)
+    figures = found["figures"] | {f"{key}_on_kafka": value for key, value in clustered["figures"].items()}
+    return {"name": "api", **found, "figures": figures, "machine": machine()}
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def on_kafka(folder: Path, seconds: float) -> dict[str, Any]:
+    """The same of the real command beside a view's state file."""
+    from paceline.supervise import free_port
+
+    fill_view(folder / "platform" / "state.db")
+    port = free_port()
+    env = {**os.environ, "PACELINE_DATA": str(folder), "PACELINE_TENANT": "gym", "PACELINE_API__PORT": str(port)}
+    server = subprocess.Popen([sys.executable, "-m", "paceline", "api"], env={**env, "PACELINE_KAFKA__BOOTSTRAP": "127.0.0.1:9"})
+    try:
+        until_s = time.monotonic() + START_S
+        while not _listens(port):
+            if time.monotonic() > until_s or server.poll() is not None:
+                raise SystemExit("paceline api does not listen")
+            time.sleep(0.1)
+        return asyncio.run(measure(server.pid, port, seconds))
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
 
 
 async def serve(folder: Path) -> None:
