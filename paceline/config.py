@@ -142,11 +142,16 @@ class BoxPart(BaseModel):
 
 
 class StagesPart(BaseModel):
-    """Stages on Kafka: the folder of tracks that all share (empty: in the data folder), how often they commit, whether exactly once, and
-    the name of this replica of its stage, which stays the same when it starts again."""
+    """Stages on Kafka: the folder of tracks that all share (empty: in the data folder) or a bucket, `s3://bucket/prefix`, how often they
+    commit, whether exactly once, and the name of this replica of its stage, which stays the same when it starts again. `s3_*`: how the
+    bucket is reached; without an endpoint it is Amazon's, without keys those of the machine are taken."""
 
     model_config = _STRICT
     tracks: str = ""
+    s3_endpoint: str = Field(default="", pattern=r"^(https?://[^\s/?#]+)?$")
+    s3_region: str = "us-east-1"
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
     commit_s: float = Field(default=1.0, ge=0.1, le=60.0)
     exactly_once: bool = False
     replica: str = Field(default="0", pattern=r"^[a-z0-9-]{1,32}$")

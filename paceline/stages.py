@@ -19,6 +19,7 @@ from paceline.watched import METRICS_FOLDER, watch_of
 
 if TYPE_CHECKING:
     from processors.shards import StageOnKafka
+    from processors.track_blobs import SharedBlobs
 
 FINISH_COMMIT_S: Final = 0.2  # it tells what is committed: boards wait for that
 
@@ -36,9 +37,18 @@ def run_stage(name: str, settings: Settings) -> None:
             _stage(name, site, watch)
 
 
-def tracks_folder(site: Site) -> Path:
-    """The folder of tracks that all stages share."""
-    return Path(site.settings.stages.tracks) if site.settings.stages.tracks else site.platform_dir / "tracks"
+def tracks_of(site: Site) -> SharedBlobs:
+    """The tracks that all stages share: in a folder, or in a bucket that answers now."""
+    s = site.settings.stages
+    if s.tracks.startswith("s3://"):
+        from processors.track_bucket import Bucket, BucketBlobs
+
+        blobs = BucketBlobs(Bucket(s.tracks, s.s3_endpoint, s.s3_region, s.s3_access_key, s.s3_secret_key.get_secret_value()))
+        blobs.read("nobody", 0, 0)
+        return blobs
+    from processors.track_folder import FolderBlobs
+
+    return FolderBlobs(Path(s.tracks) if s.tracks else site.platform_dir / "tracks")
 
 
 def _stage(name: str, site: Site, watch: Watch) -> None:
@@ -82,11 +92,10 @@ def _made(name: str, site: Site, work: Path) -> StageOnKafka:
     from processors.quix_finish import FinishOnKafka
     from processors.quix_live import LiveOnKafka
     from processors.reference_feed import ReferenceFeed
-    from processors.track_folder import FolderBlobs
 
     if name == "boards":
         return BoardsOnKafka()
-    feed, blobs = ReferenceFeed(site.settings.kafka), FolderBlobs(tracks_folder(site))
+    feed, blobs = ReferenceFeed(site.settings.kafka), tracks_of(site)
     if name == "live":
         return LiveOnKafka(feed, blobs, work, partitions=feed.partitions_of(FRAMES), tells=bool(site.settings.influx.url))
     return FinishOnKafka(feed, blobs, work)

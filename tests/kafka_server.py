@@ -191,6 +191,11 @@ class KafkaCluster:
                 raise ServerUnavailableError(f"of Kafka's {len(self.nodes)} brokers {known} answer:\n{logs}")
             await asyncio.sleep(0.05)
 
+    def replace(self, number: int) -> None:
+        """A broker that is not running loses its disk: an empty one of its name starts in its place."""
+        shutil.rmtree(self.nodes[number].home / "data")
+        self.format(number)
+
     async def kill(self, number: int = 0) -> None:
         """SIGKILL, and wait."""
         await self._end(number, signal.SIGKILL)
@@ -208,7 +213,7 @@ class KafkaCluster:
     def _command(self, arguments: Sequence[str]) -> list[str]:
         options = [
             "-Xms128m",
-            "-Xmx512m",
+            "-Xmx512m" if len(self.nodes) == 1 else "-Xmx320m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             f"-Dlog4j2.configurationFile={self.jars.parent / 'log4j2.xml'}",

@@ -20,16 +20,19 @@ from broker.logrecord import LogRecord
 from processors.kafka_admin import KafkaAdmin
 
 WAIT_S = 240.0
+_COMMANDS = {"api": ["api"], "ingest": ["ingest"], "influx": ["influx", "sink"]}
 
 
 @dataclass
 class Replicas:
-    """Processes of the stages over one cluster; `folder` holds their data, tracks and what they wrote."""
+    """Processes of the stages, and of ingest, API and sink beside them, over one cluster; `folder` holds their data, tracks and what they
+    wrote, `environment` is for all of them."""
 
     folder: Path
     bootstrap: str
     exactly_once: bool = False
     commit_s: float = 0.5
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
     running: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def serve(self, tenant: str, port: int, name: str = "a") -> None:
@@ -37,7 +40,7 @@ class Replicas:
         self.start("api", name, PACELINE_TENANT=tenant, PACELINE_API__PORT=str(port))
 
     def start(self, stage: str, name: str = "a", **more: str) -> subprocess.Popen[bytes]:
-        command = ["api"] if stage == "api" else ["process", stage]
+        command = _COMMANDS.get(stage, ["process", stage])
         env = {
             **os.environ,
             "PACELINE_KAFKA__BOOTSTRAP": self.bootstrap,
@@ -46,6 +49,7 @@ class Replicas:
             "PACELINE_STAGES__REPLICA": name,
             "PACELINE_STAGES__COMMIT_S": str(self.commit_s),
             "PACELINE_STAGES__EXACTLY_ONCE": str(self.exactly_once).lower(),
+            **self.environment,
             **more,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -83,14 +87,14 @@ class Replicas:
         self.running.clear()
 
 
-def make_topics(bootstrap: str, partitions: int | Mapping[str, int]) -> None:
+def make_topics(bootstrap: str, partitions: int | Mapping[str, int], copies: int = 1) -> None:
     """As `paceline topics apply` does, with fewer partitions (of those named) for the stages: opening 64 takes a test too long."""
     topics = all_topics()
     if isinstance(partitions, int):
         made = [replace(t, partitions=min(t.partitions, partitions)) for t in topics]
     else:
         made = [replace(t, partitions=partitions[t.name]) for t in topics if t.name in partitions]
-    KafkaAdmin(KafkaSettings(bootstrap=bootstrap), reach_s=WAIT_S, timeout_s=WAIT_S).apply(made, replication=1)
+    KafkaAdmin(KafkaSettings(bootstrap=bootstrap), reach_s=WAIT_S, timeout_s=WAIT_S).apply(made, replication=copies)
 
 
 def append(bootstrap: str, records: Sequence[LogRecord]) -> None:

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -130,14 +131,12 @@ class PahoClient:
     def stays_connected(self, for_s: float = 0.5) -> bool:
         return not self.disconnected.wait(for_s)
 
-    def raw_socket(self) -> Any:
-        return self._paho.socket()
-
     def die(self) -> None:
         """Vanish without DISCONNECT, as on power loss."""
         sock = self._paho.socket()
-        if sock is not None:
-            sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the link is gone already
+            if sock is not None:
+                sock.shutdown(socket.SHUT_RDWR)
         self.wait_disconnected()
         self._end()
 

@@ -8,6 +8,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -18,9 +19,10 @@ from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE
 from paceline.supervise import free_port
 from processors.results_db import finals
 from processors.stores import ReadStore
+from processors.track_blobs import TrackBlobs
 from tests.kafka_server import KafkaCluster, start_kafka
 from tests.kafka_stages import WAIT_S, Replicas, append, make_topics, until
-from tests.stage_load import alone, load_of, seen, told, told_again, wait_until_equal
+from tests.stage_load import Load, alone, load_of, seen, told, told_again, wait_until_equal
 
 PARTITIONS = 6
 pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
@@ -122,24 +124,41 @@ def served(replicas: Replicas, tenant: str) -> None:
 
 
 @pytest.mark.nightly  # of each stage one loses its machine in the test of kills
-async def test_three_replicas_start_cold_after_their_machines_are_lost(kafka: KafkaCluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tracks", ["folder", "bucket"])
+async def test_three_replicas_start_cold_after_their_machines_are_lost(kafka: KafkaCluster, tmp_path: Path, tracks: str) -> None:
     load = load_of(range(20, 24), tmp_path / "made")
     expected = await asyncio.to_thread(alone, tmp_path / "alone", load)
-    replicas = Replicas(tmp_path / "stages", kafka.bootstrap)
+    with ExitStack() as servers:
+        replicas, blobs = Replicas(tmp_path / "stages", kafka.bootstrap), None
+        if tracks == "bucket":
+            from processors.track_bucket import BucketBlobs
+            from tests.s3_server import start_s3
+
+            bucket = servers.enter_context(start_s3(tmp_path)).bucket("below/here")
+            blobs = BucketBlobs(bucket)
+            replicas.environment = {
+                "PACELINE_STAGES__TRACKS": bucket.url, "PACELINE_STAGES__S3_ENDPOINT": bucket.endpoint,
+                "PACELINE_STAGES__S3_ACCESS_KEY": bucket.access_key, "PACELINE_STAGES__S3_SECRET_KEY": bucket.secret_key,
+            }  # fmt: skip
+        await started_cold(replicas, load, expected, blobs)
+
+
+async def started_cold(replicas: Replicas, load: Load, expected: dict[str, str], blobs: TrackBlobs | None) -> None:
+    bootstrap = replicas.bootstrap
     half = len(load.frames) // 2
     try:
-        append(kafka.bootstrap, [*load.refs, *load.frames[:half]])
+        append(bootstrap, [*load.refs, *load.frames[:half]])
         for stage in ("live", "finish", "boards", "view"):
             replicas.start(stage)
-        await asyncio.to_thread(until, lambda: replicas.all_alive() or len(seen(replicas)) > 0, "nothing is seen")
+        await asyncio.to_thread(until, lambda: replicas.all_alive() or len(seen(replicas, blobs)) > 0, "nothing is seen")
         for stage in ("live", "finish", "boards"):
             replicas.kill(stage)
             shutil.rmtree(replicas.folder / "a" / "platform" / f"{stage}-a", ignore_errors=True)
-        append(kafka.bootstrap, load.frames[half:])
+        append(bootstrap, load.frames[half:])
         for stage in ("live", "finish", "boards"):
             for name in "abc":
                 replicas.start(stage, name)
-        await asyncio.to_thread(wait_until_equal, replicas, expected)
+        await asyncio.to_thread(wait_until_equal, replicas, expected, blobs)
         await asyncio.to_thread(served, replicas, "gym20")
     finally:
         replicas.end()

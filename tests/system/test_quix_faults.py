@@ -1,0 +1,271 @@
+"""Stages, ingest and Kafka under faults, from the node's frame to what readers see: nothing is lost or counted twice, and all ends as it does on
+one machine undisturbed. Longer than `make test` may take; `test_quix.py` has a kill of each stage. What is printed is kept in `docs/figures`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from broker.kafka_topics import BOARD_WORDS, FRAME_PARTITIONS, RESULTS, event_topics
+from broker.logrecord import Kind
+from broker.topics import UPLOAD_NODE
+from tests.kafka_reader import log_records
+from tests.kafka_server import KafkaCluster, start_kafka
+from tests.kafka_stages import Replicas, append, make_topics, until
+from tests.servers import ServedBroker, start_mosquitto
+from tests.stage_load import Load, alone, load_of, told, told_again, wait_until_equal
+from tests.system.ingest_node import ResendingNode
+
+SETTLE_S = 900.0
+STAGES = ("live", "finish", "boards", "view")
+CHECKS_TRANSACTIONS = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}  # as docs/kafka.md asks for
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
+
+
+@dataclass
+class Site:
+    """Servers, processes and nodes."""
+
+    kafka: KafkaCluster
+    broker: ServedBroker
+    replicas: Replicas
+    load: Load
+    expected: dict[str, str]
+    nodes: list[ResendingNode] = field(default_factory=list)
+    began_s: float = field(default_factory=time.monotonic)
+
+    def start(self, stage: str, name: str = "a") -> None:
+        if stage != "ingest":
+            self.replicas.start(stage, name)
+            return
+        self.replicas.start(
+            stage, name, PACELINE_CENTRAL__KIND="external", PACELINE_CENTRAL__PORT=str(self.broker.port),
+            PACELINE_INGEST__PASSWORD=self.broker.password("platform/ingest"),
+        )  # fmt: skip
+
+    def start_all(self) -> None:
+        append(self.replicas.bootstrap, self.load.refs)
+        for stage, name in (("ingest", "a"), ("live", "a"), ("live", "b"), ("finish", "a"), ("boards", "a"), ("view", "a")):
+            self.start(stage, name)
+
+    def lose(self, stage: str, name: str) -> None:
+        """The disk of a replica is gone; that of a view or of ingest has nothing of its own in this test."""
+        shutil.rmtree(self.replicas.folder / name / "platform" / f"{stage}-{name}", ignore_errors=True)
+
+    def send(self, for_s: float) -> None:
+        """Every node begins to send its frames, for about so long; uploads are appended as the API does."""
+        by_node: dict[str, list[bytes]] = {}
+        for record in self.load.frames:
+            if record.node != UPLOAD_NODE:
+                by_node.setdefault(f"{record.tenant}/{record.node}", []).append(record.body)
+        append(self.replicas.bootstrap, [record for record in self.load.frames if record.node == UPLOAD_NODE])
+        for user, rows in by_node.items():
+            node = ResendingNode(self.broker, user, rows, per_bundle=1, pause_s=for_s / len(rows))
+            self.nodes.append(node)
+            node.start()
+
+    async def settled(self) -> None:
+        """All frames are acknowledged and in the log, and readers see what one machine shows."""
+        for node in self.nodes:
+            await asyncio.to_thread(node.join_done, SETTLE_S)
+            assert not node.refused
+        sent = {record.body for record in self.load.frames}
+        tenants = {record.tenant for record in self.load.frames}
+        kept: set[bytes] = set()
+        for tenant in tenants:
+            kept |= {r.body for r in await asyncio.to_thread(log_records, self.replicas.bootstrap, tenant) if r.kind == Kind.FRAME}
+        assert kept == sent, f"{len(sent - kept)} frames lost"
+        await asyncio.to_thread(wait_until_equal, self.replicas, self.expected, None, SETTLE_S)
+
+    async def judged(self, name: str) -> None:
+        """Nothing is told twice; the figures of the run."""
+        events = await asyncio.to_thread(told, self.replicas.bootstrap)
+        ids = {event.id for event in events}
+        again = told_again(events)
+        print(
+            f"\n{name}: {len(self.load.frames)} frames of {len(self.nodes)} nodes, lost 0; {len(ids)} events, {len(events) - len(ids)} repeats "
+            f"known by their ids, told twice {len(again)}; boards, efforts, activities and tracks equal to one machine; "
+            f"{time.monotonic() - self.began_s:.0f} s"
+        )
+        assert ids
+        assert not again
+        if self.replicas.exactly_once:
+            assert len(events) == len(ids), "an event was told twice"
+
+
+@asynccontextmanager
+async def site_of(
+    folder: Path, seeds: Iterable[int], *, brokers: int = 1, exactly_once: bool = False, partitions: int = FRAME_PARTITIONS
+) -> AsyncGenerator[Site]:
+    load = load_of(list(seeds), folder / "made")
+    expected = await asyncio.to_thread(alone, folder / "alone", load)
+    users = {f"{record.tenant}/{record.node}" for record in load.frames if record.node != UPLOAD_NODE}
+    async with (
+        start_kafka(folder / "kafka", brokers=brokers, extra=CHECKS_TRANSACTIONS) as kafka,
+        start_mosquitto(folder / "mosquitto", users=(*sorted(users), "platform/ingest")) as broker,
+    ):
+        await asyncio.to_thread(make_topics, kafka.bootstrap, partitions, brokers)
+        replicas = Replicas(folder / "stages", kafka.bootstrap, exactly_once)
+        site = Site(kafka, broker, replicas, load, expected)
+        try:
+            yield site
+        finally:
+            for node in site.nodes:
+                node.stopping.set()
+            replicas.end()
+
+
+class Delays(threading.Thread):
+    """A reader of what is committed: how long each record of the stages waited for it, from when it was written."""
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__(daemon=True)
+        self.found: list[tuple[float, float]] = []
+        self.done = threading.Event()
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False, "isolation.level": "read_committed",
+             "fetch.wait.max.ms": 50, "fetch.queue.backoff.ms": 5}
+        )  # fmt: skip
+        topics = [RESULTS, BOARD_WORDS, *(topic.name for topic in event_topics())]
+        widths = {name: len(self._consumer.list_topics(name, timeout=60).topics[name].partitions) for name in topics}
+        self._consumer.assign([TopicPartition(name, n, -2) for name, width in widths.items() for n in range(width)])
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            for message in self._consumer.consume(1000, 0.1):
+                if message.error() is None:
+                    now_s = time.time()
+                    self.found.append((now_s, now_s - message.timestamp()[1] / 1000))
+        self._consumer.close()
+
+    def longest_s(self, from_s: float, to_s: float) -> float:
+        """The longest wait of what came between two moments."""
+        return max((delay for at, delay in self.found if from_s <= at < to_s), default=0.0)
+
+
+async def struck(site: Site, kills: int, rng: random.Random) -> list[tuple[float, str]]:
+    """Kill random processes one after the other, with what else happens to a cluster in between; when each was killed."""
+    replicas, struck_at = site.replicas, list[tuple[float, str]]()
+    for number in range(kills):
+        await asyncio.sleep(rng.uniform(1.0, 4.0))
+        await asyncio.to_thread(replicas.all_alive)
+        victims = [of for of in replicas.running if number or of[0] != "view"]
+        stage, name = rng.choice(victims)
+        replicas.kill(stage, name)
+        struck_at.append((time.time(), f"{stage} {name}"))
+        if rng.random() < 0.5 and stage not in ("view", "ingest"):
+            site.lose(stage, name)
+        if rng.random() < 0.3:
+            await asyncio.sleep(12)  # longer than the session: its partitions go to others
+        site.start(stage, name)
+        if number == kills // 4:
+            site.start("live", "c")
+            site.start("finish", "b")
+        elif number == kills // 2:
+            await site.kafka.kill()
+            await site.kafka.start()
+        elif number == 3 * kills // 4:
+            replicas.stop("live", "b")
+            replicas.stop("finish", "b")
+            await asyncio.to_thread(paused, site, "live", "c")
+    await asyncio.sleep(16)
+    return struck_at
+
+
+def paused(site: Site, stage: str, name: str) -> None:
+    """A replica that stands still for longer than its session comes back, finds its partitions with others, and ends or joins again."""
+    process = site.replicas.running[stage, name]
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(16)
+    process.send_signal(signal.SIGCONT)
+    time.sleep(4)
+    if process.poll() is not None:
+        site.replicas.running.pop((stage, name))
+        site.start(stage, name)
+
+
+@pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
+async def test_twenty_kills_in_a_row_a_pause_a_broker_restart_and_a_cold_start_of_all(tmp_path: Path, exactly_once: bool) -> None:
+    kills, rng = 20, random.Random(8 + exactly_once)
+    async with site_of(tmp_path, range(40, 52), exactly_once=exactly_once) as site:
+        site.start_all()
+        reader = Delays(site.kafka.bootstrap)
+        reader.start()
+        site.send(for_s=150)
+        struck_at = await struck(site, kills, rng)
+        reader.done.set()
+        ends = [*(at for at, _ in struck_at[1:]), time.time()]
+        if exactly_once:
+            waits = [(what, reader.longest_s(at, end)) for (at, what), end in zip(struck_at, ends, strict=True)]
+            print("\nlongest wait of a reader of what is committed after each kill: " + ", ".join(f"{w} {s:.1f} s" for w, s in waits))
+            assert max(seconds for _, seconds in waits) < 15
+        for stage, name in [of for of in site.replicas.running if of[0] not in ("view", "ingest")]:
+            site.replicas.kill(stage, name)
+            site.lose(stage, name)
+        for stage in STAGES[:3]:
+            for name in "def":
+                site.start(stage, name)
+        await site.settled()
+        await site.judged(f"{kills} kills {'exactly once' if exactly_once else 'at least once'}")
+
+
+@pytest.mark.parametrize("away_s", [300])
+async def test_kafka_away_for_minutes_while_nodes_go_on_sending(tmp_path: Path, away_s: float) -> None:
+    async with site_of(tmp_path, range(60, 68)) as site:
+        site.start_all()
+        site.send(for_s=60 + away_s)
+        await asyncio.sleep(30)
+        await site.kafka.stop()
+        await asyncio.sleep(away_s)
+        assert any(node.open_rows for node in site.nodes), "nothing waited for Kafka"
+        await site.kafka.start()
+        for of, process in list(site.replicas.running.items()):  # one that gave up is started again, as its keeper does
+            if process.poll() is not None:
+                print(f"{of}: ended with {process.returncode} while Kafka was away")
+                site.replicas.running.pop(of)
+                site.start(*of)
+        await site.settled()
+        await site.judged(f"Kafka away for {away_s:.0f} s")
+
+
+async def in_sync(kafka: KafkaCluster, brokers: int) -> None:
+    """Wait until every partition has all its copies again."""
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def whole() -> bool:
+        topics = client.list_topics(timeout=60).topics.values()
+        return all(len(p.isrs) == brokers for topic in topics for p in topic.partitions.values())
+
+    await asyncio.to_thread(until, whole, "copies are missing", SETTLE_S)
+
+
+async def test_of_three_brokers_one_is_killed_and_each_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    async with site_of(tmp_path, range(70, 76), brokers=3, partitions=FRAME_PARTITIONS) as site:
+        site.start_all()
+        site.send(for_s=120)
+        await asyncio.sleep(15)
+        await site.kafka.kill(1)
+        stored = sum(len(node.stored) for node in site.nodes)
+        await asyncio.to_thread(until, lambda: sum(len(node.stored) for node in site.nodes) > stored + 20, "two brokers take nothing")
+        await site.kafka.start(1)
+        await in_sync(site.kafka, 3)
+        for number in range(3):
+            await site.kafka.kill(number)
+            await asyncio.to_thread(site.kafka.replace, number)
+            await site.kafka.start(number)
+            await in_sync(site.kafka, 3)
+        await site.settled()
+        await site.judged("three brokers, one killed, each replaced by an empty one")
