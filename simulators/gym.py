@@ -156,7 +156,7 @@ class Gym:
         self._began_us = 0
         self._seconds = 0.0
 
-    async def start(self, timeout_s: float = 30.0) -> None:
+    async def start(self, timeout_s: float = 60.0) -> None:
         """Connect everyone. LinkError when the broker does not let them in."""
         endpoints = (Endpoint(self.settings.host, self.settings.port, self.settings.tls),)
         if self.settings.second_broker:

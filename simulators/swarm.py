@@ -214,7 +214,7 @@ class Swarm:
         """Every node has made its last frame and owes nothing."""
         return all(member.node.done for member in self._members)
 
-    async def start(self, timeout_s: float = 30.0) -> None:
+    async def start(self, timeout_s: float = 60.0) -> None:
         """Start, and wait until every node that its faults let was connected once. LinkError, with the broker's answer, when not in
         time."""
         for member in self._members:
