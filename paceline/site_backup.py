@@ -1,7 +1,8 @@
 """A site as one file. SQLite files are copied by SQLite's own online backup, one moment of each.
 
 The order matters, because it may run meanwhile: the log comes last. What left the spool since that was copied is in the log, and what is
-in both is dropped as a repeat; the state, copied before the log, is followed up from it. Left out is what can be made again (`segments/`,
+in both is dropped as a repeat; the state, copied before the log, is followed up from it. A file that goes before its turn is left out, one
+that comes meanwhile is taken too. Left out is what can be made again (`segments/`,
 files set aside by an upgrade) or belongs to a running process (`metrics/`, `logs/`, locks).
 """
 
@@ -26,6 +27,7 @@ RESTORING: Final = ".restoring"
 LEFT_OUT: Final = frozenset({"metrics", "logs", "segments", "work"})
 _LEFT_ENDINGS: Final = ("-wal", "-shm", ".lock", ".new")
 _LAST: Final = ("platform/influx.db", "platform/state.db", "platform/log.db")
+_LOOKS: Final = 3  # for files that came meanwhile
 _MAGIC: Final = b"SQLite format 3\x00"
 
 
@@ -45,10 +47,16 @@ def back_up(data: Path, file: Path) -> dict[str, int]:
         ):
             for name in _parts(data):
                 copy = Path(work) / "part"
-                _copy(data / name, copy)
+                try:
+                    mode = (data / name).stat().st_mode & 0o777
+                    _copy(data / name, copy)
+                except (FileNotFoundError, sqlite3.OperationalError):
+                    if (data / name).exists():
+                        raise
+                    continue  # it went before its turn
                 sizes[name] = copy.stat().st_size
                 sums[name] = _sum(copy)
-                archive.add(copy, arcname=name, filter=lambda info, name=name: _with_mode(info, data / name))
+                archive.add(copy, arcname=name, filter=lambda info, mode=mode: _with_mode(info, mode))
             index = Path(work) / INDEX
             index.write_text(json.dumps({"format": FORMAT, "sha256": sums}))
             archive.add(index, arcname=INDEX)
@@ -108,9 +116,17 @@ def _checked(folder: Path, file: Path) -> dict[str, int]:
 
 
 def _parts(data: Path) -> Iterator[str]:
-    found = {path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file() and _belongs(path.relative_to(data))}
-    yield from sorted(found - set(_LAST))
-    yield from (name for name in _LAST if name in found)
+    """In the order they are copied. What came since the first look goes before those that come last."""
+    taken = set(_LAST)
+    for _ in range(_LOOKS):
+        fresh = sorted(_found(data) - taken)
+        yield from fresh
+        taken.update(fresh)
+    yield from (name for name in _LAST if (data / name).exists())
+
+
+def _found(data: Path) -> set[str]:
+    return {path.relative_to(data).as_posix() for path in data.rglob("*") if _belongs(path.relative_to(data)) and path.is_file()}
 
 
 def _belongs(path: Path) -> bool:
@@ -135,8 +151,8 @@ def _copy(path: Path, to: Path) -> None:
         target.execute("PRAGMA journal_mode=DELETE").fetchall()
 
 
-def _with_mode(info: tarfile.TarInfo, original: Path) -> tarfile.TarInfo:
-    info.mode = original.stat().st_mode & 0o777
+def _with_mode(info: tarfile.TarInfo, mode: int) -> tarfile.TarInfo:
+    info.mode = mode
     info.name = PurePosixPath(info.name).as_posix()
     return info
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from broker.errors import BadInputError, ConfigError, StoreError
+from paceline import site_backup
 from paceline.cli import cli
 from paceline.site_backup import INDEX, back_up, bring_back
 from processors.log import SqliteLog
@@ -118,3 +121,29 @@ def test_restore_that_was_broken_off_is_told_from_a_site(tmp_path: Path) -> None
     (tmp_path / "site" / ".restoring").mkdir(parents=True)
     with pytest.raises(ConfigError, match="broken off"):
         bring_back(tmp_path / "one.tar", tmp_path / "site")
+
+
+def test_files_that_go_and_come_while_a_backup_is_taken_harm_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    (data / "platform").mkdir(parents=True)
+    for name in ("a.json", "gone.json", "platform/gone.db", "kept.json"):
+        (data / name).write_bytes(name.encode())
+    (data / "kept.json").chmod(0o600)
+    with closing(sqlite3.connect(data / "platform" / "state.db")) as db:
+        db.execute("CREATE TABLE t (a)")
+    copied, copy = list[str](), site_backup._copy
+
+    def copying(path: Path, to: Path) -> None:
+        if not copied:
+            (data / "gone.json").unlink()
+            (data / "platform" / "gone.db").unlink()
+            (data / "come.json").write_text("come")
+        copied.append(path.relative_to(data).as_posix())
+        copy(path, to)
+
+    monkeypatch.setattr(site_backup, "_copy", copying)
+    assert set(back_up(data, tmp_path / "site.tar")) == {"a.json", "kept.json", "come.json", "platform/state.db"}
+    assert copied[-2:] == ["come.json", "platform/state.db"]
+    bring_back(tmp_path / "site.tar", tmp_path / "back")
+    assert (tmp_path / "back" / "come.json").read_text() == "come"
+    assert (tmp_path / "back" / "kept.json").stat().st_mode & 0o777 == 0o600

@@ -90,6 +90,16 @@ def test_every_process_of_ours_is_checked_ends_in_time_and_has_no_rights_it_does
         assert name == "topics" or any(target.startswith("/data") for target in mounted), name
 
 
+def test_every_service_has_a_limit_of_memory_and_kafka_room_beside_its_heap(services: dict[str, dict[str, Any]]) -> None:
+    limits = {name: int(service["mem_limit"]) for name, service in services.items()}
+    heap = re.search(r"-Xmx(\d+)g", services["kafka"]["environment"]["KAFKA_HEAP_OPTS"])
+    assert heap is not None
+    assert limits["kafka"] >= 1.3 * int(heap[1]) * 1024**3
+    stated = re.search(r"all limits together are (\d+) GB", (PROJECT / "docs" / "compose.md").read_text())
+    assert stated is not None
+    assert sum(limits.values()) / 1024**3 <= int(stated[1])
+
+
 def test_services_wait_for_services_that_are_there_and_are_reached_by_their_names(services: dict[str, dict[str, Any]]) -> None:
     for _, service in ours(services):
         assert set(service.get("depends_on", {})) <= set(services)

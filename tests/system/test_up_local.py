@@ -23,6 +23,8 @@ from deploy.up_local import LocalSite, up
 from processors.influx_admin import InfluxAdmin
 from processors.influx_queries import health
 from processors.influx_schema import BUCKETS
+from tests.operator_check import asked
+from tests.servers import PROJECT
 
 LIMIT_S = 180.0
 OF_ALL = {
@@ -85,6 +87,12 @@ def told(site: LocalSite, service: str) -> set[str]:
     return {sample.name for family in families for sample in family.samples}
 
 
+def memory_limits() -> dict[str, int]:
+    """What docker-compose.yml lets each service have, in bytes."""
+    services = asked("compose", PROJECT / "docker-compose.yml", cwd=PROJECT)["services"]
+    return {name: int(service["mem_limit"]) for name, service in services.items()}
+
+
 def gateways_in_influx(site: LocalSite) -> set[str]:
     """The boxes whose health is in the bucket `dev`."""
     settings = InfluxSettings.model_validate({"url": site.places.influx, "org": "-", "token": site.influx.token})
@@ -117,6 +125,10 @@ async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tm
             await until(lambda name=name: not site.view(name).reasons() and not site.view(name).stands_still(), f"{name} ready")
             await until(lambda name=name: tells_all(site, name), f"every figure of {name}")
             await until(lambda name=name: told(site, name) >= OF_ALL | OWN[name], f"its own figures of {name}")
+
+        limits = await asyncio.to_thread(memory_limits)
+        for name in running:
+            assert 0 < figure(site, name, "process_resident_memory_bytes") < limits[name], name
 
         await site.influx.kill()
         await until(lambda: site.view("influx").reasons(), "the sink says that its server is away")
