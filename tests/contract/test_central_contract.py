@@ -1,4 +1,5 @@
-"""What Paceline needs of a central broker that knows its clients by certificates. Runs over our mosquitto, or over any other broker:
+"""What Paceline needs of a central broker that knows its clients by certificates. Runs over our mosquitto, each night over a second one (mochi),
+or over any other broker:
 
     PACELINE_TEST_BROKER=emqx.example:8883 PACELINE_TEST_AUTHORITY=DATA/secrets/authority pytest tests/contract/test_central_contract.py
 
@@ -26,6 +27,7 @@ from broker import mqtt_codec as mqtt
 from paceline.ca_authority import Authority
 from paceline.ca_revocation import BrokerPlace, knock, knock_with, revoke_everywhere
 from tests.identity_site import IdentitySite, certified
+from tests.mochi_broker import start_mochi
 from tests.mqtt_client import PahoClient, Will
 from tests.servers import ServedBroker
 
@@ -58,12 +60,23 @@ def given() -> tuple[str, int, Path] | None:
     return (host, int(port), Path(os.environ["PACELINE_TEST_AUTHORITY"])) if host else None
 
 
-@pytest.fixture(scope="module")
-def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Central]:
+KINDS = ["given"] if given() else ["mosquitto", pytest.param("mochi", marks=pytest.mark.nightly)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def central(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Central]:
     folder = tmp_path_factory.mktemp("central")
     if (named := given()) is not None:
         with Authority.open(named[2]) as authority:
             yield Central(authority, BrokerPlace(*named[:2]), folder)
+        return
+    if request.param == "mochi":
+        with Authority.open(folder / "authority") as authority, asyncio.Runner() as runner:
+            broker = start_mochi(authority, folder, ("ingest", "control", "ingest-1", "ingest-2"))
+            try:
+                yield Central(authority, runner.run(broker.__aenter__()), folder)
+            finally:
+                runner.run(broker.__aexit__(None, None, None))
         return
     with asyncio.Runner() as runner:
         site = IdentitySite(folder, central={"platform": ["ingest-1", "ingest-2"]})
