@@ -117,7 +117,7 @@ def _checked(folder: Path, file: Path) -> dict[str, int]:
 
 def _parts(data: Path) -> Iterator[str]:
     """In the order they are copied. What came since the first look goes before those that come last."""
-    taken = set(_LAST)
+    taken = set[str](_LAST)
     for _ in range(_LOOKS):
         fresh = sorted(_found(data) - taken)
         yield from fresh
