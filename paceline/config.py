@@ -152,7 +152,7 @@ class StagesPart(BaseModel):
     s3_region: str = "us-east-1"
     s3_access_key: str = ""
     s3_secret_key: SecretStr = SecretStr("")
-    commit_s: float = Field(default=1.0, ge=0.1, le=60.0)
+    commit_s: float = Field(default=0.2, ge=0.1, le=60.0)
     exactly_once: bool = False
     replica: str = Field(default="0", pattern=r"^[a-z0-9-]{1,32}$")
 

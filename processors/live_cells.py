@@ -19,7 +19,7 @@ from broker.reference import SegmentRef, UploadRef
 from processors import live_kernel as k
 from processors.copies import stamp_of
 from processors.live import activity_of
-from processors.live_pages import Entry, LivePages
+from processors.live_pages import Entry, Facts, LivePages
 from processors.live_row import box_of
 from processors.live_state import LiveStates, Numbering
 from processors.live_wakes import CLOSE
@@ -279,7 +279,8 @@ class LiveCells(StateDb):
                     self._write_own(states, key)
         for key in self._dirty:
             self._load_subject(states, key)
-        self._pages.write([self._entry(states, key) for key in changed])
+        keys = list(changed)
+        self._pages.write(keys, states.rows_of(keys), [self._facts(states, key) for key in keys])
         states.saved()
         self._dirty.clear()
         self._absent.clear()
@@ -303,11 +304,12 @@ class LiveCells(StateDb):
                 self._unlisted.pop(old, None)
                 self._cells.put(_spill_key(old), msgpack.packb(_numbering_cell(old, held)))
 
-    def _entry(self, states: LiveStates, key: str) -> Entry:
-        stored, matching = states.stored(key) or b"", states.matchings.get(key)
+    def _facts(self, states: LiveStates, key: str) -> Facts:
+        """What is written of a subject beside its row."""
+        matching = states.matchings.get(key)
         numberings = tuple([_numbering_cell(of, states.numberings[of]) for of in self._inline.get(key, ())])
-        return Entry(
-            key, stored[:_ROW_BYTES], stored[_ROW_BYTES:], b"" if matching is None else matching.encode(), numberings, self._open.get(key),
+        return (
+            states.has(key), states.beside(key), b"" if matching is None else matching.encode(), numberings, self._open.get(key),
             self._close.get(key),
         )  # fmt: skip
 
@@ -317,7 +319,8 @@ class LiveCells(StateDb):
             numbering = self._unlisted.pop(of, None)
             if numbering is not None:
                 self._list(of, numbering)
-        self._pages.write_own(self._entry(states, key))
+        facts = self._facts(states, key)
+        self._pages.write_own(Entry(key, states.rows_of([key]).tobytes() if facts[0] else b"", *facts[1:]))
 
     def forget(self) -> None:
         """The states were forgotten."""
@@ -348,12 +351,12 @@ def _meta(n: Numbering) -> _Meta:
 
 
 def _numbering_cell(of: Numbered, n: Numbering) -> tuple[Any, ...]:
-    return of.origin, of.boot, n.node, n.device, n.ranges.encode(), *_meta(n)
+    return of.origin, of.boot, n.node, n.device, n.ranges.bounds, n.date_seq, n.date_offset_us, n.undated_from_us, n.undated_to_us
 
 
 def _numbering(values: Sequence[Any]) -> Numbering:
-    node, device, ranges, *meta = values
-    return Numbering(node, device, RangeSet.decode(ranges), *meta)
+    node, device, bounds, *meta = values
+    return Numbering(node, device, RangeSet.of(bounds), *meta)
 
 
 def _spill_key(of: Numbered) -> bytes:

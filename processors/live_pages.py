@@ -19,12 +19,11 @@ import numpy as np
 from processors.live_row import COLUMNS, I64
 from processors.row_mirror import Cells
 
-PAGE_ENTRIES: Final = 320
 PAGE_BYTES: Final = 400_000
 MOST_PAGES: Final = 256  # of a partition: beyond, the oldest is emptied
 _PAGE, _OWN = b"p", b"s"
 _ROW_BYTES: Final = COLUMNS * 8
-_Facts = tuple[bool, bytes, bytes, tuple[Any, ...], tuple[int, int] | None, int | None]
+_NUMBERING_BYTES: Final = 100  # about
 
 
 class Entry(NamedTuple):
@@ -39,17 +38,18 @@ class Entry(NamedTuple):
     close_us: int | None  # when its wake to close is due
 
 
-def size_of(entry: Entry) -> int:
-    """About how many bytes an entry adds to a page."""
-    return len(entry.row) + len(entry.beside) + len(entry.matching) + 100 * (1 + len(entry.numberings))
+Facts = tuple[bool, bytes, bytes, tuple[Any, ...], tuple[int, int] | None, int | None]
+"""Of a subject beside its row: whether it has one, then as in `Entry`."""
 
 
-def encode_page(number: int, entries: Sequence[Entry]) -> bytes:
-    """A page of at least one entry."""
-    blank = bytes(_ROW_BYTES)
-    rows = np.frombuffer(b"".join([e.row or blank for e in entries]), np.int64).reshape(-1, COLUMNS)
-    facts: list[_Facts] = [(bool(e.row), e.beside, e.matching, e.numberings, e.under_way, e.close_us) for e in entries]
-    return msgpack.packb((number, [e.key for e in entries], _packed(rows), facts))
+def facts_of(entry: Entry) -> Facts:
+    """What a page holds of an entry beside its row."""
+    return (bool(entry.row), *entry[2:])
+
+
+def encode_page(number: int, keys: Sequence[str], rows: I64, facts: Sequence[Facts]) -> bytes:
+    """A page of at least one subject; who has no row has any."""
+    return msgpack.packb((number, keys, _packed(rows), facts))
 
 
 def decode_page(value: bytes) -> tuple[int, list[Entry]]:
@@ -123,15 +123,16 @@ class LivePages:
         """Who is to be written again, or by itself, with the next page: those left in the oldest one, when there are too many."""
         return list(next(iter(self._left.values()))) if len(self._left) >= MOST_PAGES else []
 
-    def write(self, entries: Iterable[Entry]) -> None:
-        """Write new pages of subjects that changed."""
-        for part in _parts(entries):
+    def write(self, keys: Sequence[str], rows: I64, facts: Sequence[Facts]) -> None:
+        """Write new pages of subjects that changed; `rows` has one for each, whatever it is where there is none."""
+        for lo, hi in _cuts(facts):
+            part = keys[lo:hi]
             self._number += 1
-            emptied = self._forget([e.key for e in part])
+            emptied = self._forget(part)
             place = emptied.pop() if emptied else self._free.pop() if self._free else len(self._left)
             self._drop(emptied)
-            self._move([e.key for e in part], place)
-            self._cells.put(_page_key(place), encode_page(self._number, part))
+            self._move(part, place)
+            self._cells.put(_page_key(place), encode_page(self._number, part, rows[lo:hi], facts[lo:hi]))
 
     def write_own(self, entry: Entry) -> None:
         """Give a subject a cell of its own."""
@@ -162,17 +163,17 @@ class LivePages:
             self._free.append(place)
 
 
-def _parts(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    part: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if part and (len(part) == PAGE_ENTRIES or size + size_of(entry) > PAGE_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += size_of(entry)
-    if part:
-        yield part
+def _cuts(facts: Sequence[Facts]) -> Iterator[tuple[int, int]]:
+    """From where to where each page goes."""
+    start = size = 0
+    for at, (_, beside, matching, numberings, *_) in enumerate(facts):
+        one = _ROW_BYTES + len(beside) + len(matching) + _NUMBERING_BYTES * len(numberings)
+        if at > start and size + one > PAGE_BYTES:
+            yield start, at
+            start, size = at, 0
+        size += one
+    if facts:
+        yield start, len(facts)
 
 
 def _page_key(place: int) -> bytes:

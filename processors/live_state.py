@@ -6,7 +6,7 @@ of old boots stay in the store until a frame of theirs comes again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -113,6 +113,16 @@ class LiveStates:
             return None
         beside = self.sides.get(slot)
         return self.rows[slot].tobytes() + (b"" if beside is None else beside.tobytes())
+
+    def rows_of(self, keys: Sequence[str]) -> I64:
+        """The rows of subjects, shape (keys, COLUMNS); that of somebody else where one is not loaded."""
+        slots = self._slots
+        return self.rows[[slots.get(key, 0) for key in keys]]
+
+    def beside(self, key: str) -> bytes:
+        """What is beside the row of a subject, as in `stored`."""
+        beside = self.sides.get(self._slots[key]) if self.sides and key in self._slots else None
+        return b"" if beside is None else beside.tobytes()
 
     def set_side(self, slot: int, beside: I64 | None) -> None:
         """Replace what is beside a row, by nothing when it is empty."""

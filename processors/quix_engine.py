@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MOST_MESSAGES: Final = 16_384  # of one batch
+MOST_MESSAGES: Final = 32_768  # of one batch
 WAIT_S: Final = 0.02  # for more of them
 TICK_S: Final = 0.1
 SESSION_MS: Final = 10_000  # so long a killed replica holds its partitions

@@ -105,7 +105,7 @@ class LiveShard:
         self._stage = LiveStage(reference, tells=tells, owns=place.owns)
         self._sharing = Sharing(place, self._store, reference, out)
         raw = cells.get(_CHANGES)
-        self.changes = None if raw is None else int(raw)
+        self.changes = self._changes = None if raw is None else int(raw)
         self.unreadable = 0
 
     def take(self, messages: Sequence[Message]) -> None:
@@ -269,10 +269,9 @@ class LiveShard:
 
     def flush(self) -> None:
         self._store.save_cells(self._states)
-        if self.changes is not None:
-            text = str(self.changes).encode()
-            if self._cells.get(_CHANGES) != text:
-                self._cells.put(_CHANGES, text)
+        if self.changes != self._changes:
+            self._changes = self.changes
+            self._cells.put(_CHANGES, str(self.changes).encode())
         if len(self._states) > MAX_LOADED:
             self._states.forget()
             self._store.forget()

@@ -7,7 +7,7 @@ holes.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgpack
 
@@ -60,6 +60,18 @@ class RangeSet:
         """Numbers below the highest that were not seen (0 when none is missing)."""
         return (self._lasts[-1] - self._firsts[0] + 1 - len(self)) + self._firsts[0] if self._firsts else 0
 
+    @property
+    def bounds(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The first and the last of each range, ascending; as they are now, not to be kept."""
+        return self._firsts, self._lasts
+
+    @classmethod
+    def of(cls, bounds: tuple[Sequence[int], Sequence[int]]) -> RangeSet:
+        """Inverse of `bounds`."""
+        made = cls()
+        made._firsts, made._lasts = (list(part) for part in bounds)
+        return made
+
     def encode(self) -> bytes:
         """A compact form that `decode` reads."""
         return msgpack.packb((self._firsts, self._lasts))
@@ -67,6 +79,4 @@ class RangeSet:
     @classmethod
     def decode(cls, raw: bytes) -> RangeSet:
         """Inverse of `encode`."""
-        made = cls()
-        made._firsts, made._lasts = (list(part) for part in msgpack.unpackb(raw))
-        return made
+        return cls.of(msgpack.unpackb(raw))

@@ -104,7 +104,7 @@ class StateView:
 
 
 def _numbering_row(subject: str, values: Sequence[Any]) -> tuple[Any, ...]:
-    origin, boot, node, device, raw, date_seq, *rest = values
-    ranges = RangeSet.decode(raw)
+    origin, boot, node, device, bounds, date_seq, *rest = values
+    ranges = RangeSet.of(bounds)
     dated = None if date_seq is None else str(date_seq)
-    return subject, origin, f"{boot:016x}", node, device, len(ranges), min(ranges.holes, MOST_MISSING), raw, dated, *rest
+    return subject, origin, f"{boot:016x}", node, device, len(ranges), min(ranges.holes, MOST_MISSING), ranges.encode(), dated, *rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from broker.columns import dtype_of
 from broker.frames import Frame, encode_frame
 from broker.layouts import layout_named
 from processors import live_pages
-from processors.live_pages import Entry, LivePages, decode_page, encode_page, entries_of
-from processors.live_row import COLUMNS, fresh_row
+from processors.live_pages import Entry, Facts, LivePages, decode_page, encode_page, entries_of, facts_of
+from processors.live_row import COLUMNS, I64, fresh_row
 from processors.raw_pages import RawPages
 from processors.row_mirror import MemoryCells
 from processors.samples import TakenFrame
@@ -32,24 +33,31 @@ def entry(rng: random.Random, key: str) -> Entry:
     )  # fmt: skip
 
 
+def parts(entries: Iterable[Entry]) -> tuple[list[str], I64, list[Facts]]:
+    """Entries as they are written."""
+    held = list(entries)
+    rows = np.frombuffer(b"".join(one.row or bytes(COLUMNS * 8) for one in held), np.int64)
+    return [one.key for one in held], rows.reshape(-1, COLUMNS), [facts_of(one) for one in held]
+
+
 @pytest.mark.parametrize("count", [1, 2, 300])
 def test_a_page_gives_its_entries_back(count: int) -> None:
     rng = random.Random(count)
     entries = [entry(rng, f"gym/{n}") for n in range(count)]
-    assert decode_page(encode_page(9, entries)) == (9, entries)
-    assert entries_of(b"p\x00\x00\x00\x01", encode_page(9, entries)) == entries
+    assert decode_page(encode_page(9, *parts(entries))) == (9, entries)
+    assert entries_of(b"p\x00\x00\x00\x01", encode_page(9, *parts(entries))) == entries
     assert entries_of(b"r\x00", b"whatever") == []
 
 
 def test_columns_that_are_equal_are_there_once() -> None:
     rows = [Entry(f"a{n}", fresh_row().tobytes(), b"", b"", (), None, None) for n in range(100)]
-    assert len(encode_page(1, rows)) < 5_000
+    assert len(encode_page(1, *parts(rows))) < 5_000
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_pages_say_what_was_written_last(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_pages, "MOST_PAGES", 6)
-    monkeypatch.setattr(live_pages, "PAGE_ENTRIES", 4)
+    monkeypatch.setattr(live_pages, "PAGE_BYTES", 4_500)
     rng, cells = random.Random(seed), MemoryCells()
     pages, known = LivePages(cells), dict[str, Entry]()
     for _ in range(200):
@@ -61,7 +69,7 @@ def test_pages_say_what_was_written_last(seed: int, monkeypatch: pytest.MonkeyPa
                     changed[key] = known[key]
                 else:
                     pages.write_own(known[key])
-        pages.write(changed.values())
+        pages.write(*parts(changed.values()))
         known |= changed
         if rng.random() < 0.1:
             pages = LivePages(cells)
@@ -80,12 +88,12 @@ def test_pages_say_what_was_written_last(seed: int, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_emptied_page_gives_its_place_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_pages, "PAGE_ENTRIES", 10)
+    monkeypatch.setattr(live_pages, "PAGE_BYTES", 13_000)
     rng, cells = random.Random(1), MemoryCells()
     pages = LivePages(cells)
     for _ in range(50):
         for part in range(3):
-            pages.write([entry(rng, f"gym/{part}-{n}") for n in range(10)])
+            pages.write(*parts([entry(rng, f"gym/{part}-{n}") for n in range(10)]))
     assert len(cells.held) == 3
 
 
