@@ -1,12 +1,14 @@
-"""Frames of many devices by numpy: templates of equal length in which only number, time, position and distance change. Pure.
+"""Frames of many devices by numpy: templates of equal length in which number, time and measurements change. Pure.
 
-Everybody goes at 3 m/s on one straight road of 6 km, out and back, so that a sample's place and distance follow from its number alone.
+Everybody goes at 3 m/s on one straight road of 6 km, out and back, so that a sample's place and distance follow from its number alone;
+what a receiver and a strap add to that is noise from a table, so that frames do not compress better than real ones.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgpack
@@ -27,6 +29,8 @@ LEG_SAMPLES: Final = 2000  # out, and as many back
 STEP_E7: Final = 270  # of latitude a sample: 3 m
 LAYOUT: Final = layout_named("motion.1")
 FRAME_ROOM_BYTES: Final = 130  # of a frame beside its records, at most
+NOISE: Final = {"lat": 60, "lon": 60, "altitude_m": 3, "speed_mps": 15, "heading_deg": 120, "hr_bpm": 3, "cadence_rpm": 2}  # raw, 1 sigma
+_NOISES: Final = 4096  # then they repeat, at another place for each device
 _U64: Final = struct.Struct(">Q")
 Bytes = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -61,6 +65,9 @@ class FrameStencil:
         records["distance_m"] = at * SPEED_CMPS
         leg = at % (2 * LEG_SAMPLES)
         records["lat"] += ((LEG_SAMPLES - np.abs(leg - LEG_SAMPLES)) * STEP_E7).astype(np.int32)
+        noise = (at + device[:, None] * 769) % _NOISES
+        for name, table in _noise().items():
+            records[name] += table[noise].astype(records[name].dtype)
         frames[:, -size:] = records.view(np.uint8)
         return rows
 
@@ -80,6 +87,14 @@ class FrameStencil:
                 f"fleet: frame of {name}: {checked.detail}", cure="shorten the tenant or name, or take fewer samples a frame"
             )
         return frame
+
+
+@cache
+def _noise() -> dict[str, I64]:
+    """A table for each field, always the same; headings lie to one side of north, for there is none below 0."""
+    draw = np.random.default_rng(1)
+    tables = {name: np.rint(draw.normal(0.0, sigma, _NOISES)).astype(np.int64) for name, sigma in NOISE.items()}
+    return {**tables, "heading_deg": np.abs(tables["heading_deg"])}
 
 
 def as_bytes(values: npt.NDArray[Any], form: str) -> Bytes:

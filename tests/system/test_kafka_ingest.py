@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import json
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -19,6 +21,7 @@ from broker.errors import LinkError, StoreError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_topics
 from broker.logrecord import Kind, LogRecord
+from paceline.role_view import role_views
 from processors.bulk_client import BulkSettings
 from processors.ingest import IngestService
 from processors.kafka_admin import KafkaAdmin
@@ -149,6 +152,53 @@ async def test_rows_are_on_kafka_before_they_are_acknowledged_and_refused_ones_i
         (3, "bad_frame", b"junk"),
     }
     assert not (tmp_path / "data" / "platform" / "log.db").exists(), "nothing is kept on this machine"
+
+
+def until_ready(data):
+    """Wait until every role of a data folder says that it is ready."""
+    deadline_s = time.monotonic() + PATIENT_S
+    while time.monotonic() < deadline_s:
+        with suppress(OSError):
+            views = role_views(data)
+            if views and not any(view.reasons() for view in views):
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"not ready within {PATIENT_S} s")
+
+
+async def test_a_load_that_is_watched_is_seen_in_the_log_frame_by_frame(kafka, broker, tmp_path):
+    passwords = tmp_path / "load.json"
+    passwords.write_text(json.dumps({"loaded/load00000": await broker.add_user("loaded/load00000")}))
+    load = ("--host", "127.0.0.1", "--port", str(broker.port), "--passwords", str(passwords), "--tenant", "loaded", "--connections", "1")
+    bars = ("--bar", "ack=900000", "--bar", "log=900000", "--warm-s", "0", "--drain-s", str(PATIENT_S))  # not of the speed of this machine
+    command = [
+        sys.executable,
+        "-m",
+        "paceline",
+        "simulate",
+        "fleet",
+        *load,
+        *bars,
+        "--athletes",
+        "40",
+        "--seconds",
+        "1",
+        "--watch",
+        "log",
+        "--json",
+    ]
+    with ingesting(kafka, broker, tmp_path) as ingest:
+        await asyncio.to_thread(until_ready, tmp_path / "data")
+        environment = dict(os.environ, PACELINE_KAFKA__BOOTSTRAP=kafka.bootstrap)
+        done = await asyncio.to_thread(
+            subprocess.run, command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        await ingest.stop()
+    assert done.returncode == 0, done.stderr + done.stdout
+    told = json.loads(done.stdout)
+    assert (told["counts"]["made"], told["counts"]["stored"]) == (40, 40)
+    assert (told["watched"]["log"]["seen"], told["watched"]["log"]["owed"], told["watched"]["log"]["strange"]) == (40, 40, 0)
+    assert told["parts_ms"]["log"]["count"] == 40
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])])
