@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from broker.errors import ConfigError, LinkError
 from broker.events.models import utc_us
@@ -68,18 +68,23 @@ class KafkaWatch:
         self._consumer.assign([place for topic in topics for place in self._ends(topic)])
         self._plan: LoadPlan | None = None
 
-    def _ends(self, topic: str) -> Iterator[TopicPartition]:
-        """The partitions of a topic, from now on."""
-        try:
-            found = self._consumer.list_topics(topic, timeout=_REACH_S).topics[topic]
-            for number in found.partitions:
-                place = TopicPartition(topic, number)
-                place.offset = self._consumer.get_watermark_offsets(place, timeout=_REACH_S)[1]
-                yield place
-        except Exception as error:
-            raise LinkError(f"Kafka does not answer about {topic}: {error}", cure="check kafka.bootstrap") from error
-        if not found.partitions:
+    def _ends(self, topic: str) -> list[TopicPartition]:
+        """The partitions of a topic, from now on. A leader that was elected just now is asked again."""
+        deadline_s = time.monotonic() + _REACH_S
+        while True:
+            try:
+                places = [TopicPartition(topic, n) for n in self._consumer.list_topics(topic, timeout=_REACH_S).topics[topic].partitions]
+                for place in places:
+                    place.offset = self._consumer.get_watermark_offsets(place, timeout=_REACH_S)[1]
+            except KafkaException as error:
+                if time.monotonic() > deadline_s:
+                    raise LinkError(f"Kafka does not answer about {topic}: {error}", cure="check kafka.bootstrap") from error
+                time.sleep(0.2)
+            else:
+                break
+        if not places:
             raise ConfigError(f"Kafka has no topic {topic}", cure="run `paceline topics apply`")
+        return places
 
     def begin(self, plan: LoadPlan, from_us: int) -> None:
         """Look from now on."""
