@@ -15,6 +15,7 @@ from broker.watch import Watch
 from broker.watch_server import serving
 from paceline.config import Settings
 from paceline.site import Site
+from paceline.stage_stop import ending_without
 from paceline.watched import METRICS_FOLDER, watch_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def run_stage(name: str, settings: Settings) -> None:
         raise ConfigError("kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP")
     site = Site(settings)
     watch = watch_of(name if name == "view" else f"{name}-{settings.stages.replica}", settings)
-    with serving(watch, settings.metrics, settings.data / METRICS_FOLDER):
+    if name != "view":
+        watch.ready_when("group", lambda: "has not joined its consumer group")  # until the engine, once made, answers for itself
+    with serving(watch, settings.metrics, settings.data / METRICS_FOLDER), ending_without(settings.kafka, watch):
         if name == "view":
             _follow(site, watch)
         else:

@@ -79,6 +79,14 @@ class KafkaAdmin:
         self._complaint: KafkaError | None = None  # the client's last one: its exceptions only tell of a time that ran out
         self._client = AdminClient({**admin_options(kafka), "log_level": 0, "error_cb": self._complained})
 
+    def answers(self) -> bool:
+        """Whether a broker answers this user within `reach_s`."""
+        try:
+            self._client.list_topics(timeout=self._reach_s)
+        except KafkaException:
+            return False
+        return True
+
     def differences(self, topics: Sequence[Topic], replication: int) -> list[Change]:
         """What `apply` would change, changing nothing."""
         return self._work(topics, replication, change=False)

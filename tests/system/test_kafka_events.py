@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from broker.events.folding import fold
 from broker.events.models import utc_text
 from broker.kafka import KafkaSettings, partition_of
 from broker.kafka_topics import BELIEVED, all_topics, event_topics
+from paceline.role_view import role_views
 from processors.believed import Believed, encode_believed, parts_of
 from processors.event_publisher import EventPublisher
 from processors.kafka_view import KafkaView
@@ -35,6 +37,7 @@ from tests.contract.test_believed_runners import alone, blocks, counted, in_orde
 from tests.influx_world import samples_in
 from tests.kafka_reader import read_topic
 from tests.kafka_server import KafkaCluster, start_kafka
+from tests.kafka_stages import Replicas, make_topics, until
 
 PROJECT = Path(__file__).resolve().parents[2]
 USERS = {"platform": "pub-secret", "social-team": "social-secret"}
@@ -254,18 +257,43 @@ async def test_state_made_again_goes_on_behind_what_is_published_or_says_all_aga
     assert read_cursor(cursor).id == made[-1].id
 
 
-async def test_stop_does_not_wait_for_a_dead_broker(tmp_path: Path) -> None:
+async def test_publisher_and_stages_stop_at_once_with_a_dead_broker(tmp_path: Path) -> None:
+    """The limit says that none waits out the 20 s of a stop, nor an answer; what they took is printed."""
     data = tmp_path / "data"
     async with start_kafka(tmp_path) as kafka:
-        await asyncio.to_thread(apply, kafka)
+        await asyncio.to_thread(make_topics, kafka.bootstrap, 2)
         fill(data / "platform" / "state.db", board_events(5))
-        with publishing(kafka, data) as process:
-            await stored(kafka, {e.id for e in board_events(5)})
-            await kafka.kill()
-            fill(data / "platform" / "state.db", board_events(50))
-            await asyncio.sleep(1)
-            process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 60) == 0
+        replicas = Replicas(tmp_path / "stages", kafka.bootstrap)
+        try:
+            for stage in ("boards", "view"):
+                replicas.start(stage)
+            with publishing(kafka, data) as publisher:
+                await stored(kafka, {e.id for e in board_events(5)})
+                await asyncio.to_thread(until, lambda: ready(replicas) == 2, "stages are not ready")
+                await kafka.kill()
+                fill(data / "platform" / "state.db", board_events(50))
+                await asyncio.sleep(1)
+                told_s = time.monotonic()
+                processes = {"events": publisher, **{name: process for (name, _), process in replicas.running.items()}}
+                for process in processes.values():
+                    process.send_signal(signal.SIGTERM)
+                for name, process in processes.items():
+                    assert await asyncio.to_thread(process.wait, 60) == 0, replicas.logs()
+                    print(f"{name} had stopped after {time.monotonic() - told_s:.1f} s")
+        finally:
+            replicas.end()
+    said = replicas.logs()
+    assert "did not end within" not in said
+
+
+def ready(replicas: Replicas) -> int:
+    """How many stages say that they are of use."""
+    replicas.all_alive()
+    count = 0
+    for view in role_views(replicas.folder / "a"):
+        with suppress(OSError):
+            count += not view.reasons()
+    return count
 
 
 async def test_example_prints_each_new_leader(kafka: KafkaCluster, tmp_path: Path) -> None:

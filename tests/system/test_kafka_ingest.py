@@ -18,16 +18,21 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from broker.bundles import encode_bundle
 from broker.errors import LinkError, StoreError
+from broker.frames import Clock, Frame, encode_frame
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_topics
+from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
 from paceline.role_view import role_views
+from processors.accept import accept
 from processors.bulk_client import BulkSettings
+from processors.dead_index import Place, Wanted
 from processors.ingest import IngestService
 from processors.kafka_admin import KafkaAdmin
+from processors.kafka_dead_letters import KafkaDeadLetters
 from processors.kafka_log import KafkaLog
 from processors.kafka_view import KafkaView
-from tests.kafka_reader import dead_letters, log_records
+from tests.kafka_reader import dead_letters, log_records, read_topic
 from tests.kafka_server import start_kafka
 from tests.mqtt_client import PahoClient
 from tests.servers import PROJECT, start_mosquitto
@@ -271,6 +276,62 @@ async def test_stop_does_not_wait_for_a_dead_kafka(kafka, broker, tenant, tmp_pa
         await kafka.start()
         await asyncio.to_thread(node.join_done, 240)
         await ingest.stop()
+
+
+def dated(subject, i, utc_us):
+    records = layout_named("beats.1").pack({"tick_ms": 0, "hr_bpm": 120})
+    return encode_frame(Frame(2, 0, "strap", 9, i, 1_000, utc_us - 1_000, int(Clock.NETWORK), subject, records))
+
+
+async def dlq(kafka, *args, code=0):
+    """What `paceline dlq` prints of the cluster."""
+    command = [sys.executable, "-m", "paceline", "dlq", *map(str, args)]
+    env = {**os.environ, "PACELINE_KAFKA__BOOTSTRAP": kafka.bootstrap}
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=env, timeout=240, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+async def test_dead_letters_of_the_cluster_are_listed_shown_and_replayed_once(kafka, tenant):
+    now_us = time.time_ns() // 1000
+    ahead = [dated(f"{tenant}/ann", i, now_us + 10 * 60_000_000) for i in range(3)]
+    early = accept(f"pl/1/{tenant}/box/up", encode_bundle(5, 1, [*ahead, b"junk"]), now_us)
+    other = accept(f"pl/1/{tenant}/hall/up", encode_bundle(6, 1, [b"junk"]), now_us)
+    assert [str(letter.reason) for letter in early.dead] == ["future_time"] * 3 + ["bad_frame"]
+    with KafkaLog(settings_of(kafka), send_s=PATIENT_S) as log:
+        for dead in (early.dead, other.dead, early.dead):  # what was not acknowledged comes again
+            await asyncio.to_thread(log.append, [], dead)
+        listed = json.loads(await dlq(kafka, "list", "--tenant", tenant, "--json"))
+        assert listed["counts"] == {"bad_frame": 2, "future_time": 3}
+        box = sorted((one["n"], one["raw"], one["sent"]) for one in listed["letters"] if one["node"] == "box")
+        assert box == [(letter.n, letter.raw.hex(), 2) for letter in early.dead]
+        assert "3 future_time" in await dlq(kafka, "list", "--tenant", tenant, "--node", "box")
+        assert "0 refused in all" in await dlq(kafka, "list", "--tenant", tenant, "--until", "2020-01-01")
+        junk = next(one["id"] for one in listed["letters"] if one["node"] == "hall")
+        shown = await dlq(kafka, "show", junk)
+        assert "not the array a frame is" in shown
+        assert b"junk".hex() in shown
+        assert "no dead letter 11-99999" in await dlq(kafka, "show", "11-99999", code=1)
+        tried = json.loads(await dlq(kafka, "replay", "--all", "--tenant", tenant, "--json"))
+        assert (tried["records"], len(tried["done"]), set(tried["still_refused"].values())) == (
+            0,
+            0,
+            {"bad_bundle", "future_time"},
+        )  # no frame: read as a message
+
+        cluster = KafkaDeadLetters(settings_of(kafka))  # ten minutes later they are not ahead any more
+        later_us = now_us + 11 * 60_000_000
+        for records in (3, 0):  # and the second time there is nothing left to do
+            with cluster.index() as index:
+                wanted = Wanted(tenant=tenant, reason="future_time")
+                told = await asyncio.to_thread(lambda i=index, w=wanted: list(cluster.replay(i, i.places(w), log, later_us)))
+            assert [(appended, why) for _, appended, why in told] == [(1, "")] * records
+        with cluster.index() as index:  # also when they are named, and by the place of a repeat
+            repeats = [Place(f.partition, f.offset) for f in read_topic(kafka.bootstrap, DEAD) if f.value in ahead]
+            assert len(repeats) == 6
+            assert await asyncio.to_thread(lambda: list(cluster.replay(index, sorted(repeats), log, later_us))) == []
+    assert sorted(r.body for r in await asyncio.to_thread(log_records, kafka.bootstrap, tenant)) == sorted(ahead)
+    assert json.loads(await dlq(kafka, "list", "--tenant", tenant, "--json"))["counts"] == {"bad_frame": 2}
 
 
 def frame_record(tenant, body=b"x"):

@@ -3,6 +3,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka.admin import ClusterMetadata
 
+OFFSET_BEGINNING: int
+
 class KafkaException(Exception): ...  # noqa: N818 - its name
 
 class KafkaError:
@@ -14,6 +16,7 @@ class KafkaError:
     def str(self) -> str: ...
     def name(self) -> str: ...
     def fatal(self) -> bool: ...
+    def retriable(self) -> bool: ...
 
 class TopicPartition:
     topic: str

@@ -52,6 +52,7 @@ class PartitionMetadata:
     replicas: list[int]
 
 class TopicMetadata:
+    error: KafkaError | None
     partitions: dict[int, PartitionMetadata]
 
 class ClusterMetadata:
