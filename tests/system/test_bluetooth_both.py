@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(900)
 async def bluetooth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bluetooth]:
     warnings.filterwarnings("ignore", message="Using default MTU")
     serve = real_bluetooth if REAL else virtual_bluetooth
-    async with serve(tmp_path / "bluetooth", room(*(strap(number) for number in range(1, 8)), forget_s=5.0, page_s=3.0)) as served:
+    async with serve(tmp_path / "bluetooth", room(*(strap(number) for number in range(1, 8)), forget_s=20.0, page_s=3.0)) as served:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", served.address)
         yield served
 
