@@ -238,6 +238,19 @@ def test_dashboards_ask_influxdb_for_what_the_sink_writes() -> None:
         assert not tag or tag in found.tags, question
 
 
+@pytest.mark.parametrize("page", ["operations", "influx", "identity", "compose", "kafka"])
+def test_every_command_that_a_page_for_operators_names_exists(page: str) -> None:
+    text = (PROJECT / "docs" / f"{page}.md").read_text("utf-8")
+    named = [*re.findall(r"`paceline ([a-z][^`]*)`", text), *re.findall(r"^ *(?:\w+=\S+ )*paceline ([a-z].*)$", text, re.MULTILINE)]
+    assert named
+    for line in named:
+        words = line.split()
+        found = cli.get_command(click.Context(cli), words[0])
+        assert found is not None, line
+        if len(words) > 1 or not isinstance(found, click.Group):  # a group may be named alone
+            command_of(words)
+
+
 def test_pages_say_that_compose_was_never_run_here() -> None:
     assert "never run here" in (PROJECT / "README.md").read_text()
     assert "never run here" in (PROJECT / "docs" / "compose.md").read_text()

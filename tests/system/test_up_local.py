@@ -8,9 +8,11 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,21 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from broker.influx import InfluxSettings
+from broker.kafka import KafkaSettings
 from deploy.local_site import Places, local, ours_in_order
 from deploy.up_local import LocalSite, up
+from paceline.ca_authority import Authority
+from paceline.site_backup import back_up, bring_back
 from processors.influx_admin import InfluxAdmin
 from processors.influx_queries import health
 from processors.influx_schema import BUCKETS
+from processors.kafka_view import KafkaView
+from processors.stores import ReadStore
 from tests.operator_check import asked
 from tests.servers import PROJECT
 
 LIMIT_S = 180.0
+RULES = PROJECT / "deploy" / "prometheus" / "alerts.yml"
 OF_ALL = {
     "paceline_build_info", "paceline_live", "paceline_ready", "paceline_draining", "paceline_disk_free_bytes",
     "process_cpu_seconds_total", "process_resident_memory_bytes",
@@ -100,6 +108,29 @@ def gateways_in_influx(site: LocalSite) -> set[str]:
     return {row["gw"] for row in rows if row["kind"] == "gateway" and row["online"] == "1"}
 
 
+def look(site: LocalSite, services: list[str]) -> dict[str, str]:
+    """What Prometheus would scrape of each service now; nothing of one that does not answer."""
+    texts: dict[str, str] = {}
+    for name in services:
+        try:
+            texts[name] = site.view(name).get("/metrics")[1]
+        except OSError:
+            texts[name] = ""
+    return texts
+
+
+def alerts(*looks: dict[str, str]) -> set[str]:
+    """Which of our alerts fire when each look stands for eight minutes of scrapes, evaluated by Prometheus' own engine. Time is told. How much
+    room this machine's disk has is not about the site."""
+    scrapes = [
+        {"t_s": 15.0 * (32 * place + step), "labels": {"job": "paceline", "instance": f"{name}:9100"}, "text": text}
+        for place, texts in enumerate(looks)
+        for step in range(32)
+        for name, text in texts.items()
+    ]
+    return set(asked("alerts", RULES, given="\n".join(map(json.dumps, scrapes)))) - {"PacelineDiskLow"}
+
+
 def live(site: LocalSite, folder: Path) -> dict[str, Any]:
     """What the page shows."""
     secrets = json.loads((folder / "volumes" / "site" / "secrets" / "secrets.json").read_text())
@@ -130,8 +161,19 @@ async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tm
         for name in running:
             assert 0 < figure(site, name, "process_resident_memory_bytes") < limits[name], name
 
+        well = dict[str, str]()
+
+        def all_is_well() -> bool:
+            well.update(look(site, running))
+            return alerts(well) == set()
+
+        await until(all_is_well, "no alert fires while all is well")
+        await drilled(site, tmp_path)
+
         await site.influx.kill()
         await until(lambda: site.view("influx").reasons(), "the sink says that its server is away")
+        told_of = {"PacelineLinkDown", "PacelineNotReady"}
+        await until(lambda: alerts(well, look(site, running)) == told_of, "the alerts of a server that is away")
         await site.influx.start()
         for bucket in BUCKETS:
             await asyncio.to_thread(site.influx.create_database, f"paceline_{bucket}")
@@ -140,6 +182,30 @@ async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tm
         await until(lambda: figure(site, "live", "paceline_stage_records_total", stage="live") > 0, "the live stage goes on")
         await until(lambda: not site.view("live").reasons(), "the live stage is ready again")
         assert site.supervisor.restarts()["live"] >= 1
+
+
+async def drilled(site: LocalSite, folder: Path) -> None:
+    """The drill of docs/compose.md: the site's volume is backed up while it runs and comes back in an empty folder, which knows the box,
+    holds what the page showed and is followed up from Kafka."""
+    file, back = folder / "site.tar", folder / "back"
+    parts = await asyncio.to_thread(back_up, folder / "volumes" / "site", file)
+    assert {"secrets/secrets.json", "secrets/authority/book.db", "platform/state.db"} <= parts.keys()
+    await asyncio.to_thread(bring_back, file, back)
+    with Authority.open(back / "secrets" / "authority") as authority:
+        assert [(node.name, authority.book.newest_of_nodes()[node.name].revoked_s) for node in authority.book.nodes()] == [
+            ("gym/box", None)
+        ]
+    view = KafkaView(KafkaSettings(bootstrap=site.places.kafka), back / "platform" / "state.db", tells=True)
+    stop = threading.Event()
+    following = asyncio.create_task(asyncio.to_thread(view.run, stop))
+    try:
+        await until(lambda: view.records > 0, "the restored state is followed up")
+    finally:
+        stop.set()
+        await following
+        view.close()
+    with closing(ReadStore(back / "platform" / "state.db")) as store:
+        assert len(store.db.execute("SELECT key FROM state WHERE stage='live'").fetchall()) >= 4
 
 
 def test_service_is_moved_to_this_machine_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
