@@ -119,15 +119,14 @@ class LiveShard:
         """Records whose offsets follow one another: a position must not depend on how they were cut. Notes which are copies."""
         first, records = 0, list[LogRecord]()
         for m in messages:
-            where = f"{FRAMES}[{self._partition}] {m.offset}"
             try:
-                record = decode_log_record(m.key, m.value, m.headers, where)
-                if m.headers[-1][0] == DATE_HEADER and (date := date_of(m.headers, where)) is not None:
+                record = decode_log_record(m.key, m.value, m.headers)
+                if m.headers[-1][0] == DATE_HEADER and (date := date_of(m.headers, "record")) is not None:
                     copied[m.offset] = date
                     record = record._replace(key=copy_key(record.key, self._partition))
             except BadInputError as error:
                 self.unreadable += 1
-                _log.error("live: %s", error)
+                _log.error("live: %s[%d] %d: %s", FRAMES, self._partition, m.offset, error)
                 continue
             if records and m.offset != first + len(records):
                 yield first, records
