@@ -1,0 +1,158 @@
+"""End to end beyond one machine: mosquitto -> ingest -> Kafka -> live -> finish -> boards -> view -> InfluxDB, and events, by an open-loop
+load (`paceline simulate fleet`) at half of what passes; and a storm of reconnects.
+
+Everything, the load too, shares the cores there are. `capacity_frames_per_s`: of as many frames as fast as ingest acknowledges them, those
+a second until nothing is on its way any more (10,000 athletes at 1 Hz, each known before; frames of 30 samples with half as many frames).
+Then the load at half of that for a while, in the same cluster: `p50_ms`, `p99_ms` of each part, from when a frame was due (its last
+sample), by `state` at the checkpoint, `board` at the entry of the class in progress. `storm`: wearables that send a frame each
+30 s, all cut at once, back at ten times the rate at which they came; `recovered_s` until the p99 of their acks is under 500 ms again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from benchmarks.cluster import Cluster, cluster
+from benchmarks.growth import CONNECTIONS, Cell, segments, send, users_of, whole
+from benchmarks.machine import machine
+from benchmarks.sizing import FLEET, write_page
+from paceline.load_influx import InfluxWatch
+from paceline.load_watch import KafkaWatch, Watcher, settle
+from simulators.load import run_load
+from simulators.load_plan import LoadPlan
+from simulators.load_report import ACK, Bars, LoadReport, summary_ms
+from simulators.load_run import LoadSettings
+from tests.kafka_stages import append
+
+BAR_MS: Final = 500.0
+TOPICS: Final = ("log", "live", "state", "board", "event")
+BARS: Final = Bars(dict.fromkeys((ACK, *TOPICS, "influx"), BAR_MS))
+WARM: Final = "warm"
+US: Final = 1_000_000
+NODES: Final = 40  # boxes of the load at half
+STORM_CONNECTS_PER_S: Final = 200.0
+
+
+def run(quick: bool) -> dict[str, Any]:
+    """All figures; `--quick` is a tenth of it, and still starts everything."""
+    wearables = 1_000 if quick else 10_000
+    athletes, frames = (1_000, 3_000) if quick else (10_000, 30_000)
+    live = LoadPlan("hz", NODES, NODES, 15 if quick else 45, name="half")
+    slow = LoadPlan("slow", NODES, NODES, 35 if quick else 90, frame_s=30, name="half")
+    plans = {"1 Hz": (Cell(athletes, 1, 2 * frames), live), "30 s": (Cell(athletes, 30, frames), slow)}
+    storm = LoadPlan("storm", wearables, wearables, 60 if quick else 120, frame_s=30, run=time.time_ns())
+    nodes = [user for plan in (live, slow, storm) for user in plan.usernames()]
+    users = [*(user for name in (WARM, "hz", "slow") for user in users_of(name)), *nodes]
+    with TemporaryDirectory(prefix="paceline-fleet-") as folder:
+        figures = asyncio.run(_measured(Path(folder), users, plans, storm))
+    return {"name": "fleet", "figures": figures, "machine": machine()}
+
+
+async def _measured(folder: Path, users: Sequence[str], plans: dict[str, tuple[Cell, LoadPlan]], storm: LoadPlan) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    async with cluster(folder, users) as c:
+        warm = Cell(1_000, 1, 30_000)
+        await asyncio.to_thread(send, c, WARM, warm, whole(warm.frames), start_us=time.time_ns() // 1000 - 3000 * US)
+        await asyncio.to_thread(c.settled)
+        for name, (cell, plan) in plans.items():
+            rate = await asyncio.to_thread(capacity, c, plan.tenant, cell)
+            said = await at_half(c, plan, rate)
+            figures[name] = {"capacity_frames_per_s": round(rate), "capacity_samples_per_s": round(rate * cell.samples), **said}
+            print(json.dumps({name: figures[name]}), file=sys.stderr, flush=True)
+        figures["storm"] = await storming(c, storm)
+    return figures
+
+
+def capacity(c: Cluster, tenant: str, cell: Cell) -> float:
+    """Frames a second that pass through everything."""
+    append(c.kafka.bootstrap, segments(tenant, cell.athletes // CONNECTIONS, 20, 200))  # 60 m each 600 m: short runs cross some
+    known, frames = whole(cell.athletes), whole(cell.frames)
+    start_us = time.time_ns() // 1000 - (known + frames) * cell.samples * US // cell.athletes - 600 * US
+    send(c, tenant, cell, known, start_us=start_us)
+    c.settled()
+    began_s = time.monotonic()
+    send(c, tenant, cell, frames, start_us=start_us, first=known // CONNECTIONS)
+    c.passed()
+    return frames / (time.monotonic() - began_s)
+
+
+async def at_half(c: Cluster, plan: LoadPlan, rate: float) -> dict[str, Any]:
+    """The load at half of a rate, watched everywhere."""
+    await asyncio.to_thread(c.settled)
+    athletes = max(int(rate / 2 * plan.frame_s), NODES)
+    plan = replace(plan, athletes=athletes, run=time.time_ns())
+    settings = LoadSettings(plan, "127.0.0.1", c.broker.port, c.password, connects_per_s=20, warm_s=plan.seconds / 3, drain_s=120)
+    before, report = c.cpu(), await watched(c, settings)
+    used = sum(c.cpu().values()) - sum(before.values())
+    told = report.to_json(BARS)
+    return {
+        "half_frames_per_s": round(plan.frames_per_s),
+        "athletes": athletes,
+        "p50_ms": {part: t["p50"] for part, t in told["parts_ms"].items()},
+        "p99_ms": {part: t["p99"] for part, t in told["parts_ms"].items()},
+        "counts": told["counts"],
+        "watched": told["watched"],
+        "verdict": told["verdict"],
+        "wrong": told["wrong"],
+        "cores_used": round((used + report.cpu_s) / report.seconds, 2),
+    }
+
+
+async def watched(c: Cluster, settings: LoadSettings) -> LoadReport:
+    """Run a load and see where its frames get to."""
+    watchers: list[Watcher] = [KafkaWatch(c.kafka_settings, TOPICS), InfluxWatch(c.influx_settings)]
+
+    def began(plan: LoadPlan) -> None:
+        for watcher in watchers:
+            watcher.begin(plan, plan.start_us + round(settings.warm_s * 1e6))
+
+    report = await run_load(settings, 1, began)
+    report.watched = await asyncio.to_thread(settle, watchers, report.counts.stored, settings.drain_s)
+    return report
+
+
+async def storming(c: Cluster, plan: LoadPlan) -> dict[str, Any]:
+    """All links cut at a third of the time."""
+    settings = LoadSettings(
+        plan, "127.0.0.1", c.broker.port, c.password, connects_per_s=STORM_CONNECTS_PER_S, storm_at_s=plan.seconds / 3, drain_s=120
+    )
+    report = await run_load(settings, 2)
+    counts = report.counts
+    return {
+        "connections": plan.connections,
+        "connects_per_s": STORM_CONNECTS_PER_S * settings.storm_factor,
+        "lost": counts.lost + counts.not_taken + counts.refused,
+        "sent_again": counts.sent_again,
+        "all_back_s": None if report.back_s is None else round(report.back_s, 1),
+        "recovered_s": report.recovered_s(ACK, BAR_MS),
+        "ack_ms": summary_ms(report.parts[ACK].whole),
+    }
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--quick", action="store_true", help="a tenth of it")
+    reader.add_argument("--json", type=Path, help="write the figures to this file")
+    reader.add_argument("--write", action="store_true", help="write docs/figures/fleet.json and the table of docs/scaling.md")
+    given = reader.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all servers end with us
+    text = json.dumps(run(given.quick), indent=2) + "\n"
+    for path in [*([given.json] if given.json else []), *([FLEET] if given.write else [])]:
+        path.write_text(text)
+    if given.write:
+        write_page()
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
