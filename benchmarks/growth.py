@@ -56,7 +56,7 @@ class Cell(NamedTuple):
 CELLS: Final = tuple(
     Cell(athletes, samples, max(frames, athletes))
     for athletes in (100, 1_000, 10_000, 100_000)
-    for samples, frames in ((30, 20_000), (1, 40_000))
+    for samples, frames in ((30, 40_000), (1, 80_000))
 )
 QUICK: Final = (Cell(100, 30, 3_000), Cell(1_000, 1, 6_000))
 WARM: Final = Cell(1_000, 1, 60_000)

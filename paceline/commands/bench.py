@@ -17,7 +17,7 @@ from paceline.options import print_json
 
 @click.command()
 @click.argument("name")
-@click.option("--quick", is_flag=True, help="A small run: under 30 s each, end_to_end about 60 s.")
+@click.option("--quick", is_flag=True, help="A small run: under 30 s each; end_to_end, quix and fleet some minutes.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results to FILE.")
 def bench(name: str, quick: bool, json_file: Path | None) -> None:
     """Run benchmark NAME, `all` of them, or `list` them.
