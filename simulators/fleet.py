@@ -196,9 +196,9 @@ async def _connect(settings: FleetSettings, lanes: list[_Lane], start_us: int) -
     """Open all lanes (into `lanes`, so that the caller closes what was opened)."""
     loop = asyncio.get_running_loop()
     try:
+        mills = [BundleMill(settings, k, start_us) for k in range(settings.connections)]
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            for k in range(settings.connections):
-                mill = BundleMill(settings, k, start_us)
+            for mill in mills:
                 lane = _Lane(settings, mill, password_of(settings.passwords, mill.who.username))
                 lanes.append(lane)
                 await loop.create_connection(lambda lane=lane: lane, settings.host, settings.port)

@@ -24,7 +24,7 @@ from broker.layouts import layout_named
 SPEED_CMPS: Final = 300
 ROAD_LON_DEG: Final = -30.0
 ROAD_LAT_DEG: Final = 45.0  # where device 0 begins
-APART_DEG: Final = 1e-4  # the next device begins so much further north
+APART_E7: Final = 1000  # the next device begins so much further north: 11 m
 LEG_SAMPLES: Final = 2000  # out, and as many back
 STEP_E7: Final = 270  # of latitude a sample: 3 m
 LAYOUT: Final = layout_named("motion.1")
@@ -44,6 +44,10 @@ class FrameStencil:
 
     def __init__(self, tenant: str, names: Sequence[str], boots: Sequence[int], samples: int, utc_offset_us: int) -> None:
         self._samples = samples
+        still = {"lat": ROAD_LAT_DEG, "lon": ROAD_LON_DEG, "altitude_m": 100.0, "altitude_source": 1, "accuracy_m": 3.0}
+        moving = {"speed_mps": 3.0, "heading_deg": 0.0, "distance_m": 0.0, "hr_bpm": 120.0, "cadence_rpm": 85.0}
+        packed = b"".join(LAYOUT.pack({**still, **moving, "tick_ms": 1000 * k}) for k in range(samples))
+        self._records = np.frombuffer(packed, dtype_of(LAYOUT.id))
         frames = [self._template(tenant, name, boot, d, utc_offset_us) for d, (name, boot) in enumerate(zip(names, boots, strict=True))]
         self._frames = np.stack([np.frombuffer(frame, np.uint8) for frame in frames])
         self.row_bytes = 2 + self._frames.shape[1]
@@ -73,11 +77,11 @@ class FrameStencil:
 
     def _template(self, tenant: str, name: str, boot: int, device: int, utc_offset_us: int) -> bytes:
         """The frame of one device with seq and t0 as 9-byte msgpack integers, so that any value fits in place."""
-        lat = ROAD_LAT_DEG + APART_DEG * device
-        fixed = {"lat": lat, "lon": ROAD_LON_DEG, "altitude_m": 100.0, "altitude_source": 1, "accuracy_m": 3.0}
-        moving = {"speed_mps": 3.0, "heading_deg": 0.0, "distance_m": 0.0, "hr_bpm": 120.0 + device % 60, "cadence_rpm": 85.0}
-        records = b"".join(LAYOUT.pack({**fixed, **moving, "tick_ms": 1000 * k}) for k in range(self._samples))
-        tail = b"".join(msgpack.packb(part) for part in (utc_offset_us, int(Clock.NETWORK), subject_of(tenant, name), records))
+        records = self._records.copy()
+        records["lat"] += APART_E7 * device
+        records["hr_bpm"] += device % 60
+        whose = (utc_offset_us, int(Clock.NETWORK), subject_of(tenant, name), records.tobytes())
+        tail = b"".join(msgpack.packb(part) for part in whose)
         self._tail = len(tail) + 9
         head = b"\x9a" + b"".join(msgpack.packb(part) for part in (LAYOUT.id, SELF_NUMBERED, name, boot))
         frame = head + b"\xcf" + _U64.pack(0) + b"\xcf" + _U64.pack(0) + tail
