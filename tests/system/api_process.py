@@ -1,4 +1,5 @@
-"""An API as a process of its own, over a state file the test goes on writing: `python -m tests.system.api_process FOLDER STUCK_S`."""
+"""An API as a process of its own, over a state file the test goes on writing: `python -m tests.system.api_process FOLDER STUCK_S`, with
+`on-kafka` that of a cluster, whose Kafka is away: reads need none."""
 
 from __future__ import annotations
 
@@ -6,13 +7,28 @@ import asyncio
 import resource
 import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+from broker.kafka import KafkaSettings
 from paceline.supervise import free_port
 from processors.api import ApiOptions, live, serve_api
-from processors.api.opening import open_services
+from processors.api.opening import LogParts, open_services
+from processors.kafka_changes import KafkaChanges
+from processors.kafka_log import KafkaLog
 from processors.log import SqliteLog
 from tests.api_stores import clock_from_now
+
+ON_KAFKA = "on-kafka"
+
+
+@contextmanager
+def away() -> Generator[LogParts]:
+    """The log of a cluster that nobody reaches."""
+    kafka = KafkaSettings(bootstrap="127.0.0.1:9")
+    with KafkaLog(kafka) as frames, KafkaChanges(kafka) as changes:
+        yield LogParts(changes, frames, lambda _tenant: 0)
 
 
 async def serve(folder: Path) -> None:
@@ -22,7 +38,7 @@ async def serve(folder: Path) -> None:
     port = free_port()
     options = ApiOptions("gym", port=port, token="site", token_file=folder / "tokens.json")
     with (
-        SqliteLog.open(folder / "log.db") as log,
+        away() if ON_KAFKA in sys.argv else SqliteLog.open(folder / "log.db") as log,
         open_services(
             log,
             folder / "state.db",

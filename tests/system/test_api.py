@@ -17,21 +17,25 @@ import httpx
 import pytest
 
 from benchmarks.machine import rss_mb_of
+from broker.kafka_topics import LIVE_STATE
 from processors import results_db
 from processors.api.kinds import PREFIX
 from processors.api.live_models import LiveState
 from processors.api.tokens import add_token, revoke_token
+from processors.live_pages import Entry, LivePages
+from processors.row_mirror import MemoryCells
 from processors.state_db import StateDb
+from processors.state_view import StateView
 from tests.api_stores import an_effort, fill, live_row
 
 STREAM = f"GET {PREFIX}/live/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
 @asynccontextmanager
-async def serving(folder: Path, stuck_s: float) -> AsyncIterator[tuple[int, int]]:
-    """(pid, port) of an API over `folder`; it must end well when it is told."""
+async def serving(folder: Path, stuck_s: float, *more: str) -> AsyncIterator[tuple[int, int]]:
+    """(pid, port) of an API over `folder`, `more` says `on-kafka` for that of a cluster; it must end well when it is told."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.system.api_process", str(folder), str(stuck_s), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.system.api_process", str(folder), str(stuck_s), *more, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None
@@ -71,27 +75,33 @@ def stuck_reader(port: int) -> socket.socket:
     return sock
 
 
-async def moving(state: StateDb, athletes: int) -> None:
-    """Everybody runs on, four times a second."""
-    metres = 0
+async def moving(state: StateDb, athletes: int, *, on_kafka: bool = False) -> None:
+    """Everybody runs on, four times a second; `on_kafka`: as a view hears it from the live stage."""
+    metres, view = 0, StateView(state)
     while True:
         metres += 1
         rows = [live_row(f"gym/runner{i:03}", 1000 + metres + i) for i in range(athletes)]
         state.db.execute("BEGIN")
-        state.db.executemany("INSERT OR REPLACE INTO state (stage, key, row) VALUES (?,?,?)", rows)
+        if on_kafka:
+            cells = MemoryCells()
+            LivePages(cells).write([Entry(key, row, b"", b"", (), None, None) for _, key, row in rows])
+            for key, value in cells.held.items():
+                view.take(LIVE_STATE, key, value)
+        else:
+            state.db.executemany("INSERT OR REPLACE INTO state (stage, key, row) VALUES (?,?,?)", rows)
         state.db.execute("COMMIT")
         await asyncio.sleep(0.25)
 
 
 async def watched(
-    folder: Path, readers: int, stuck: int, athletes: int, stuck_s: float, seconds: float
+    folder: Path, readers: int, stuck: int, athletes: int, stuck_s: float, seconds: float, *, on_kafka: bool = False
 ) -> tuple[float, float, list[Viewer]]:
     """Memory in MB when all are served and `seconds` later, with `stuck` readers that take nothing."""
     state = StateDb(folder / "state.db")
     fill(state, "gym")
     loop = asyncio.get_running_loop()
-    async with serving(folder, stuck_s) as (pid, port):
-        mover = asyncio.create_task(moving(state, athletes))
+    async with serving(folder, stuck_s, *(["on-kafka"] if on_kafka else [])) as (pid, port):
+        mover = asyncio.create_task(moving(state, athletes, on_kafka=on_kafka))
         viewers = [(await loop.create_connection(Viewer, "127.0.0.1", port))[1] for _ in range(readers)]
         socks = [stuck_reader(port) for _ in range(stuck)]
         async with asyncio.timeout(60):
@@ -147,11 +157,14 @@ async def test_stuck_readers_cost_no_memory_and_are_cut_off(tmp_path: Path) -> N
 
 
 @pytest.mark.nightly
-async def test_two_thousand_viewers_one_stuck(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_kafka", [False, True], ids=["one-machine", "on-kafka"])
+async def test_two_thousand_viewers_one_stuck(tmp_path: Path, on_kafka: bool) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    before, after, viewers = await watched(tmp_path, readers=1999, stuck=1, athletes=30, stuck_s=30.0, seconds=60.0)
-    print(json.dumps({"viewers": len(viewers) + 1, "rss_mb_before": round(before, 1), "rss_mb_after": round(after, 1)}))
+    before, after, viewers = await watched(tmp_path, readers=1999, stuck=1, athletes=30, stuck_s=30.0, seconds=60.0, on_kafka=on_kafka)
+    print(
+        json.dumps({"on_kafka": on_kafka, "viewers": len(viewers) + 1, "rss_mb_before": round(before, 1), "rss_mb_after": round(after, 1)})
+    )
     assert after - before < 20.0
 
 
