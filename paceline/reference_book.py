@@ -1,11 +1,13 @@
 """Segments, athletes and bindings of a site on this machine: what is known of a tenant, and the way a change gets in.
 
 Works beside a running platform and without one. What is known is what the state file has, and what the log has beyond it; a change is a
-durable record of the log (`processors.reference_writer`), which the platform takes as soon as it runs.
+durable record of the log (`processors.reference_writer`), which the platform takes as soon as it runs. Of a cluster, whose state file a
+view keeps, that is what is known, and changes go to Kafka.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -17,6 +19,7 @@ from broker.reference import AthleteRef, BindingRef, Reference, SegmentRef, deco
 if TYPE_CHECKING:
     from paceline.site import Site
     from processors.log import SqliteLog
+    from processors.reference_writer import ChangeLog
 
 _READ: Final = 4096
 
@@ -24,13 +27,15 @@ _READ: Final = 4096
 class ReferenceBook:
     """Build with `open_book`. Nothing here is kept up to date but by `put_all`: one book per command."""
 
-    def __init__(self, site: Site, log: SqliteLog, tenant: str) -> None:
+    def __init__(self, site: Site, changes: ChangeLog, tenant: str, *, log: SqliteLog | None = None) -> None:
+        """`log`: what it has beyond the state file is known too."""
         from processors.reference_writer import ReferenceWriter
 
         self.tenant = tenant
         self._site = site
         self._known = {(v.entity, v.id): v for v in _known(site, log, tenant)}
-        self._writer = ReferenceWriter(log, site.node_configs, standing=lambda _: self._bindings(), hearing=self._hearing)
+        mark = "" if log is not None else secrets.token_hex(2)
+        self._writer = ReferenceWriter(changes, site.node_configs, standing=lambda _: self._bindings(), hearing=self._hearing, mark=mark)
 
     @property
     def segments(self) -> list[SegmentRef]:
@@ -78,6 +83,12 @@ def open_book(site: Site, tenant: str, *, make: bool = True) -> Generator[Refere
     """The book of a tenant. ConfigError when there is no log: with `make` only when its folder cannot be made."""
     from processors.log import SqliteLog
 
+    if site.settings.kafka.bootstrap and _is_of_a_view(site):
+        from processors.kafka_changes import KafkaChanges
+
+        with KafkaChanges(site.settings.kafka) as changes:
+            yield ReferenceBook(site, changes, tenant)
+        return
     if make:
         try:
             site.platform_dir.mkdir(parents=True, exist_ok=True)
@@ -86,10 +97,24 @@ def open_book(site: Site, tenant: str, *, make: bool = True) -> Generator[Refere
     elif not site.log_db.exists():
         raise ConfigError(f"{site.log_db}: there is no log", cure="give the data folder of `paceline run` with --data")
     with SqliteLog.open(site.log_db) as log:
-        yield ReferenceBook(site, log, tenant)
+        yield ReferenceBook(site, log, tenant, log=log)
 
 
-def _known(site: Site, log: SqliteLog, tenant: str) -> Generator[Reference]:
+def _is_of_a_view(site: Site) -> bool:
+    """Whether the state file is one that a view keeps of a cluster; a site of one machine may have a Kafka too, for its events."""
+    from broker.kafka_topics import REFERENCE
+    from processors.stores import ReadStore
+
+    if not site.state_db.exists():
+        return False
+    store = ReadStore(site.state_db)
+    try:
+        return store.db.execute("SELECT 1 FROM position WHERE stage=?", (f"{REFERENCE}[0]",)).fetchone() is not None
+    finally:
+        store.close()
+
+
+def _known(site: Site, log: SqliteLog | None, tenant: str) -> Generator[Reference]:
     """Every change that is stored, the last one of each last."""
     from processors.results_db import references
     from processors.stores import ReadStore
@@ -103,7 +128,7 @@ def _known(site: Site, log: SqliteLog, tenant: str) -> Generator[Reference]:
                 yield value
         finally:
             store.close()
-    while True:
+    while log is not None:
         first, records = log.read(position, _READ)
         if not records:
             return

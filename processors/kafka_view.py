@@ -49,6 +49,7 @@ class KafkaView:
         forget_when_old(state, time.time())
         self._state = state
         self._store = StateDb(state)
+        self._store.db.execute("INSERT OR IGNORE INTO position VALUES (?, 0)", (f"{REFERENCE}[0]",))  # whose file it is
         self._view = StateView(self._store, tells=tells)
         settings: dict[str, Any] = {
             **admin_options(kafka), "group.id": "none", "enable.auto.commit": False, "auto.offset.reset": "earliest",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,7 +28,7 @@ from processors.reference_feed import ReferenceFeed
 from tests.chromium import Page, open_chromium
 from tests.kafka_server import KafkaCluster, start_kafka
 from tests.kafka_stages import Replicas, append, make_topics, until
-from tests.page_world import TENANT, US, Athlete, athlete_ref, segment
+from tests.page_world import TENANT, US, Athlete, athlete_ref, place, segment
 
 PARTITIONS = 3
 BACK_S = 420  # how long they have been running when the page opens
@@ -112,6 +117,22 @@ async def test_what_one_api_writes_every_process_sees(cluster: Cluster) -> None:
                 written(a.delete(f"/bindings/{made['id']}"))
 
     await asyncio.to_thread(work)
+
+
+async def test_a_command_on_the_machine_of_a_view_writes_to_kafka_too(cluster: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "ring.geojson"
+    line = [[place(metres)[1], place(metres)[0]] for metres in range(700, 1000, 5)]
+    file.write_text(
+        json.dumps({"type": "Feature", "properties": {"name": "Ring"}, "geometry": {"type": "LineString", "coordinates": line}})
+    )
+    data = cluster.replicas.folder / "a"
+    env = {**os.environ, "PACELINE_KAFKA__BOOTSTRAP": cluster.kafka.bootstrap, "PACELINE_TENANT": TENANT}
+    command = [sys.executable, "-m", "paceline", "segments", "import", str(file), "--data", str(data)]
+    done = await asyncio.to_thread(subprocess.run, command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with cluster.api("b") as b:
+        await asyncio.to_thread(until, lambda: b.get("/segments/ring").is_success, "the segment does not show")
+    assert not (data / "platform" / "log.db").exists()
 
 
 async def test_a_request_is_stored_whole_by_several_writers_at_once(cluster: Cluster) -> None:
