@@ -19,6 +19,7 @@ from typing import Final
 from broker import mqtt_codec as mqtt
 from broker.cancellation import in_own_task
 from broker.errors import LinkError
+from broker.tls_faults import cure_of_tls
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +215,9 @@ class BulkClient:
                 if loop.time() - started_at > self._settings.retry_max_s:  # two ingests of one credential oust each other ever more slowly
                     delay_s = self._settings.retry_min_s
                 self.last_error = str(error) or f"no answer within {_CONNECT_S:.0f} s"
+                if isinstance(error, ssl.SSLError):
+                    where = f"{self._settings.host}:{self._settings.port}"
+                    self.last_error += f"; cure: {cure_of_tls(error, where, 'give ingest the certificate of the one it is of')}"
                 log.warning("broker %s:%d: %s; again in %.1f s", self._settings.host, self._settings.port, self.last_error, delay_s)
             finally:
                 self.ready.clear()

@@ -23,6 +23,7 @@ from broker.errors import BadInputError, LinkError
 from broker.events.envelope import decode_structured, encode_kafka
 from broker.kafka import KafkaSettings
 from broker.liveness import Part, unwatched
+from processors.kafka_faults import untrusted_server
 from processors.publish_cursor import Cursor, found_in, read_cursor, write_cursor
 from processors.results_db import OutboxRow, events
 from processors.stores import ReadStore
@@ -82,7 +83,8 @@ class EventPublisher:
                 wait_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
                 self.done.failures += 1
                 self.done.connected = False
-                self.done.last_error = f"{type(error).__name__}: {error}"
+                untrusted = await asyncio.to_thread(untrusted_server, self._kafka) if self._kafka.security.endswith("SSL") else ""
+                self.done.last_error = f"{type(error).__name__}: {error}{untrusted and f'; cure: {untrusted}'}"
                 _log.warning("events: %s cannot be reached (%s); again in %.1f s", self._kafka.bootstrap, self.done.last_error, wait_s)
                 await asyncio.sleep(wait_s)
 

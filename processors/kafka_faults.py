@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError
 
 from broker.errors import StoreError
 from broker.kafka import KafkaSettings
+from broker.tls_faults import cure_of_tls, look_at
 
 WAITING: Final = "; nothing was acknowledged, senders keep their rows"
 _RIGHTS: Final = "let the user {user} write: paceline topics apply --writer {user}"
@@ -48,8 +49,19 @@ def telling(error: KafkaError) -> bool:
 def cure_of(kafka: KafkaSettings, error: KafkaError, complaint: KafkaError | None = None, otherwise: str = _AWAY) -> str:
     """What to do about an error; about the client's last complaint when the error only says that time ran out."""
     names = [error.name(), *([complaint.name()] if complaint is not None else [])]
+    if "_SSL" in names and (untrusted := untrusted_server(kafka)):
+        return untrusted
     found = next((_CURES[name] for name in names if name in _CURES), otherwise)
     return found.format(user=kafka.username or "of ingest")
+
+
+def untrusted_server(kafka: KafkaSettings) -> str:
+    """Why the certificate of a broker is not believed: the client of Kafka does not say. Empty when all are."""
+    for server in kafka.servers:
+        error = look_at(server, kafka.cafile)
+        if error is not None:
+            return cure_of_tls(error, server, "name its certificate with kafka.cafile")
+    return ""
 
 
 def not_stored(kafka: KafkaSettings, what: str, error: KafkaError, complaint: KafkaError | None = None) -> StoreError:

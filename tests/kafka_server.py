@@ -108,6 +108,7 @@ class KafkaNode:
     port: int
     controller_port: int
     sasl_port: int
+    tls_ports: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -128,6 +129,7 @@ class KafkaCluster:
     nodes: list[KafkaNode]
     users: dict[str, str] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
+    tls: tuple[Path, ...] = ()
 
     @property
     def bootstrap(self) -> str:
@@ -138,6 +140,10 @@ class KafkaCluster:
     def sasl_bootstrap(self) -> str:
         """Where clients with a user name and password begin: SASL_PLAINTEXT, PLAIN, allowed what they were given."""
         return ",".join(f"127.0.0.1:{node.sasl_port}" for node in self.nodes)
+
+    def tls_bootstrap(self, which: int) -> str:
+        """Where clients of TLS begin, the listener with certificate number `which`; without log-in, and allowed everything."""
+        return ",".join(f"127.0.0.1:{node.tls_ports[which]}" for node in self.nodes)
 
     def format(self, number: int) -> None:
         """Make the empty store of a broker."""
@@ -247,18 +253,32 @@ class KafkaCluster:
             "broker.session.timeout.ms": 6000,
             "log.cleaner.dedupe.buffer.size": 8_388_608,
             "auto.create.topics.enable": "false",
-            **(self._sasl(node) if self.users else {}),
+            **(self._more_listeners(node) if self.users or self.tls else {}),
+            **(self._rights() if self.users else {}),
             **self.extra,
         }
         (node.home / "properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
 
-    def _sasl(self, node: KafkaNode) -> dict[str, object]:
-        """A second listener, with log-in and rights."""
-        known = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
-        listeners = {"PLAINTEXT": node.port, "CONTROLLER": node.controller_port, "LOGIN": node.sasl_port}
+    def _more_listeners(self, node: KafkaNode) -> dict[str, object]:
+        """Listeners beside the plain one: with log-in, and with each of the certificates."""
+        kinds = {"PLAINTEXT": ("PLAINTEXT", node.port), "CONTROLLER": ("PLAINTEXT", node.controller_port)}
+        if self.users:
+            kinds["LOGIN"] = ("SASL_PLAINTEXT", node.sasl_port)
+        stores: dict[str, object] = {}
+        for number, (port, path) in enumerate(zip(node.tls_ports, self.tls, strict=True)):
+            kinds[f"TLS{number}"] = ("SSL", port)
+            stores[f"listener.name.tls{number}.ssl.keystore.type"] = "PEM"
+            stores[f"listener.name.tls{number}.ssl.keystore.location"] = path
         return {
-            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT",
+            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, (_, port) in kinds.items()),
+            "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, (kind, _) in kinds.items()),
+            **stores,
+        }
+
+    def _rights(self) -> dict[str, object]:
+        """Who may log in, and that rights are asked for."""
+        known = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
+        return {
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.login.plain.sasl.jaas.config": f"org.apache.kafka.common.security.plain.PlainLoginModule required {known};",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -268,16 +288,22 @@ class KafkaCluster:
 
 @asynccontextmanager
 async def start_kafka(
-    folder: Path, *, brokers: int = 1, users: dict[str, str] | None = None, extra: dict[str, str] | None = None
+    folder: Path, *, brokers: int = 1, users: dict[str, str] | None = None, extra: dict[str, str] | None = None, tls: Sequence[Path] = ()
 ) -> AsyncIterator[KafkaCluster]:
-    """A running cluster with empty stores; `users` may log in, and `extra` are further properties of every broker."""
+    """A running cluster with empty stores; `users` may log in, and `extra` are further properties of every broker.
+
+    `tls` are files with a key and its certificate: a listener each.
+    """
     java, jars = await asyncio.to_thread(find_java), await asyncio.to_thread(kafka_jars)
     with only_one("log4j2"):
         config = jars.parent / "log4j2.xml"
         if not config.exists() or config.read_text() != _LOG4J:  # another run's broker may be reading it
             config.write_text(_LOG4J)
-    nodes = [KafkaNode(number, folder / f"kafka{number}", free_port(), free_port(), free_port()) for number in range(brokers)]
-    cluster = KafkaCluster(java, jars, nodes, users or {}, extra or {})
+    nodes = [
+        KafkaNode(number, folder / f"kafka{number}", free_port(), free_port(), free_port(), tuple(free_port() for _ in tls))
+        for number in range(brokers)
+    ]
+    cluster = KafkaCluster(java, jars, nodes, users or {}, extra or {}, tuple(tls))
     for node in nodes:
         node.home.mkdir(parents=True)
         await asyncio.to_thread(cluster.format, node.number)

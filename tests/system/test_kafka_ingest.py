@@ -23,10 +23,12 @@ from broker.kafka import KafkaSettings
 from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_topics
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
+from paceline.ca_certificates import Life, key_pem, life_from, make_root, make_server, new_key, pem_of
 from paceline.role_view import role_views
 from processors.accept import accept
 from processors.bulk_client import BulkSettings
 from processors.dead_index import Place, Wanted
+from processors.event_publisher import EventPublisher
 from processors.ingest import IngestService
 from processors.kafka_admin import KafkaAdmin
 from processors.kafka_dead_letters import KafkaDeadLetters
@@ -41,15 +43,36 @@ from tests.system.test_ingest import acked_rows, row, running, until
 from tests.system.test_spool_disk import mount
 
 TENANTS = [f"t{i}" for i in range(1, 9)]
+CERTIFICATES = ("good", "expired", "named")
 KAFKA_USERS = {"writer": "writer-secret", "reader": "reader-secret"}
 PATIENT_S = 120  # a busy machine is slow to answer
 tenants = itertools.cycle(TENANTS)
 pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Files of an authority (`ca`), another one (`other`), and of servers of the first: as they should be, out of date, of another name."""
+    folder, now_s = tmp_path_factory.mktemp("tls"), time.time()
+    key, server_key = new_key(), new_key()
+    root = make_root(key, "authority", life_from(now_s, 10))
+    (folder / "ca").write_text(pem_of(root))
+    (folder / "other").write_text(pem_of(make_root(new_key(), "other", life_from(now_s, 10))))
+    past = Life(int(now_s) - 20 * 86_400, int(now_s) - 10 * 86_400)
+    for name, host, life in (
+        ("good", "127.0.0.1", life_from(now_s, 9)),
+        ("expired", "127.0.0.1", past),
+        ("named", "kafka.example", life_from(now_s, 9)),
+    ):
+        leaf = make_server(root, key, (host,), server_key.public_key(), life)
+        (folder / name).write_text(key_pem(server_key).decode() + pem_of(leaf))
+    return folder
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kafka(tmp_path_factory):
-    async with start_kafka(tmp_path_factory.mktemp("kafka"), users=KAFKA_USERS) as cluster:
+async def kafka(tmp_path_factory, served):
+    certificates = [served / name for name in CERTIFICATES]
+    async with start_kafka(tmp_path_factory.mktemp("kafka"), users=KAFKA_USERS, tls=certificates) as cluster:
         admin = KafkaAdmin(KafkaSettings(bootstrap=cluster.bootstrap), reach_s=120, timeout_s=120)
         await asyncio.to_thread(admin.apply, all_topics(), 1)
         await asyncio.to_thread(admin.allow_write, "User:writer", all_topics())
@@ -356,6 +379,33 @@ async def test_wrong_password_and_a_user_who_may_not_write_are_told_what_to_do(k
     with KafkaLog(settings_of(kafka, "reader")) as log:
         await refused(log, "(?i)authorization failed", "paceline topics apply --writer reader")
     with KafkaLog(settings_of(kafka, "writer"), send_s=PATIENT_S) as log:
+        await asyncio.to_thread(log.append, [frame_record(tenant)])
+    assert await asyncio.to_thread(log_records, kafka.bootstrap, tenant) == [frame_record(tenant)]
+
+
+@pytest.mark.parametrize(
+    ("certificate", "authority", "cure"),
+    [
+        ("good", "other", "is not of an authority that is trusted here: name its certificate with kafka.cafile"),
+        ("expired", "ca", "has expired: give it a new one"),
+        ("named", "ca", "has another name: use a name that is in it"),
+    ],
+)
+async def test_certificate_that_is_not_believed_is_told_with_its_fault(kafka, served, certificate, authority, cure, tmp_path):
+    at = kafka.tls_bootstrap(CERTIFICATES.index(certificate))
+    settings = KafkaSettings(bootstrap=at, security="SSL", cafile=str(served / authority))
+    with KafkaLog(settings, send_s=2) as log:
+        await refused(log, "SSL handshake failed", f"the certificate of {at} {cure}")
+    publisher = EventPublisher(settings, tmp_path / "state.db", tmp_path / "published.json")
+    task = asyncio.create_task(publisher.run())
+    await until(lambda: publisher.done.last_error, 150)
+    task.cancel()
+    assert cure in publisher.done.last_error
+
+
+async def test_frames_go_over_tls_to_a_broker_whose_certificate_is_believed(kafka, served, tenant):
+    settings = KafkaSettings(bootstrap=kafka.tls_bootstrap(0), security="SSL", cafile=str(served / "ca"))
+    with KafkaLog(settings, send_s=PATIENT_S) as log:
         await asyncio.to_thread(log.append, [frame_record(tenant)])
     assert await asyncio.to_thread(log_records, kafka.bootstrap, tenant) == [frame_record(tenant)]
 
