@@ -26,7 +26,7 @@ from tests.kafka_stages import WAIT_S, Replicas, until
 
 @dataclass
 class Load:
-    """Worlds of several tenants: what is known, and the frames by time; every device keeps its athlete."""
+    """Worlds of several tenants: what is known, bindings of devices to athletes of other partitions among it, and the frames by time."""
 
     refs: list[LogRecord]
     frames: list[LogRecord]
@@ -45,9 +45,8 @@ def load_of(seeds: Sequence[int], folder: Path) -> Load:
             return record._replace(key=record.key if mine else record.key.replace("gym", tenant, 1), tenant=tenant)
 
         for ref in world.refs:
-            if ref.entity != "binding":
-                moved: Reference = ref.model_copy(update={"tenant": tenant})
-                refs.append(named(course.reference(moved))._replace(body=encode_reference(moved)))
+            moved: Reference = ref.model_copy(update={"tenant": tenant})
+            refs.append(named(course.reference(moved))._replace(body=encode_reference(moved)))
         for frame, node in world.frames:
             subject = frame.subject.replace("gym", tenant, 1)
             frames.append((frame, named(course.frame(replace(frame, subject=subject), node))))
