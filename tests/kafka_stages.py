@@ -34,6 +34,8 @@ class Replicas:
     commit_s: float = 0.5
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     running: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
+    again: Callable[[str, str, int], None] | None = None
+    """What starts a process again that ended by itself; without, such a one fails the test."""
 
     def serve(self, tenant: str, port: int, name: str = "a") -> None:
         """The API over what `view` of that name keeps."""
@@ -72,8 +74,12 @@ class Replicas:
         return process.wait(WAIT_S)
 
     def all_alive(self) -> None:
-        for (stage, name), process in self.running.items():
-            assert process.poll() is None, f"{stage} {name} ended:\n{self.log(stage, name).read_text(errors='replace')[-3000:]}"
+        for (stage, name), process in list(self.running.items()):
+            code = process.poll()
+            if code is not None and self.again is not None:
+                self.again(stage, name, code)
+                continue
+            assert code is None, f"{stage} {name} ended:\n{self.log(stage, name).read_text(errors='replace')[-3000:]}"
 
     def logs(self) -> str:
         """The end of what each of them wrote."""
