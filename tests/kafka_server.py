@@ -33,7 +33,7 @@ from tests.servers import end_process
 KAFKA: Final = "4.3.1"  # the newest whose jars all resolve
 LOG4J: Final = "2.24.3"
 JAVA_AT_LEAST: Final = 17
-START_TIMEOUT_S: Final = 120.0
+START_TIMEOUT_S: Final = 300.0  # of a machine that everybody uses
 CLUSTER_ID: Final = "cGFjZWxpbmUtdGVzdHMtLQ"  # 16 bytes of URL-safe base64
 
 _POM: Final = f"""<project>
