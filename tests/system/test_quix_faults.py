@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from broker.kafka_topics import BOARD_WORDS, FRAME_PARTITIONS, RESULTS, event_topics
+from broker.kafka_topics import ACTIVITIES_STATE, BOARD_WORDS, DEAD, FRAME_PARTITIONS, FRAMES, LIVE_STATE, RESULTS, all_topics, event_topics
 from broker.logrecord import Kind
 from broker.topics import UPLOAD_NODE
 from tests.kafka_reader import log_records
@@ -30,6 +30,7 @@ from tests.stage_load import Load, alone, load_of, told, told_again, wait_until_
 from tests.system.ingest_node import ResendingNode
 
 SETTLE_S = 900.0
+_WIDE = (FRAMES, LIVE_STATE, RESULTS, ACTIVITIES_STATE)  # ingest takes frames in 64 partitions only, and these have as many
 STAGES = ("live", "finish", "boards", "view")
 CHECKS_TRANSACTIONS = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}  # as docs/kafka.md asks for
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
@@ -119,9 +120,10 @@ class Site:
 
 
 @asynccontextmanager
-async def site_of(
-    folder: Path, seeds: Iterable[int], *, brokers: int = 1, exactly_once: bool = False, partitions: int = FRAME_PARTITIONS
-) -> AsyncGenerator[Site]:
+async def site_of(folder: Path, seeds: Iterable[int], *, brokers: int = 1, exactly_once: bool = False) -> AsyncGenerator[Site]:
+    widths = {
+        t.name: FRAME_PARTITIONS if t.name in _WIDE else t.partitions if t.name == DEAD else min(t.partitions, 6) for t in all_topics()
+    }
     load = load_of(list(seeds), folder / "made")
     expected = await asyncio.to_thread(alone, folder / "alone", load)
     users = {f"{record.tenant}/{record.node}" for record in load.frames if record.node != UPLOAD_NODE}
@@ -129,7 +131,7 @@ async def site_of(
         start_kafka(folder / "kafka", brokers=brokers, extra=CHECKS_TRANSACTIONS) as kafka,
         start_mosquitto(folder / "mosquitto", users=(*sorted(users), "platform/ingest")) as broker,
     ):
-        await asyncio.to_thread(make_topics, kafka.bootstrap, partitions, brokers)
+        await asyncio.to_thread(make_topics, kafka.bootstrap, widths, brokers)
         replicas = Replicas(folder / "stages", kafka.bootstrap, exactly_once)
         site = Site(kafka, broker, replicas, load, expected)
         replicas.again = site.again
@@ -258,7 +260,7 @@ async def in_sync(kafka: KafkaCluster, brokers: int) -> None:
 
 
 async def test_of_three_brokers_one_is_killed_and_each_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
-    async with site_of(tmp_path, range(70, 74), brokers=3, partitions=FRAME_PARTITIONS) as site:
+    async with site_of(tmp_path, range(70, 74), brokers=3) as site:
         site.start_all()
         site.send(for_s=120)
         await asyncio.sleep(15)
