@@ -10,7 +10,7 @@ The parts of `cpu_us_per_frame`: `us_stage`, the pure stage over the same frames
 Beside it in the same run, over the same records: a client of Kafka that does nothing, and an application of Quix Streams that only keeps
 200 bytes of each key.
 
-How long a frame takes is measured at half of the frames a second that one core was just seen to do, all athletes on the move:
+How long a frame takes is measured at half of the frames a second that this machine was just seen to do, broker and all, all on the move:
 `p50_ms`, `p99_ms` to the entry of the class in progress in `stage.boards`, `state_...` to `live.state`, which readers show; and
 `boards_...` over both stages to `boards.state`, at BOARDS_PER_S frames a second.
 """
@@ -174,7 +174,7 @@ def _figures(folder: Path, bootstrap: str, size: Size, replicas: Replicas, lag: 
     for what in ("consumer", "quix"):
         seen.floors_s[what] = _floor(what, bootstrap, seen.floor_records, folder / f"floor-{what}")
     _log.info("ways of frames at half of that")
-    seen.per_s = len(frames) / (seen.begun_s + seen.later_s) / 2
+    seen.per_s = len(frames) / max(seen.wall_s, seen.begun_s + seen.later_s) / 2
     _ways(bootstrap, size, replicas, seen)
     _log.info("ways over both stages")
     replicas.start("boards", "a")
@@ -231,8 +231,9 @@ class _Lag:
 
 
 def _producer(bootstrap: str) -> Producer:
+    """Its batches are large: one request a partition each 5 ms, and the one broker of the test is what a frame waits for."""
     return Producer(
-        {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
+        {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 50, "queue.buffering.max.messages": 1_000_000}
     )
 
 
