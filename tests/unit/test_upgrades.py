@@ -121,7 +121,7 @@ def test_a_state_of_an_older_program_is_set_aside_and_one_made_anew(tmp_path: Pa
 def stages(folder: Path) -> dict[str, StageOnKafka]:
     blobs = FolderBlobs(folder / "tracks")
     made = (
-        LiveOnKafka(Feed([]), blobs, folder / "live"),
+        LiveOnKafka(Feed([]), blobs, folder / "live", partitions=1),
         FinishOnKafka(Feed([]), blobs, folder / "finish"),
         BoardsOnKafka(),
     )
