@@ -9,6 +9,7 @@ import random
 import shutil
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -55,6 +56,7 @@ async def killed(kafka: KafkaCluster, folder: Path, seeds: Sequence[int], exactl
             elif number == 4:
                 replicas.stop("live", "b")
             elif number == 5:
+                replicas.again = partial(kept, replicas)  # a session that Kafka broke ends a stage, by its own word
                 await kafka.kill()
                 await kafka.start()
             else:
@@ -74,6 +76,14 @@ async def killed(kafka: KafkaCluster, folder: Path, seeds: Sequence[int], exactl
             assert len(ids) == len(set(ids)), "an event was told twice"
     finally:
         replicas.end()
+
+
+def kept(replicas: Replicas, stage: str, name: str, code: int) -> None:
+    """Start a stage again that ended because Kafka had gone, as its keeper does; one that ended otherwise fails the test."""
+    said = replicas.log(stage, name).read_text(errors="replace")
+    assert code == 1, said[-3000:]
+    assert f"stage {stage}: ends, and is to be started again" in said, said[-3000:]
+    replicas.start(stage, name)
 
 
 def refused_under_one_name(replicas: Replicas) -> None:
