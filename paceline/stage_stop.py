@@ -1,4 +1,4 @@
-"""The stop of a stage while Kafka is away: it does not wait for a last checkpoint that nobody can take.
+"""The stop of a stage while Kafka is away: it does not wait for a last checkpoint that nobody can take, and before its start for nothing.
 
 A stage is told to stop by a signal, and its main thread may be inside a client of Kafka that waits for an answer without end. So a thread
 of its own hears the signal and asks Kafka: while that answers, the stage ends as it does; when it does not, the process ends at once, as
@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 from broker.kafka import KafkaSettings
@@ -39,6 +40,19 @@ def ending_without(kafka: KafkaSettings, watch: Watch) -> Generator[None]:
         ended.set()
         signal.set_wakeup_fd(before)
         tell.close()
+
+
+@contextmanager
+def ending_at_once(watch: Watch) -> Generator[None]:
+    """While inside, SIGTERM or Ctrl-C end the process where it stands: it has taken nothing yet. Main thread only; handlers stay."""
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is called with
+        watch.drain()
+        raise SystemExit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    yield
 
 
 def _end_when_away(told: socket.socket, ended: threading.Event, kafka: KafkaSettings, watch: Watch) -> None:

@@ -15,7 +15,7 @@ from broker.watch import Watch
 from broker.watch_server import serving
 from paceline.config import Settings
 from paceline.site import Site
-from paceline.stage_stop import ending_without
+from paceline.stage_stop import ending_at_once, ending_without
 from paceline.watched import METRICS_FOLDER, watch_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FINISH_COMMIT_S: Final = 0.2  # it tells what is committed: boards wait for that
 
 
 def run_stage(name: str, settings: Settings) -> None:
-    """Run until SIGTERM or Ctrl-C, its figures and health served. ConfigError without a Kafka to run on."""
+    """Run until SIGTERM or Ctrl-C, its figures and health served; a Kafka that is away is waited for. ConfigError when none is named."""
     if not settings.kafka.bootstrap:
         raise ConfigError("kafka.bootstrap is empty", cure="give host:port of a broker in the settings or as PACELINE_KAFKA__BOOTSTRAP")
     site = Site(settings)
@@ -55,6 +55,7 @@ def tracks_of(site: Site) -> SharedBlobs:
 
 
 def _stage(name: str, site: Site, watch: Watch) -> None:
+    from processors.kafka_waiting import KafkaWaiting
     from processors.measures import size_of
     from processors.packed_efforts import warm_up as warm_up_boards
     from processors.quix_engine import Replica, StageApp
@@ -69,7 +70,11 @@ def _stage(name: str, site: Site, watch: Watch) -> None:
     commit_s = min(s.stages.commit_s, FINISH_COMMIT_S) if name == "finish" else s.stages.commit_s
     replica = Replica(s.kafka, place / "state", s.stages.replica, commit_s, s.stages.exactly_once)
     try:
-        StageApp(_made(name, site, place / "work"), replica, watch).run()
+        with ending_at_once(watch):
+            waiting = KafkaWaiting(s.kafka, watch)
+            stage = waiting.made(lambda: _made(name, site, place / "work"))
+            app = waiting.made(lambda: StageApp(stage, replica, watch))
+        app.run()
     finally:
         held.close()
 
@@ -107,18 +112,20 @@ def _made(name: str, site: Site, work: Path) -> StageOnKafka:
 def _follow(site: Site, watch: Watch) -> None:
     from gateway.data_lock import locked_directory
     from processors.kafka_view import KafkaView
+    from processors.kafka_waiting import KafkaWaiting
     from processors.measures import size_of
 
-    stop = threading.Event()
+    kafka, stop = site.settings.kafka, threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is called with
         watch.drain()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
     with locked_directory(site.platform_dir, "view"):  # two would write one file, each from where it is
-        view = KafkaView(site.settings.kafka, site.state_db, tells=bool(site.settings.influx.url))
+        with ending_at_once(watch):
+            view = KafkaWaiting(kafka, watch).made(lambda: KafkaView(kafka, site.state_db, tells=bool(site.settings.influx.url)))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
         try:
             watch.measure(lambda: [VIEW_RECORDS.of(view.records), VIEW_UNREADABLE.of(view.unreadable), size_of("state", site.state_db)])
             view.run(stop, watch.part("rounds"))

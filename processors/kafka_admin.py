@@ -26,10 +26,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from broker.errors import BadInputError, LinkError
+from broker.errors import BadInputError, ConfigError, LinkError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import API_TRANSACTIONS, Topic
-from processors.kafka_faults import cure_of, telling
+from processors.kafka_faults import AWAY, cure_of, telling, too_few_copies
 
 TIMEOUT_S: Final = 30.0
 REACH_S: Final = 10.0  # to find a cluster at all
@@ -77,15 +77,38 @@ class KafkaAdmin:
             )
         self._kafka = kafka
         self._complaint: KafkaError | None = None  # the client's last one: its exceptions only tell of a time that ran out
-        self._client = AdminClient({**admin_options(kafka), "log_level": 0, "error_cb": self._complained})
+        try:
+            self._client = AdminClient({**admin_options(kafka), "log_level": 0, "error_cb": self._complained})
+        except KafkaException as error:
+            raise ConfigError(
+                f"kafka.cafile {kafka.cafile}: {error.args[0].str()}", cure="name a readable PEM file with kafka.cafile, or none"
+            ) from error
+
+    def look(self) -> None:
+        """See whether a broker answers this user within `reach_s`; LinkError says why none does."""
+        try:
+            self._client.list_topics(timeout=self._reach_s)
+        except KafkaException as error:
+            raise self._unreachable(error, AWAY) from error
 
     def answers(self) -> bool:
         """Whether a broker answers this user within `reach_s`."""
         try:
-            self._client.list_topics(timeout=self._reach_s)
-        except KafkaException:
+            self.look()
+        except LinkError:
             return False
         return True
+
+    def too_few_copies(self, topics: Sequence[str]) -> str:
+        """Which of these topics takes no record now, because too few of its copies are in sync; empty: none, or nobody says."""
+        try:
+            there = self._client.list_topics(timeout=self._reach_s).topics
+            asked = [ConfigResource(ResourceType.TOPIC, name) for name in topics if name in there]
+            found = self._wait(self._client.describe_configs(asked, request_timeout=self._timeout_s)) if asked else {}
+        except (KafkaException, LinkError):
+            return ""
+        counts = {r.name: [len(p.isrs) for _, p in sorted(there[r.name].partitions.items())] for r in found}
+        return too_few_copies(counts, {r.name: int(entries["min.insync.replicas"].value or 1) for r, entries in found.items()})
 
     def differences(self, topics: Sequence[Topic], replication: int) -> list[Change]:
         """What `apply` would change, changing nothing."""
@@ -182,10 +205,9 @@ class KafkaAdmin:
         if self._complaint is None or telling(error):
             self._complaint = error
 
-    def _unreachable(self, error: Exception) -> LinkError:
+    def _unreachable(self, error: Exception, cure: str = UNREACHED_CURE) -> LinkError:
         self._client.poll(0)
         complaint, cause = self._complaint, error.args[0] if error.args else None
-        cure = UNREACHED_CURE
         if isinstance(cause, KafkaError):
             cure = cure_of(self._kafka, cause, complaint, otherwise=cure)
             words = cause.str() if complaint is None else f"{cause.str()} ({complaint.str()})"

@@ -147,8 +147,15 @@ class KafkaLog:
             first = self._failed[0]
             if any(error.fatal() for error in self._failed):
                 self._leave()
-            raise not_stored(self._kafka, f"{len(self._failed)} of {count} records not stored", first, self._complaint)
+            few = self._too_few_copies() if first.name() == "_MSG_TIMED_OUT" else ""
+            raise not_stored(self._kafka, f"{len(self._failed)} of {count} records not stored", first, self._complaint, few)
         self._complaint = None
+
+    def _too_few_copies(self) -> str:
+        """Why time ran out, when that is because copies are missing; a stop that is asked for does not wait for this."""
+        if self._admin is None or self._closing.is_set():
+            return ""
+        return self._admin.too_few_copies([topic.name for topic in _WRITTEN])
 
     def _produce_late(self, producer: Producer, record: Produced, until_s: float) -> None:
         """The buffer of the client is full: wait for a place in it."""

@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from broker.errors import BadInputError, ConfigError, LinkError, StoreError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, GONE_DAYS, LIVE_STATE, REFERENCE, event_topics
 from broker.liveness import Part, unwatched
 from processors.kafka_admin import admin_options
+from processors.kafka_faults import AWAY
 from processors.state_db import StateDb
 from processors.state_view import StateView
 
@@ -59,14 +60,21 @@ class KafkaView:
         self._at: dict[tuple[str, int], int] = {}
         self._told: set[tuple[str, str]] = set()
         self.unreadable = self.records = 0
-        self._check_cluster()
         topics = (*TOPICS, BELIEVED) if tells else TOPICS
-        self._consumer.assign([TopicPartition(topic, p, self._from(topic, p)) for topic in topics for p in range(self._partitions(topic))])
+        try:
+            self._check_cluster()
+            self._consumer.assign([TopicPartition(t, p, self._from(t, p)) for t in topics for p in range(self._partitions(t))])
+        except BaseException:
+            self.close()
+            raise
 
     def _check_cluster(self) -> None:
-        """StoreError when the file is ahead of the cluster: then it was made of another one."""
+        """StoreError when the file is ahead of the cluster: then it was made of another one; LinkError when Kafka does not say."""
         at, there = self._store.position(f"{REFERENCE}[0]"), self._partitions(REFERENCE)
-        end = self._consumer.get_watermark_offsets(TopicPartition(REFERENCE, 0), timeout=START_S)[1] if at and there else at
+        try:
+            end = self._consumer.get_watermark_offsets(TopicPartition(REFERENCE, 0), timeout=START_S)[1] if at and there else at
+        except KafkaException as error:
+            raise LinkError(f"Kafka does not answer about {REFERENCE}: {error.args[0].str()}", cure=AWAY) from error
         if end < at:
             raise StoreError(
                 f"{self._state}: was made from {REFERENCE} up to {at}, which ends at {end}: of another Kafka, or of one that lost records",
@@ -78,9 +86,9 @@ class KafkaView:
         while True:
             try:
                 found = self._consumer.list_topics(topic, timeout=10).topics[topic]
-            except Exception as error:
+            except KafkaException as error:
                 if time.monotonic() > deadline_s:
-                    raise LinkError(f"Kafka does not answer about {topic}: {error}", cure="check kafka.bootstrap") from error
+                    raise LinkError(f"Kafka does not answer about {topic}: {error.args[0].str()}", cure=AWAY) from error
             else:
                 if not found.partitions:
                     raise ConfigError(f"Kafka has no topic {topic}", cure="run `paceline topics apply`")

@@ -10,6 +10,7 @@ partition is at its last checkpoint again, wherever it is opened; what was sent 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -27,7 +28,7 @@ from quixstreams.models.topics.exceptions import TopicConfigurationMismatch, Top
 from quixstreams.processing import ProcessingContext
 from quixstreams.state import PartitionTransaction
 
-from broker.errors import ConfigError
+from broker.errors import ConfigError, LinkError
 from broker.kafka import KafkaSettings
 from broker.metric_list import (
     STAGE_BATCHES,
@@ -41,6 +42,8 @@ from broker.metric_list import (
 from broker.metrics import Measure
 from broker.watch import Watch
 from processors.collector import waiting_collector
+from processors.kafka_faults import cure_of
+from processors.quix_faults import broken_session
 from processors.quix_fencing import is_taken_over
 from processors.shards import Message, Shard, StageOnKafka
 from processors.stage_stats import StageStats
@@ -70,7 +73,7 @@ class Replica(NamedTuple):
 
 
 class StageApp(Application):
-    """A replica of a stage, until SIGTERM."""
+    """A replica of a stage, until SIGTERM. LinkError when Kafka does not answer while it is made: make another one then."""
 
     def __init__(self, stage: StageOnKafka, replica: Replica, watch: Watch | None = None) -> None:
         self._watch = watch or Watch(stage.name)
@@ -111,7 +114,7 @@ class StageApp(Application):
         self._next: dict[int, int] = {}
         self._ticked_s = 0.0
         self._round_s = time.monotonic()
-        self._name = replica.name
+        self._name, self._kafka = replica.name, replica.kafka
         try:
             topic = self.topic(stage.topic, key_deserializer="bytes", value_deserializer="bytes")
             self.dataframe(topic)  # subscribes to it
@@ -119,6 +122,11 @@ class StageApp(Application):
             self._state_manager.register_store(stage.topic, _STORE, changelog_config=changelog)
         except (TopicNotFoundError, TopicConfigurationMismatch) as error:
             raise ConfigError(f"stage {stage.name}: {error}", cure="run `paceline topics apply`; it says what cannot be mended") from error
+        except KafkaException as error:
+            told = error.args[0]
+            raise LinkError(
+                f"stage {stage.name}: kafka {replica.kafka.bootstrap}: {told.str()}", cure=cure_of(replica.kafka, told)
+            ) from error
         self._processing_context = _Flushing.of(self._processing_context, self._flush)
         self._store = self._state_manager.get_store(stage.topic, _STORE)
         self._watch.ready_when("group", lambda: "" if self._joined else "has not joined its consumer group")
@@ -127,7 +135,7 @@ class StageApp(Application):
         self._watch.measure(self._measures)
 
     def run(self) -> list[dict[str, Any]]:
-        """Until it is stopped. ConfigError when another process took over its name."""
+        """Until it is stopped. ConfigError when another process took over its name, LinkError when the session with Kafka broke."""
         try:
             return super().run()
         except Exception as error:
@@ -136,12 +144,16 @@ class StageApp(Application):
                     f"stages.replica {self._name}: another process of stage {self._stage.name} runs under this name and took its place",
                     cure="give each replica of a stage a name of its own, stages.replica or PACELINE_STAGES__REPLICA",
                 ) from error
+            if (broken := broken_session(self._stage.name, self._kafka, error)) is not None:
+                raise broken from error
             raise
 
     def stop(self, fail: bool = False) -> None:
         """End after this round; not ready from now on."""
         if fail:
-            _log.exception("stage %s: ends, and is to be started again", self._stage.name)
+            error = sys.exception()
+            ours = error if error is not None and broken_session(self._stage.name, self._kafka, error) is None else None
+            _log.error("stage %s: ends, and is to be started again", self._stage.name, exc_info=ours)
         self._watch.drain()
         super().stop(fail)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from broker.errors import BadInputError, ConfigError, LinkError
 from broker.kafka import KafkaSettings
@@ -22,6 +22,7 @@ from broker.kafka_topics import REFERENCE
 from broker.logrecord import LogRecord
 from broker.reference import Reference, decode_reference
 from processors.kafka_admin import admin_options
+from processors.kafka_faults import AWAY, cure_of
 from processors.reference_data import ReferenceData
 
 _log = logging.getLogger(__name__)
@@ -77,17 +78,26 @@ class ReferenceFeed(TakenChanges):
         self._consumer = Consumer(settings)
         self._consumer.assign([TopicPartition(REFERENCE, 0, _OFFSET_BEGINNING)])
         self._at_end = False
+        self._error: KafkaError | None = None
+        self._kafka = kafka
         super().__init__()
-        self._catch_up()
+        try:
+            self._catch_up()
+        except LinkError:
+            self.close()
+            raise
 
     def _catch_up(self) -> None:
-        """Read to the end as it is now."""
+        """Read to the end as it is now. LinkError when nothing more comes for `START_S`."""
         deadline_s = time.monotonic() + START_S
         while not self._at_end:
             for change in self.poll(0.05):
                 self.take(change)
+                deadline_s = time.monotonic() + START_S
             if time.monotonic() > deadline_s:
-                raise LinkError(f"{REFERENCE} could not be read to its end in {START_S:.0f} s", cure="check kafka.bootstrap, and Kafka")
+                why = f": {self._error.str()}" if self._error is not None else ""
+                cure = AWAY if self._error is None else cure_of(self._kafka, self._error)
+                raise LinkError(f"{REFERENCE} could not be read to its end, nothing more came for {START_S:.0f} s{why}", cure=cure)
 
     def poll(self, timeout_s: float = 0.0) -> list[Change]:
         """The changes that came since, not yet taken."""
@@ -95,7 +105,10 @@ class ReferenceFeed(TakenChanges):
         for message in self._consumer.consume(1000, timeout_s):
             error = message.error()
             if error is not None:
-                self._at_end = self._at_end or error.name() == "_PARTITION_EOF"
+                if error.name() == "_PARTITION_EOF":
+                    self._at_end = True
+                else:
+                    self._error = error
                 continue
             where = f"{REFERENCE} {message.offset()}"
             try:
@@ -111,7 +124,8 @@ class ReferenceFeed(TakenChanges):
         try:
             found = self._consumer.list_topics(topic, timeout=START_S).topics[topic].partitions
         except KafkaException as error:
-            raise LinkError(f"Kafka does not answer about {topic}: {error}", cure="check kafka.bootstrap") from error
+            told = error.args[0]
+            raise LinkError(f"Kafka does not answer about {topic}: {told.str()}", cure=cure_of(self._kafka, told)) from error
         if not found:
             raise ConfigError(f"Kafka has no topic {topic}", cure="run `paceline topics apply`")
         return len(found)

@@ -538,6 +538,27 @@ def append_at_last(log, records):
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
+async def test_too_few_copies_in_sync_are_told_with_their_cure_until_the_broker_is_back(tmp_path, tenant):
+    """Three brokers and topics that want all three copies in sync: one away is one too few."""
+    async with start_kafka(tmp_path, brokers=3) as three:
+        await asyncio.to_thread(KafkaAdmin(settings_of(three), reach_s=120, timeout_s=120).apply, platform_topics(), 3)
+        await asyncio.to_thread(configure, three, FRAMES, "min.insync.replicas", "3")
+        with KafkaLog(settings_of(three), send_s=8) as log:
+            await asyncio.to_thread(append_at_last, log, [frame_record(tenant, b"before")])
+            await three.kill(2)
+            await until(lambda: not in_sync(three), 240)
+            what = (
+                r"not stored: Local: Message timed out: .*telemetry\.frames have too few copies: .* has 2 in sync, min.insync.replicas is 3"
+            )
+            cure = "start the brokers that are away: too few of a topic's copies are in sync"
+            await refused(log, what, cure, [frame_record(tenant, b"meanwhile")])
+            await three.start(2)
+            await asyncio.to_thread(append_at_last, log, [frame_record(tenant, b"after")])
+        assert {b"before", b"after"} <= {r.body for r in await asyncio.to_thread(log_records, three.bootstrap, tenant)}
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
 async def test_leader_of_three_brokers_killed_again_and_again_loses_nothing(tmp_path, tenant):
     """Three copies, two of which must have a record: each broker in turn is killed while records are appended, and comes back."""
     async with start_kafka(tmp_path, brokers=3) as three:

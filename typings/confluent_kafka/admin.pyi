@@ -50,6 +50,7 @@ class NewTopic:
 
 class PartitionMetadata:
     replicas: list[int]
+    isrs: list[int]
 
 class TopicMetadata:
     error: KafkaError | None
