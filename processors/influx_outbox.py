@@ -247,9 +247,12 @@ class Outbox:
             return select_dead(db, "1", (), limit)
 
     def owe_again(self, letters: Sequence[StoredDead]) -> int:
-        """Owe refused lines once more, behind all that waits; how many. Those that are gone, or not whole, stay as they are."""
+        """Owe refused lines once more, behind all that waits; how many. Those that are gone, or not whole, stay as they are, and those of
+        a person whose erasure waits: behind it they would be written after all."""
         with self._transaction("owe again in"):
             kept = {number for (number,) in self._db.execute("SELECT id FROM dead")}
+            for (subject,) in self._db.execute("SELECT body FROM batch WHERE kind='erase'"):
+                kept.difference_update(of_subject(subject.decode(), [(s.id, s.letter.topic, s.letter.raw) for s in letters]))
             batches, ids = again([stored for stored in letters if stored.id in kept])
             self._insert(batches)
             forget_dead(self._db, ids)

@@ -254,7 +254,9 @@ def send(*, config_file: Path | None, data: Path | None, as_json: bool, numbers:
     if as_json:
         print_json({"owed": owed, "left": left})
         return
-    click.echo(f"{owed} lines are owed again" + (f"; {left} are not kept, or were cut" if left else ""))
+    click.echo(
+        f"{owed} lines are owed again" + (f"; {left} are not kept, were cut, or are of an athlete who is being erased" if left else "")
+    )
 
 
 @contextmanager

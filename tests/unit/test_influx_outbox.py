@@ -397,6 +397,18 @@ def test_refused_lines_of_an_erased_athlete_are_kept_no_more(outbox):
     assert outbox.counters()["dead"] == 1
 
 
+def test_refused_lines_of_an_athlete_whose_erasure_waits_are_not_owed_behind_it(outbox):
+    for name in (b"ann", b"anna"):
+        refuse(outbox, b"tele,ath=%b,kind=smooth,tenant=gym dist=1.0 1\n" % name)
+    outbox.commit(Change(batches=[Batch("live", "erase", "", 0, 0, b"gym/ann")]))
+    assert outbox.owe_again(outbox.dead()) == 1
+    sender_of(outbox).send_one("live", Scripted(None))
+    assert outbox.dead() == []
+    owed = outbox.owed("live")
+    assert owed is not None
+    assert gzip.decompress(owed.batch.body).startswith(b"tele,ath=anna,")
+
+
 def test_lines_owed_again_beside_a_running_sink_count_towards_its_cap(tmp_path):
     noise = np.random.default_rng(1).bytes(1_200).hex().encode()
     running = opened(tmp_path, cap_bytes=1_500)
