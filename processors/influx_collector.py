@@ -179,15 +179,18 @@ class Collector:
         return self._erased
 
     def _erasures(self, store: ReadStore, change: Change) -> None:
-        """An erased athlete's points are deleted behind what is owed of them by now."""
+        """An erased athlete's points are deleted behind what is owed of them by now; all again once the state was made again, as what
+        they were written from may have been told before it knew of them."""
+        name = generation(store.db) or ""
         cursor = self._outbox.cursor("erasures")
+        after = cursor.at if cursor.name == name else 0
         newest = store.db.execute("SELECT coalesce(max(version), 0) FROM reference WHERE entity='erasure'").fetchone()[0]
-        if newest <= cursor.at:
+        if newest <= after:
             return
         for ref, version in references(store.db, entity="erasure"):
-            if version > cursor.at and isinstance(ref, ErasureRef):
+            if version > after and isinstance(ref, ErasureRef):
                 change.batches.append(Batch("live", "erase", "", 0, 0, f"{ref.tenant}/{ref.id}".encode()))
-        change.cursors["erasures"] = Cursor(newest)
+        change.cursors["erasures"] = Cursor(newest, name)
         self._erased = None
 
     # events

@@ -272,3 +272,33 @@ def test_a_pulse_is_read_as_it_was_left_and_a_damaged_one_is_none(world):
         assert read_pulse(world.files.pulse) is None
     write_pulse(world.files.pulse, AT_US, {}, {})
     assert read_pulse(world.files.pulse) is not None
+
+
+def test_a_state_made_again_has_erased_athletes_deleted_again_behind_what_it_tells(tmp_path: Path) -> None:
+    """It tells samples of before the erasure once more, perhaps before it knows of that; its position is the one of the old state."""
+    world = InfluxWorld(tmp_path / "platform")
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+
+    def erased() -> list[bytes]:
+        found: list[bytes] = []
+        while (owed := outbox.owed("live")) is not None:
+            found += [owed.batch.body] if owed.batch.kind == "erase" else []
+            outbox.done(owed.ids, {})
+        return found
+
+    with closing(outbox), closing(collector_of(world, outbox)) as collector:
+        world.ride_on(25)
+        world.erase("bob")
+        collector.look(world.now_us)
+        assert (erased(), erased()) == ([b"gym/bob"], [])
+        world.close()
+        for name in ("state.db", "state.db-wal", "state.db-shm"):
+            (world.files.folder / name).unlink(missing_ok=True)
+        again = InfluxWorld(world.files.folder)
+        again.runner.drain()
+        while collector.look(world.now_us):
+            pass
+        assert erased() == [b"gym/bob"]
+        collector.look(world.now_us)
+        assert erased() == []
+        again.close()
