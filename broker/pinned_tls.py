@@ -37,6 +37,11 @@ class ClientFiles(BaseModel):
     node_file: Path
     roots_file: Path
 
+    @property
+    def must_be_of(self) -> str:
+        """What to do about a server that is not believed: whose certificate it must have."""
+        return f"it must be of an authority in {self.roots_file}"
+
     def context(self) -> ssl.SSLContext:
         """The context of the next connection. ConfigError names the file that cannot be read."""
         try:

@@ -7,6 +7,7 @@ import ssl
 from typing import Final
 
 _LOOK_S: Final = 3.0
+_ALERT_S: Final = 1.0
 _NOT_YET, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and the like
 _OURS: Final = {
     "CERTIFICATE_EXPIRED": "our certificate has expired: renew it",
@@ -30,6 +31,15 @@ def cure_of_tls(error: ssl.SSLError, server: str, trusted: str) -> str:
     return next((cure for word, cure in _OURS.items() if word in reason), f"check that {server} speaks TLS, and its certificate")
 
 
+def tls_error_in(error: BaseException | None) -> ssl.SSLError | None:
+    """The failed handshake that an error tells of, however a client wrapped it; None: it is of something else."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def look_at(server: str, cafile: str) -> ssl.SSLError | None:
     """Shake hands with `host:port` once; the error when that fails for want of trust, None when it does not, or nobody answers."""
     host, _, port = server.rpartition(":")
@@ -43,4 +53,20 @@ def look_at(server: str, cafile: str) -> ssl.SSLError | None:
     except ssl.SSLError as error:
         return error
     except (OSError, ValueError):
+        return None
+
+
+def refusal_of_ours(context: ssl.SSLContext, host: str, port: int) -> ssl.SSLError | None:
+    """Shake hands once with our certificate, and wait a moment for what the server says of it; None: nothing.
+
+    With TLS 1.3 it says so after the handshake, which is where most clients lose it.
+    """
+    try:
+        with socket.create_connection((host, port), _LOOK_S) as link, context.wrap_socket(link, server_hostname=host) as secure:
+            secure.settimeout(_ALERT_S)
+            secure.recv(1)
+            return None
+    except ssl.SSLError as error:
+        return error
+    except OSError:
         return None

@@ -20,12 +20,13 @@ import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 
 from broker.errors import ConfigError, LinkError
+from broker.mqtt_faults import refusal_code
 from broker.pinned_tls import ClientFiles
+from broker.tls_faults import cure_of_tls, tls_error_in
 
 _log = logging.getLogger(__name__)
 _INBOX_MESSAGES: Final = 512
 _LEAVE_TIMEOUT_S: Final = 1.0
-_REFUSED_CODES: Final = frozenset({132, 133, 134, 135, 138})  # protocol, client id, password, not authorised, banned
 _UNSPECIFIED: Final = 128  # what paho says of any connection the other side ended
 
 
@@ -67,10 +68,13 @@ class _Witness(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.saw_reset = False
+        self.alert: ssl.SSLError | None = None  # what the broker has against our certificate: TLS 1.3 tells after the handshake
 
     def emit(self, record: logging.LogRecord) -> None:
-        if isinstance(record.args, tuple) and any(isinstance(argument, OSError) for argument in record.args):
-            self.saw_reset = True
+        for argument in record.args if isinstance(record.args, tuple) else ():
+            self.saw_reset |= isinstance(argument, OSError)
+            if isinstance(argument, ssl.SSLError):
+                self.alert = argument
         _log.debug("mqtt: %s", record.getMessage())
 
 
@@ -123,7 +127,7 @@ async def open_link(
     client.pending_calls_threshold = settings.max_unconfirmed + 4
     _paho(client).connect_timeout = settings.connect_timeout_s
     try:
-        await _enter(client, settings)
+        await _enter(client, settings, witness)
         yield Link(client, witness)
         with suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(_LEAVE_TIMEOUT_S):
@@ -135,7 +139,7 @@ async def open_link(
         _paho(client)._sock_close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - drops socket, reader, writer and timer, whatever their state
 
 
-async def _enter(client: aiomqtt.Client, settings: LinkSettings) -> None:
+async def _enter(client: aiomqtt.Client, settings: LinkSettings, witness: _Witness) -> None:
     """Connect. TCP and TLS run in a thread that cannot be interrupted: a cancelled caller waits for it, bounded by its timeout.
 
     aiomqtt does not notice a connection that ends before CONNACK and would wait for its whole timeout: we listen in.
@@ -172,7 +176,7 @@ async def _enter(client: aiomqtt.Client, settings: LinkSettings) -> None:
         how = (
             "the connection ended before CONNACK" if lost.is_set() else f"no answer to CONNECT within {2 * settings.connect_timeout_s:g} s"
         )
-        raise aiomqtt.MqttError(how)
+        raise aiomqtt.MqttError(how) from witness.alert
     entering.result()
 
 
@@ -182,7 +186,7 @@ def _paho(client: aiomqtt.Client):  # noqa: ANN202 - paho's own type, inferred
 
 def is_refusal(failure: BaseException) -> bool:
     """Whether the broker answered CONNECT with a refusal that another try will not change."""
-    return isinstance(failure, MqttConnectError) and getattr(failure.rc, "value", failure.rc) in _REFUSED_CODES
+    return isinstance(failure, MqttConnectError) and refusal_code(failure) is not None
 
 
 def explain(failure: BaseException, settings: LinkSettings) -> LinkError:
@@ -197,19 +201,28 @@ def explain(failure: BaseException, settings: LinkSettings) -> LinkError:
     text = str(cause) or type(cause).__name__
     if getattr(getattr(cause, "rc", None), "value", None) == _UNSPECIFIED:
         text = "the connection was closed"
-    if settings.files is not None and (cure := _identity_cure(text.lower())):
+    tls = tls_error_in(failure)
+    if settings.files is not None and not isinstance(tls, ssl.SSLCertVerificationError) and (cure := _identity_cure(text.lower())):
         return LinkError(f"{where}: TLS failed: {text}", cure=cure)
-    if "SSL" in text or "certificate" in text.lower():
-        return LinkError(f"{where}: TLS failed: {text}", cure="check ca_file, the name in the server's certificate and this box's clock")
+    if tls is not None:
+        return LinkError(f"{where}: TLS failed: {text}", cure=cure_of_tls(tls, f"{settings.host}:{settings.port}", _trusted(settings)))
     return LinkError(f"{where}: {text}", cure="check host, port and network; trying again by itself")
 
 
+def _trusted(settings: LinkSettings) -> str:
+    """What to do about a broker that is not believed."""
+    if settings.files is not None:
+        return f"{settings.files.must_be_of}; else enrol again with a code of `paceline node add` of that platform"
+    named = f"is {settings.ca_file}" if settings.ca_file else "is not set: the system's certificates are taken"
+    return f"name that authority's with uplink ca_file, which {named}"
+
+
 def _identity_cure(said: str) -> str:
-    """What to do when the broker does not take the certificate of an enrolled node, or the node not the broker's; empty: something else."""
+    """What to do when the broker does not take the certificate of an enrolled node; empty: something else."""
     if "revoked" in said:
         return "this node was revoked: enrol it again with a new code of `paceline node add`"
     if "expired" in said:
         return "this node's certificate expired: it renews by itself once it reaches the enrolment service"
-    if "unknown ca" in said or "verify failed" in said:
+    if "unknown ca" in said:
         return "broker and node are not of one authority: enrol again with a code of `paceline node add` of that platform"
     return ""

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from broker.errors import StoreError
@@ -30,8 +31,8 @@ def ingest_link(site: Site) -> BulkSettings:
     central, own = site.settings.central, site.settings.ingest
     files = client_files(site, site.ingest_user)
     password = own.password.get_secret_value() or site.secret("central", site.ingest_user)
-    tls = files.context if files is not None else None
-    return BulkSettings(central.link_host, central.port, site.ingest_user, password, tls=tls, clean=bool(own.share))
+    link = BulkSettings(central.link_host, central.port, site.ingest_user, password, clean=bool(own.share))
+    return link if files is None else replace(link, tls=files.context, trusted=files.must_be_of)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from broker.errors import LinkError
+from broker.mqtt_faults import mqtt_fault
 from broker.pinned_tls import ClientFiles
 
 _TIMEOUT_S = 10.0
@@ -36,7 +36,7 @@ async def messages(link: Link, pattern: str, *, qos: int) -> AsyncIterator[tuple
             async for message in client.messages:
                 yield str(message.topic), message.payload
     except aiomqtt.MqttError as error:
-        raise _failed(link, error) from error
+        raise await mqtt_fault(error, link.host, link.port, link.user, link.files) from error
 
 
 @asynccontextmanager
@@ -54,10 +54,4 @@ async def publishing(link: Link) -> AsyncGenerator[Callable[[str, bytes], Awaita
         ) as client:
             yield publish
     except aiomqtt.MqttError as error:
-        raise _failed(link, error) from error
-
-
-def _failed(link: Link, error: Exception) -> LinkError:
-    return LinkError(
-        f"broker {link.host}:{link.port}: {error}", cure="is it running, and is the user name and secret right for this broker?"
-    )
+        raise await mqtt_fault(error, link.host, link.port, link.user, link.files) from error

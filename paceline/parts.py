@@ -164,7 +164,7 @@ async def run_api(site: Site, watch: Watch) -> None:
             while_the_same(site.state_db),
         ]
         if control is not None:
-            watch.link("control", lambda: control.connected)
+            watch.link("control", lambda: control.connected, lambda: control.last_error)
             watch.measure(lambda: of_nodes(control.nodes))
             work += [control.run(), leave_pulse(site.platform_dir / PULSE, nodes, dict)]
         await _all(work)

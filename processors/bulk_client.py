@@ -19,7 +19,7 @@ from typing import Final
 from broker import mqtt_codec as mqtt
 from broker.cancellation import in_own_task
 from broker.errors import LinkError
-from broker.tls_faults import cure_of_tls
+from broker.tls_faults import cure_of_tls, tls_error_in
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class BulkSettings:
     username: str
     password: str
     tls: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None  # a function is asked at each connection: certificates are renewed
+    trusted: str = "give ingest the certificate of the one it is of"  # what to do about a broker that is not believed
     clean: bool = False
     keepalive_s: int = 20
     qos: int = 1
@@ -66,6 +67,7 @@ class Connection(asyncio.BufferedProtocol):
         self.connack: asyncio.Future[mqtt.Connack] = self._loop.create_future()
         self.subscribed = asyncio.Event()
         self.closed: asyncio.Future[str] = self._loop.create_future()
+        self.failure: Exception | None = None  # what closed it, when that was no word of MQTT
 
     @property
     def alive(self) -> bool:
@@ -151,6 +153,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.failure = exc
         if not self.closed.done():
             self.closed.set_result(str(exc) if exc else "the broker closed the connection")
         if not self.connack.done():
@@ -215,9 +218,9 @@ class BulkClient:
                 if loop.time() - started_at > self._settings.retry_max_s:  # two ingests of one credential oust each other ever more slowly
                     delay_s = self._settings.retry_min_s
                 self.last_error = str(error) or f"no answer within {_CONNECT_S:.0f} s"
-                if isinstance(error, ssl.SSLError):
+                if (tls := tls_error_in(error)) is not None:
                     where = f"{self._settings.host}:{self._settings.port}"
-                    self.last_error += f"; cure: {cure_of_tls(error, where, 'give ingest the certificate of the one it is of')}"
+                    self.last_error += f"; cure: {cure_of_tls(tls, where, self._settings.trusted)}"
                 log.warning("broker %s:%d: %s; again in %.1f s", self._settings.host, self._settings.port, self.last_error, delay_s)
             finally:
                 self.ready.clear()
@@ -262,7 +265,7 @@ class BulkClient:
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and not task.cancelling():
-                    raise LinkError(f"no answer to CONNECT: {connection.closed.result()}") from None
+                    raise LinkError(f"no answer to CONNECT: {connection.closed.result()}") from connection.failure
                 raise
             if answer.code:
                 cure = "check the password of the credential" if answer.code in (4, 5) else "see the broker's log"
@@ -285,7 +288,7 @@ class BulkClient:
             for extra in watch[1:]:
                 extra.cancel()
             if connection.closed.done():
-                raise LinkError(connection.closed.result())
+                raise LinkError(connection.closed.result()) from connection.failure
             if connection.subscribed.is_set():
                 self.ready.set()
             now = loop.time()

@@ -23,6 +23,7 @@ from pydantic import SecretStr, ValidationError
 from broker.cancellation import heard, in_own_task
 from broker.commands import decode_answer
 from broker.errors import BadInputError, ConfigError, StoreError
+from broker.mqtt_faults import mqtt_fault
 from broker.nodeconfig import NodeState, parse_node_config
 from broker.pinned_tls import ClientFiles
 from broker.topics import ROOT, Address, parse_topic, topic
@@ -40,7 +41,7 @@ _USER: Final = "platform/control"
 
 
 class Control:
-    """`nodes` maps (tenant, node) to the last state each node reported; `connected` while the broker lets it in.
+    """`nodes` maps (tenant, node) to the last state each node reported; `connected` while the broker lets it in, `last_error` says why not.
 
     With `files` the broker is met by TLS and a certificate.
     """
@@ -62,6 +63,7 @@ class Control:
         self._commanded: dict[tuple[str, bytes], float] = {}  # when it was published last
         self.nodes: dict[tuple[str, str], NodeState] = {}
         self.connected = False
+        self.last_error = ""
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -69,10 +71,22 @@ class Control:
             try:
                 await in_own_task(self._session())
             except* (aiomqtt.MqttError, OSError) as group:  # of the session's tasks; OSError: a configuration file that just went
-                _log.warning("control: broker %s:%d: %s", self._host, self._port, "; ".join(str(e) for e in group.exceptions))
+                await self._tell(group)
             finally:
                 self.connected = False
             await asyncio.sleep(0.2 + random.random())
+
+    async def _tell(self, group: BaseExceptionGroup[Exception]) -> None:
+        """Remember why there is no connection, and log it when it is another reason than before."""
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        told: BaseException = error
+        if isinstance(error, aiomqtt.MqttError):
+            told = await mqtt_fault(error, self._host, self._port, _USER, self._files)
+        if str(told) != self.last_error:
+            _log.warning("control: %s", told)
+        self.last_error = str(told)
 
     async def _session(self) -> None:
         async with aiomqtt.Client(
@@ -89,7 +103,7 @@ class Control:
             logger=_log,
         ) as client:
             await client.subscribe([(f"{ROOT}/+/+/state", 1), (f"{ROOT}/+/+/rsp", 1)])
-            self.connected = True
+            self.connected, self.last_error = True, ""
             self._published.clear()
             self._commanded.clear()
             async with asyncio.TaskGroup() as group:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -87,8 +88,9 @@ async def run(settings: PlatformSettings, watch: Watch | None = None) -> None:
 
 async def _serve(settings: PlatformSettings, log: SqliteLog, stop: asyncio.Event, watch: Watch) -> None:
     runner = Runner(log, settings.state_file, tells=settings.tells)
-    tls = settings.files.context if settings.files is not None else None
-    link = BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value(), tls=tls)
+    link = BulkSettings(settings.host, settings.port, "platform/ingest", settings.password.get_secret_value())
+    if settings.files is not None:
+        link = replace(link, tls=settings.files.context, trusted=settings.files.must_be_of)
     ingest = IngestService(link, log, alive=watch.part("ingest"))
     desk = EquipmentDesk(settings.data_dir / "equipment.db")
     control = Control(settings.node_configs, settings.host, settings.port, settings.control_password, desk, settings.control_files)
@@ -132,7 +134,7 @@ def _show(
     """Figures and conditions of the parts."""
     lag = Lag(log, lambda: runner.position)
     watch.link("ingest", lambda: not ingest.trouble, lambda: ingest.trouble, connects=lambda: ingest.connects)
-    watch.link("control", lambda: control.connected)
+    watch.link("control", lambda: control.connected, lambda: control.last_error)
     watch.ready_when("stage live", lag.holds)
     watch.ready_when("page", lambda: "" if page_up.is_set() else "does not listen yet")
     watch.measure(lambda: of_ingest(ingest.stats))
