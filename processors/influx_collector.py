@@ -39,8 +39,6 @@ from processors.influx_points import (
 )
 from processors.influx_schema import BUCKETS
 from processors.log import SqliteLog
-from processors.publish_cursor import Cursor as EventCursor
-from processors.publish_cursor import found_in
 from processors.pulse import Pulse, read_pulse
 from processors.results_db import events, final, references
 from processors.series_guard import SeriesGuard
@@ -197,8 +195,7 @@ class Collector:
 
     def _events(self, store: ReadStore, lines: LineMaker, change: Change) -> bool:
         cursor = self._outbox.cursor("events")
-        after = found_in(store.db, EventCursor(cursor.at, cursor.name))
-        rows = events(store.db, after, EVENTS)
+        rows = events(store.db, _events_read(store.db, cursor), EVENTS)
         if not rows:
             return False
         efforts: list[Row] = []
@@ -225,7 +222,8 @@ class Collector:
             return []
         before: Written | None = change.efforts[data.effort] if data.effort in change.efforts else self._outbox.effort(data.effort)
         found = final(store.db, data.activity)
-        rows, now = effort_rows(event, "other" if found is None else found.summary.sport, before)
+        known = "other" if before is None else before.sport  # a view that is made again may have the event before the activity
+        rows, now = effort_rows(event, known if found is None else found.summary.sport, before)
         if now != before:
             change.efforts[data.effort] = now
         return rows
@@ -271,3 +269,10 @@ class Collector:
             efforts_before_us=now_us - BUCKETS["seg"].keep_s * 1_000_000,
             series_before_us=self._guard.forget(now_us),
         )
+
+
+def _events_read(db: sqlite3.Connection, cursor: Cursor) -> int:
+    """The number of the last event that was read; 0 when it is not that one here. In a state that was made again of many partitions
+    others are before it than before, so all are read once more: what comes again overwrites itself."""
+    row = db.execute("SELECT 1 FROM outbox WHERE seq=? AND id=?", (cursor.at, cursor.name)).fetchone()
+    return 0 if row is None else cursor.at

@@ -302,3 +302,37 @@ def test_a_state_made_again_has_erased_athletes_deleted_again_behind_what_it_tel
         collector.look(world.now_us)
         assert erased() == []
         again.close()
+
+
+def test_a_state_made_again_in_another_order_leaves_no_event_out_and_no_effort_changes_its_series(
+    world: InfluxWorld, tmp_path: Path
+) -> None:
+    """As a view whose file was removed: the events of other partitions come before those that were read, and activities last."""
+    outbox = Outbox(tmp_path / "influx.db", cap_bytes=10**9)
+    world.segments()
+    world.ride_on(150)
+    world.finish()
+    db = world.runner._store.db
+
+    def efforts() -> dict[bytes, bytes]:
+        """The last fields of each point of an effort."""
+        lines = [line for line in lines_of(outbox).get("seg", []) if line.startswith(b"effort,")]
+        return {b" ".join(line.split(b" ")[::2]): line for line in lines}
+
+    with closing(outbox), closing(collector_of(world, outbox)) as collector:
+        last = db.execute("SELECT * FROM outbox WHERE type LIKE 'paceline.social.effort.%' ORDER BY seq DESC LIMIT 1").fetchone()
+        db.execute("DELETE FROM outbox WHERE seq>=?", last[:1])
+        while collector.look(world.now_us):
+            pass
+        first = efforts()
+        assert first
+        db.execute("UPDATE outbox SET seq=-seq")
+        db.execute("UPDATE outbox SET seq=2-seq")
+        db.execute("INSERT INTO outbox VALUES (1,?,?,?,?,?,?,?)", last[1:])
+        db.execute("ALTER TABLE final RENAME TO hidden")
+        db.execute("CREATE TABLE final AS SELECT * FROM hidden WHERE 0")
+        while collector.look(world.now_us):
+            pass
+        again = efforts()
+        assert len(again) == len(first) + 1
+        assert {point: again[point] for point in first} == first
