@@ -53,7 +53,12 @@ INGEST_ALARM: Final = _metric("ingest_alarm", "gauge", "1 while the log cannot b
 
 _metric = _of("log and dead letters")
 LOG_END: Final = _metric("log_end_position", "gauge", "The last position of the log.")
-DEAD_LETTERS: Final = _metric("dead_letters", "counter", "Different rows refused since the log was made, by reason.", labels=("reason",))
+DEAD_LETTERS: Final = _metric(
+    "dead_letters",
+    "counter",
+    "Different rows refused since the log was made, by reason; on a cluster (api) those of 30 days.",
+    labels=("reason",),
+)
 DEAD_DROPPED: Final = _metric("dead_letters_dropped", "counter", "Dead letters no longer kept: the oldest, beyond the caps.")
 
 _metric = _of("stages")
@@ -85,6 +90,10 @@ SAMPLE_TO_BOARD: Final = _metric(
 
 _metric = _of("view")
 VIEW_RECORDS: Final = _metric("view_records", "counter", "Records taken into the state file that `paceline api` serves.")
+VIEW_LAG_RECORDS: Final = _metric(
+    "view_lag_records", "gauge", "Records of a topic not taken yet, as far as the last fetch told.", labels=("topic",)
+)
+VIEW_LAG: Final = _metric("view_lag_seconds", "gauge", "About how old the oldest of them is.", "seconds", ("topic",))
 VIEW_UNREADABLE: Final = _metric("view_unreadable", "counter", "Records that could not be read and were passed over.")
 
 _metric = _of("nodes, as the platform hears them")

@@ -43,6 +43,8 @@ DASHBOARDS: Final[dict[str, tuple[str, Sequence[tuple[str, str, Sequence[Query]]
             ("Frames stored a second", "short", [prom("sum(rate(paceline_ingest_frames_total[1m]))", "frames")]),
             ("Lag of the stages", "s", [prom("max by (stage) (paceline_stage_lag_seconds)", "{{stage}}")]),
             ("Records not taken yet", "short", [prom("sum by (stage) (paceline_stage_lag_records)", "{{stage}}")]),
+            ("Lag of the view", "s", [prom("max by (topic) (paceline_view_lag_seconds)", "{{topic}}")]),
+            ("Records the view has not taken yet", "short", [prom("max by (topic) (paceline_view_lag_records)", "{{topic}}")]),
             ("Records processed a second", "short", [prom("sum by (stage) (rate(paceline_stage_records_total[1m]))", "{{stage}}")]),
             ("Busy, of a core", "percentunit", [prom("sum by (stage) (rate(paceline_stage_busy_seconds_total[1m]))", "{{stage}}")]),
             ("Refused rows a minute", "short", [prom("sum by (reason) (rate(paceline_ingest_refused_rows_total[5m])) * 60", "{{reason}}")]),

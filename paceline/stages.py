@@ -10,7 +10,6 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Final
 
 from broker.errors import ConfigError
-from broker.metric_list import VIEW_RECORDS, VIEW_UNREADABLE
 from broker.watch import Watch
 from broker.watch_server import serving
 from paceline.config import Settings
@@ -113,7 +112,7 @@ def _follow(site: Site, watch: Watch) -> None:
     from gateway.data_lock import locked_directory
     from processors.kafka_view import KafkaView
     from processors.kafka_waiting import KafkaWaiting
-    from processors.measures import size_of
+    from processors.measures import of_view, size_of
 
     kafka, stop = site.settings.kafka, threading.Event()
 
@@ -127,7 +126,10 @@ def _follow(site: Site, watch: Watch) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         try:
-            watch.measure(lambda: [VIEW_RECORDS.of(view.records), VIEW_UNREADABLE.of(view.unreadable), size_of("state", site.state_db)])
+            watch.measure(lambda: of_view(view))
+            watch.measure(lambda: [size_of("state", site.state_db)])
+            watch.ready_when("view", view.caught_up)
+            watch.link("kafka", lambda: not view.away(), view.away)
             view.run(stop, watch.part("rounds"))
         finally:
             view.close()

@@ -6,6 +6,7 @@ comes again changes nothing. A file that is lost is made again from the compacte
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -19,14 +20,17 @@ from broker.kafka import KafkaSettings
 from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, GONE_DAYS, LIVE_STATE, REFERENCE, event_topics
 from broker.liveness import Part, unwatched
 from processors.kafka_admin import admin_options
-from processors.kafka_faults import AWAY
+from processors.kafka_faults import AWAY, cure_of
+from processors.measures import CAUGHT_UP_S
 from processors.state_db import StateDb
 from processors.state_view import StateView
+from processors.view_lag import Partition, ViewLag
 
 _log = logging.getLogger(__name__)
 
 MOST: Final = 5000
 WAIT_S: Final = 0.05
+LOOK_S: Final = 1.0
 START_S: Final = 60.0
 OLD_S: Final = (GONE_DAYS - 1) * 86_400  # what is gone from a compacted topic is told for a day longer
 _BEGINNING: Final = -2
@@ -48,22 +52,27 @@ class KafkaView:
     def __init__(self, kafka: KafkaSettings, state: Path, *, tells: bool = False) -> None:
         """`tells`: also follow what is believed of samples (`live.samples`)."""
         forget_when_old(state, time.time())
+        self._kafka = kafka
         self._state = state
         self._store = StateDb(state)
         self._store.db.execute("INSERT OR IGNORE INTO position VALUES (?, 0)", (f"{REFERENCE}[0]",))  # whose file it is
         self._view = StateView(self._store, tells=tells)
         settings: dict[str, Any] = {
             **admin_options(kafka), "group.id": "none", "enable.auto.commit": False, "auto.offset.reset": "earliest",
-            "fetch.queue.backoff.ms": 5,
+            "fetch.queue.backoff.ms": 5, "enable.partition.eof": True, "error_cb": self._complained,
         }  # fmt: skip
         self._consumer = Consumer(settings)
         self._at: dict[tuple[str, int], int] = {}
         self._told: set[tuple[str, str]] = set()
         self.unreadable = self.records = 0
+        self._away = ""
+        self._asked_s = 0.0
         topics = (*TOPICS, BELIEVED) if tells else TOPICS
         try:
             self._check_cluster()
-            self._consumer.assign([TopicPartition(t, p, self._from(t, p)) for t in topics for p in range(self._partitions(t))])
+            at = [TopicPartition(t, p, self._from(t, p)) for t in topics for p in range(self._partitions(t))]
+            self.lag = ViewLag((place.topic, place.partition) for place in at)
+            self._consumer.assign(at)
         except BaseException:
             self.close()
             raise
@@ -105,6 +114,9 @@ class KafkaView:
             error = m.error()
             if error is None:
                 messages.append(m)
+                self.lag.taken((str(m.topic()), int(m.partition() or 0)), int(m.offset() or 0), m.timestamp()[1])
+            elif error.name() == "_PARTITION_EOF":
+                self.lag.at_end((str(m.topic()), int(m.partition() or 0)), int(m.offset() or 0), time.time())
             else:
                 self._refused(str(m.topic()), error)
         if not messages:
@@ -125,6 +137,39 @@ class KafkaView:
         self.records += len(messages)
         return len(messages)
 
+    def end_of(self, partition: Partition) -> int:
+        """The offset behind the last record of a partition, as far as the last fetch told. From any thread."""
+        return self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)[1]
+
+    def caught_up(self) -> str:
+        """A condition of readiness: everything was read once, and no record waits for long."""
+        if left := self.lag.not_read():
+            return f"{left} of {len(self.lag.partitions)} partitions are not read yet"
+        behind = self.lag.seconds(self.end_of, time.time())
+        topic = max(behind, key=lambda one: behind[one])
+        if behind[topic] <= CAUGHT_UP_S:
+            return ""
+        return f"{self.lag.records(self.end_of)[topic]} records of {topic} behind, the oldest about {behind[topic]:.0f} s old"
+
+    def away(self) -> str:
+        """Why Kafka cannot be reached; empty while it can."""
+        return self._away
+
+    def _complained(self, error: KafkaError) -> None:
+        """The client's own words; it is asked for the way to Kafka again until that is there."""
+        if error.name() == "_ALL_BROKERS_DOWN" and not self._away:
+            self._away = f"no broker can be reached; cure: {cure_of(self._kafka, error)}"
+            _log.error("view: kafka %s: %s", self._kafka.bootstrap, self._away)
+
+    def _look_again(self) -> None:
+        """Whether Kafka is there again; each second while it is away."""
+        if self._away and time.monotonic() - self._asked_s >= LOOK_S:
+            self._asked_s = time.monotonic()
+            with contextlib.suppress(KafkaException):
+                self._consumer.list_topics(REFERENCE, timeout=LOOK_S)
+                self._away = ""
+                _log.info("view: kafka %s answers", self._kafka.bootstrap)
+
     def _refused(self, topic: str, error: KafkaError) -> None:
         """Say, once for each topic and kind of error, why nothing comes from there."""
         if (topic, error.name()) not in self._told:
@@ -137,6 +182,7 @@ class KafkaView:
         while not stop.is_set():
             alive.beat()
             self.step()
+            self._look_again()
 
     def close(self) -> None:
         self._consumer.close()

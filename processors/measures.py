@@ -44,6 +44,10 @@ from broker.metric_list import (
     STAGE_SUBJECTS,
     STAGE_WATERMARK_AGE,
     STATE_SIZE,
+    VIEW_LAG,
+    VIEW_LAG_RECORDS,
+    VIEW_RECORDS,
+    VIEW_UNREADABLE,
 )
 from broker.metrics import Distribution, Measure
 from broker.nodeconfig import NodeState
@@ -55,6 +59,7 @@ from processors.wall import wall_us
 
 if TYPE_CHECKING:
     from processors.event_publisher import Published  # brings a Kafka client
+    from processors.kafka_view import KafkaView
 
 CAUGHT_UP_S: Final = 10.0  # a stage whose oldest waiting record is older is not ready: what it shows is old
 LATENCY_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -82,6 +87,12 @@ def of_log(log: SqliteLog) -> Iterator[Measure]:
         yield DEAD_LETTERS.of(rows, reason)
     yield DEAD_DROPPED.of(dead.dropped)
     yield size_of("log", log.path)
+
+
+def of_dead(by_reason: Mapping[str, int]) -> Iterator[Measure]:
+    """The dead letters of a cluster."""
+    for reason, rows in by_reason.items():
+        yield DEAD_LETTERS.of(rows, reason)
 
 
 def size_of(store: str, path: Path) -> Measure:
@@ -161,3 +172,13 @@ def of_publisher(done: Published) -> Iterator[Measure]:
     yield EVENTS_UNREADABLE.of(done.unreadable)
     yield EVENTS_FAILURES.of(done.failures)
     yield EVENTS_BEHIND.of(done.behind)
+
+
+def of_view(view: KafkaView, clock_us: Callable[[], int] = wall_us) -> Iterator[Measure]:
+    """The follower that keeps a state file for readers."""
+    yield VIEW_RECORDS.of(view.records)
+    yield VIEW_UNREADABLE.of(view.unreadable)
+    for topic, waiting in view.lag.records(view.end_of).items():
+        yield VIEW_LAG_RECORDS.of(waiting, topic)
+    for topic, behind_s in view.lag.seconds(view.end_of, clock_us() / 1e6).items():
+        yield VIEW_LAG.of(behind_s, topic)

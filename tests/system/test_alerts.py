@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broker.metric_list import DISK_FREE, INFLUX_SERIES, INFLUX_WAITING
+from broker.metric_list import DISK_FREE, INFLUX_SERIES, INFLUX_WAITING, VIEW_LAG
 from broker.metrics import Measure
 from broker.nodeconfig import NodeState
 from broker.watch import Watch
@@ -36,7 +36,7 @@ class World:
         self.watch = Watch("platform", clock=lambda: self.now_s)
         self.link_up, self.away, self.disk, self.start_s = True, False, 9e9, 0.0
         self.ingest, self.stage = IngestStats(), StageStats()
-        self.behind_s = 0.0
+        self.behind_s = self.view_behind_s = 0.0
         self.hours_left: float | None = 30.0
         self.influx_lines, self.influx_ratio = 0, 0.1
         self.loop = self.watch.part("runner", 60.0)
@@ -52,7 +52,13 @@ class World:
         return SpoolStats(1, 1, 100, self.hours_left, 0, 0, 0, 0, {}, (), "", 0)
 
     def rest(self) -> list[Measure]:
-        return [DISK_FREE.of(self.disk), INFLUX_WAITING.of(self.influx_lines), INFLUX_SERIES.of(self.influx_ratio, "live")]
+        return [
+            DISK_FREE.of(self.disk),
+            INFLUX_WAITING.of(self.influx_lines),
+            INFLUX_SERIES.of(self.influx_ratio, "live"),
+            VIEW_LAG.of(0.0, "boards.state"),
+            VIEW_LAG.of(self.view_behind_s, "live.state"),
+        ]
 
     def look(self, moves: Callable[[World], None], looks: int = LOOKS) -> None:
         """So many looks; before each one `moves` says what happened."""
@@ -115,6 +121,7 @@ HAPPENS: dict[str, tuple[Callable[[World], None], set[str]]] = {
     "PacelineNotReady": (set_to("link_up", False), {"PacelineLinkDown"}),
     "PacelineCannotStore": (lambda world: setattr(world.ingest, "alarm", "disk full"), set()),
     "PacelineStageBehind": (set_to("behind_s", 90.0), set()),
+    "PacelineViewBehind": (set_to("view_behind_s", 90.0), set()),
     "PacelineStageFails": (fails, set()),
     "PacelineRefuses": (refuses, set()),
     "PacelineDiskLow": (set_to("disk", 1e9), set()),

@@ -19,16 +19,20 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from confluent_kafka import Producer
 
+from broker.errors import StoreError
 from broker.events import models
 from broker.events.catalogue import CATALOGUE
 from broker.events.envelope import Event, decode_kafka, decode_structured, make_event
 from broker.events.folding import fold
 from broker.events.models import utc_text
 from broker.kafka import KafkaSettings, partition_of
-from broker.kafka_topics import BELIEVED, all_topics, event_topics
+from broker.kafka_topics import BELIEVED, REFERENCE, all_topics, event_topics
+from broker.logrecord import Kind, LogRecord
+from broker.reference import AthleteRef, encode_reference
 from paceline.role_view import role_views
 from processors.believed import Believed, encode_believed, parts_of
 from processors.event_publisher import EventPublisher
+from processors.kafka_changes import KafkaChanges
 from processors.kafka_view import KafkaView
 from processors.publish_cursor import read_cursor
 from processors.results_db import put_events
@@ -415,3 +419,48 @@ def samples_of(found: list[Believed]) -> dict[tuple[str, int], float]:
         for block in found
         for of, t_us, um in zip(block.subject_of.tolist(), block.t_us.tolist(), block.dist_um.tolist(), strict=True)
     }
+
+
+async def test_view_says_how_far_it_is_behind_each_topic_and_what_a_transaction_leaves_is_nothing(
+    kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    settings = KafkaSettings(bootstrap=kafka.bootstrap)
+    view = await asyncio.to_thread(KafkaView, settings, tmp_path / "state.db")
+
+    def behind() -> dict[str, int]:
+        return {topic: count for topic, count in view.lag.records(view.end_of).items() if count}
+
+    def stepped() -> bool:
+        view.step()
+        return not view.caught_up() and not behind()
+
+    def change(name: str) -> None:
+        ref = AthleteRef(tenant="gym", id=name, name=name)
+        with KafkaChanges(settings, send_s=120) as changes:
+            changes.append([LogRecord(Kind.REFERENCE, "gym", "gym", "", AT_US, encode_reference(ref))])
+
+    try:
+        assert "partitions are not read yet" in view.caught_up()
+        await asyncio.to_thread(change, "ann")  # behind its record lies the end of its transaction
+        await asyncio.to_thread(until, stepped, "the view does not come to the ends")
+        await asyncio.to_thread(change, "bob")
+        await asyncio.to_thread(until, behind, "nobody says that a record waits")
+        assert behind().keys() == {REFERENCE}
+        assert view.lag.seconds(view.end_of, time.time() + 100)[REFERENCE] > 60
+        await asyncio.to_thread(until, stepped, "the view does not come to the ends")
+    finally:
+        await asyncio.to_thread(view.close)
+
+
+async def test_view_refuses_the_state_of_another_cluster_and_leaves_it(kafka: KafkaCluster, tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    store = StateDb(state)
+    store.db.execute("INSERT INTO position VALUES (?, ?)", (f"{REFERENCE}[0]", 1_000_000))
+    store.close()
+    with pytest.raises(StoreError, match=f"{REFERENCE} up to 1000000, which ends at [0-9]+: of another Kafka") as raised:
+        await asyncio.to_thread(KafkaView, KafkaSettings(bootstrap=kafka.bootstrap), state)
+    assert str(state) in raised.value.message
+    assert raised.value.cure == "check kafka.bootstrap; remove the file, it is made again"
+    store = StateDb(state)
+    assert store.position(f"{REFERENCE}[0]") == 1_000_000
+    store.close()

@@ -50,7 +50,9 @@ OWN = {  # rates, lag, age, room, refused rows and sizes: what each service is t
     "live": OF_A_STAGE,
     "finish": OF_A_STAGE,
     "boards": OF_A_STAGE - {"paceline_stage_watermark_age_seconds"},  # told once a board changed
-    "view": {"paceline_view_records_total", "paceline_state_size_bytes"},
+    "view": {
+        "paceline_view_records_total", "paceline_view_lag_records", "paceline_view_lag_seconds", "paceline_state_size_bytes", "paceline_link_up",
+    },
     "api": {"paceline_nodes", "paceline_nodes_owed_frames", "paceline_nodes_short_of_room", "paceline_link_up"},
     "influx": {
         "paceline_influx_lines_total", "paceline_influx_waiting_lines", "paceline_influx_series_ratio", "paceline_state_size_bytes",

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from broker.metric_list import DEAD_LETTERS, INGEST_FRAMES, METRICS, SAMPLE_TO_BOARD, SPOOL_LEFT
 from broker.metrics import MAX_SERIES, PREFIX, SERIES_LEFT_OUT, SOURCE_FAILURES, Distribution, Measure, Metric, Registry
 
-LABELS = {"version", "role", "link", "level", "store", "reason", "stage", "of", "state", "within", "part", "bucket"}
+LABELS = {"version", "role", "link", "level", "store", "reason", "stage", "of", "state", "within", "part", "bucket", "topic"}
 
 
 def families(registry: Registry) -> dict[str, object]:

@@ -74,6 +74,17 @@ def test_second_run_on_a_data_folder_is_refused_and_leaves_the_first_alone(tmp_p
     assert (tmp_path / "site.json").read_bytes() == before
 
 
+def test_second_view_of_a_state_file_is_refused_before_it_touches_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "platform"
+    with locked_directory(folder, "view"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PACELINE_KAFKA__BOOTSTRAP", "127.0.0.1:9")  # nobody is asked there
+        with pytest.raises(ConfigError, match="in use by another view") as raised:
+            cli.main(["process", "view", "--data", str(tmp_path)], standalone_mode=False)
+        assert str(folder) in raised.value.message
+        assert raised.value.cure
+    assert not (folder / "state.db").exists()
+
+
 @pytest.mark.parametrize("turn", range(3))
 def test_no_secret_looks_like_an_option(turn: int) -> None:
     drawn = {new_secret() for _ in range(200)}
