@@ -220,14 +220,18 @@ def _api_log(site: Site, watch: Watch) -> Generator[SqliteLog | LogParts]:
             watch.measure(lambda: of_log(log))
             yield log
         return
+    from processors.dead_count import DeadCount
     from processors.kafka_changes import SEND_S, KafkaChanges
+    from processors.kafka_dead_letters import KafkaDeadLetters
     from processors.kafka_log import KafkaLog
+    from processors.measures import of_dead
 
     kafka = site.settings.kafka
     if not site.state_db.exists():
         raise StoreError(f"{site.state_db}: there is no state file yet", cure="start `paceline process view` with this data folder first")
-    with KafkaLog(kafka, send_s=SEND_S) as frames, KafkaChanges(kafka) as changes:
-        yield LogParts(changes, frames, lambda _tenant: 0, mark=secrets.token_hex(2))
+    with KafkaLog(kafka, send_s=SEND_S) as frames, KafkaChanges(kafka) as changes, DeadCount(KafkaDeadLetters(kafka)) as dead:
+        watch.measure(lambda: of_dead(dead.by_reason()))
+        yield LogParts(changes, frames, dead.of, mark=secrets.token_hex(2))
 
 
 async def run_publisher(settings: Settings, watch: Watch) -> None:

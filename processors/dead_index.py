@@ -20,6 +20,13 @@ CREATE TABLE letter (
   ident TEXT PRIMARY KEY, partition INTEGER, place INTEGER, at_us INTEGER, tenant TEXT, node TEXT, n INTEGER, reason TEXT, detail TEXT,
   sent INTEGER NOT NULL DEFAULT 0, replayed_us INTEGER
 ) WITHOUT ROWID;
+CREATE TABLE tally (tenant TEXT, reason TEXT, letters INTEGER NOT NULL, PRIMARY KEY (tenant, reason)) WITHOUT ROWID;
+CREATE TRIGGER came AFTER INSERT ON letter WHEN NEW.place IS NOT NULL BEGIN
+  INSERT INTO tally VALUES (NEW.tenant, NEW.reason, 1) ON CONFLICT DO UPDATE SET letters = letters + 1;
+END;
+CREATE TRIGGER came_after_its_replay AFTER UPDATE ON letter WHEN OLD.place IS NULL AND NEW.place IS NOT NULL BEGIN
+  INSERT INTO tally VALUES (NEW.tenant, NEW.reason, 1) ON CONFLICT DO UPDATE SET letters = letters + 1;
+END;
 """
 _FIRST: Final = """
 INSERT INTO letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, NULL) ON CONFLICT DO UPDATE SET
@@ -127,6 +134,10 @@ class DeadIndex:
             f"SELECT reason, count(*) FROM letter WHERE place IS NOT NULL AND {where} GROUP BY reason ORDER BY reason", parameters
         )
         return dict(rows.fetchall())
+
+    def tallies(self) -> dict[tuple[str, str], int]:
+        """How many different letters by (tenant, reason), those that were replayed too: none is looked at for it."""
+        return {(tenant, reason): letters for tenant, reason, letters in self._db.execute("SELECT * FROM tally")}
 
     def close(self) -> None:
         self._db.close()

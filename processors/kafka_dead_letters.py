@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,21 @@ class KafkaDeadLetters:
             for messages in self._messages(consumer, [TopicPartition(DEAD, number, OFFSET_BEGINNING) for number in partitions]):
                 index.take(self._decoded(messages))
             yield index
+
+    def followed(self, stop: threading.Event) -> Iterator[Iterator[tuple[Place, str, DeadLetter]]]:
+        """All letters with place and key, and those that come, a batch at a time until `stop` is set."""
+        with self._consumer() as consumer:
+            consumer.assign([TopicPartition(DEAD, number, OFFSET_BEGINNING) for number in self._partitions(consumer)])
+            while not stop.is_set():
+                found: list[Message] = []
+                for message in consumer.consume(_TAKEN, _WAIT_S):
+                    error = message.error()
+                    if error is None:
+                        found.append(message)
+                    else:
+                        self._stop_at(error)
+                if found:
+                    yield self._decoded(found)
 
     def letter(self, place: Place) -> DeadLetter:
         """The letter at a place; BadInputError when there is none (any more)."""

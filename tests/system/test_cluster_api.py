@@ -9,21 +9,26 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
+from confluent_kafka import Producer
 
+from broker.errors import Reason
 from broker.frames import encode_frame
 from broker.ids import route_of
 from broker.kafka import KafkaSettings, partition_of
 from broker.logrecord import Kind, LogRecord
 from broker.reference import AthleteRef, encode_reference
+from paceline.role_view import RoleView, role_views
 from paceline.supervise import free_port
+from processors.accept import DeadLetter
 from processors.kafka_changes import KafkaChanges
+from processors.kafka_dead import encode_dead
 from processors.reference_feed import ReferenceFeed
 from tests.chromium import Page, open_chromium
 from tests.kafka_server import KafkaCluster, start_kafka
@@ -229,6 +234,29 @@ async def shown(page: Page, cluster: Cluster) -> None:
 WAIT_S = 240.0
 
 
+def view_of(cluster: Cluster, role: str) -> RoleView:
+    """What a process beside the state file says of itself."""
+    return next(view for view in role_views(cluster.replicas.folder / "a") if view.role == role)
+
+
+async def test_every_api_counts_the_rows_of_its_tenant_that_were_refused(cluster: Cluster) -> None:
+    def work() -> None:
+        row = DeadLetter(1_000_000, TENANT, "box-1", "pl/1/gym/box-1/up", 7, 1, Reason.BAD_FRAME, "not a frame array", b"junk")
+        rows = [row, row, replace(row, n=2, reason=Reason.FUTURE_TIME), replace(row, tenant="other", n=3)]
+        producer = Producer({"bootstrap.servers": cluster.kafka.bootstrap, "acks": "all"})
+        for made in map(encode_dead, rows):  # as ingest writes them
+            producer.produce(made.topic, made.value, made.key, headers=made.headers)
+        assert producer.flush(60) == 0
+        for name in "ab":
+            with cluster.api(name) as api:
+                until(lambda api=api: api.get("/live").json()["dead_letters"] == 2, f"the API {name} shows other counts")
+        figures = view_of(cluster, "api").get("/metrics")[1]
+        assert 'paceline_dead_letters_total{reason="bad_frame"} 2' in figures
+        assert 'paceline_dead_letters_total{reason="future_time"} 1' in figures
+
+    await asyncio.to_thread(work)
+
+
 async def test_kafka_away_refuses_writes_with_the_cure_and_reads_go_on(cluster: Cluster) -> None:
     """The last of this file: it ends the broker."""
     await cluster.kafka.kill()
@@ -240,5 +268,10 @@ async def test_kafka_away_refuses_writes_with_the_cure_and_reads_go_on(cluster: 
             assert "kafka" in answer.json()["detail"]
             assert answer.json()["cure"]
             assert a.get("/athletes/both").json()["name"] == "Both, last"
+        until(
+            lambda: "no broker can be reached; cure: start Kafka" in view_of(cluster, "view").reasons().get("kafka", ""),
+            "the view is ready",
+        )
+        assert 'paceline_link_up{link="kafka"} 0' in view_of(cluster, "view").get("/metrics")[1]
 
     await asyncio.to_thread(work)

@@ -1,13 +1,17 @@
 """The index of a cluster's dead letters: each once, whatever is sent again, and what was replayed is known as such."""
 
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.errors import BadInputError, Reason
+from broker.errors import BadInputError, LinkError, Reason
 from processors.accept import DeadLetter
+from processors.dead_count import DeadCount
 from processors.dead_index import REPLAYED, DeadIndex, IndexedDead, Place, Wanted
 from processors.kafka_dead import decode_dead, encode_dead
 from processors.kafka_dead_letters import place_of
@@ -53,6 +57,41 @@ def test_filters_hold_together(wanted: Wanted, found: list[int]) -> None:
         assert [each.at_us for each in index.select(wanted, 10)] == found
         assert sum(index.counts(wanted).values()) == len(found)
         assert len(list(index.places(wanted))) == len(found)
+
+
+def test_tally_counts_each_letter_once_with_those_that_were_replayed() -> None:
+    with taken(FIRST, marked(OTHER), OTHER, marked(FIRST), replace(FIRST, at_us=2_000), OTHER) as index:
+        assert index.tallies() == {("gym", "bad_frame"): 1, ("club", "future_time"): 1}
+        index.take([(Place(0, 9), "another", replace(FIRST, n=9))])
+        assert index.tallies()["gym", "bad_frame"] == 2
+
+
+class Away:
+    """Says that it cannot be read, then all it has, and again from the beginning when asked again."""
+
+    def __init__(self, *letters: DeadLetter) -> None:
+        self.letters, self.asked = letters, 0
+
+    def followed(self, stop: threading.Event) -> Iterator[Iterator[tuple[Place, str, DeadLetter]]]:
+        self.asked += 1
+        if self.asked == 1:
+            raise LinkError("kafka is away", cure="start it")
+        for offset, letter in enumerate(self.letters):
+            yield iter([(Place(0, offset), encode_dead(letter).key.decode(), letter)])
+        if self.asked == 2:
+            raise LinkError("kafka is away", cure="start it")
+        stop.wait(60)
+
+
+def test_count_of_a_cluster_goes_on_when_kafka_comes_back_and_counts_nothing_twice() -> None:
+    away = Away(FIRST, OTHER, replace(FIRST, n=2))
+    with DeadCount(away, again_s=0.001) as dead:
+        deadline_s = time.monotonic() + 60
+        while away.asked < 3 or dead.of("gym") < 2:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.001)
+        assert (dead.of("gym"), dead.of("club"), dead.of("nobody")) == (2, 1, 0)
+        assert dead.by_reason() == {"bad_frame": 2, "future_time": 1}
 
 
 def test_replayed_letter_is_left_out_unless_it_is_asked_for() -> None:
