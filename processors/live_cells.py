@@ -361,3 +361,12 @@ def _numbering(values: Sequence[Any]) -> Numbering:
 
 def _spill_key(of: Numbered) -> bytes:
     return _NUMBERING + msgpack.packb((of.key, of.origin, of.boot))
+
+
+def spilled_of(key: bytes, value: bytes) -> tuple[str, Sequence[Any]] | None:
+    """The subject and the numbering in a cell of one that is not in the entry of its subject (any more), as entries have them; None in
+    others. It is as new as when it left: what changes later is in an entry again."""
+    if not key.startswith(_NUMBERING):
+        return None
+    subject, *_ = msgpack.unpackb(key[len(_NUMBERING) :])
+    return str(subject), msgpack.unpackb(value)

@@ -8,7 +8,7 @@ cluster as they read a box.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgpack
@@ -22,6 +22,7 @@ from processors.believed import decode_believed
 from processors.believed_db import BelievedWriter
 from processors.copies import is_copy
 from processors.live import activity_of
+from processors.live_cells import spilled_of
 from processors.live_pages import Entry, entries_of
 from processors.ranges import RangeSet
 from processors.results_db import put_attempts, put_events, put_reference
@@ -61,9 +62,8 @@ class StateView:
 
     def _cell(self, topic: str, key: bytes, value: bytes | None) -> None:
         if not key.startswith(ROWS):
-            for entry in entries_of(key, value) if value is not None and topic == LIVE_STATE else ():
-                if not is_copy(entry.key):  # their home tells of them
-                    self._subject(entry)
+            if value is not None and topic == LIVE_STATE:
+                self._state_of(key, value)
             return
         table, *of = msgpack.unpackb(key[1:])
         if table == "undated" and value is not None and is_copy(msgpack.unpackb(value)[1]):
@@ -75,15 +75,25 @@ class StateView:
             if table == "activity" and value is not None:
                 self._under_way(of[0])
 
+    def _state_of(self, key: bytes, value: bytes) -> None:
+        """Take a cell of subjects or of a numbering; of copies their home tells."""
+        for entry in entries_of(key, value):
+            if not is_copy(entry.key):
+                self._subject(entry)
+        spilled = spilled_of(key, value)
+        if spilled is not None and not is_copy(spilled[0]):
+            self._numberings(spilled[0], [spilled[1]])
+
+    def _numberings(self, subject: str, numberings: Iterable[Sequence[Any]]) -> None:
+        rows = [_numbering_row(subject, numbering) for numbering in numberings]
+        self._db.executemany("INSERT OR REPLACE INTO numbering VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+
     def _subject(self, entry: Entry) -> None:
         subject = entry.key
         if entry.row:
             self._db.execute("INSERT OR REPLACE INTO state VALUES ('live', ?, ?)", (subject, entry.row + entry.beside))
         put_attempts(self._db, [(subject, entry.matching)])
-        self._db.executemany(
-            "INSERT OR REPLACE INTO numbering VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            [_numbering_row(subject, numbering) for numbering in entry.numberings],
-        )
+        self._numberings(subject, entry.numberings)
         start_us, version = entry.under_way or (k.NEVER, 0)
         self._db.execute("DELETE FROM activity WHERE subject=? AND closed=0 AND start_us<>?", (subject, start_us))
         if entry.row and entry.under_way is not None:

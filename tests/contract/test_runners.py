@@ -111,6 +111,35 @@ def test_no_kill_and_no_cut_changes_anything(tmp_path: Path, first: int) -> None
         assert alone == together, f"seed {seed}: {differing(alone, together)}"
 
 
+def with_small_limits(path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of a few subjects and frames, one numbering in the entry of a subject, states forgotten at each checkpoint: what only a large
+    site comes to, over and over."""
+    rng = random.Random(seed)
+    for name, sizes in (
+        ("live_pages.MOST_PAGES", (1, 2, 6)),
+        ("live_pages.PAGE_BYTES", (1_500, 4_500)),
+        ("raw_pages.PAGE_BYTES", (300, 3_000)),
+        ("raw_pages.FILE_BYTES", (1_000, 5_000)),
+        ("live_cells.INLINE", (1,)),
+        ("live_cells.COMMIT_ROWS", (1, 50)),
+        ("quix_live.MAX_LOADED", (0, 3, 100_000)),
+    ):
+        monkeypatch.setattr(f"processors.{name}", rng.choice(sizes))
+    alone, together = plain(path / f"alone{seed}", world(seed)), clustered(path / f"together{seed}", in_time(world(seed)), rng)
+    assert alone == together, f"seed {seed}: {differing(alone, together)}"
+
+
+def test_small_limits_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_small_limits(tmp_path, 2014, monkeypatch)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(3000, 3200, 50))
+def test_no_limit_changes_anything(tmp_path: Path, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(first, first + 50):
+        with_small_limits(tmp_path, seed, monkeypatch)
+
+
 def test_state_of_another_version_is_refused_with_its_cure() -> None:
     cells = MemoryCells()
     check_version(cells, "live", 4)
