@@ -23,6 +23,7 @@ from processors.anchors import anchors_us, uploads_end_us
 from processors.attribution import Attribution, Touched, touch
 from processors.believed import believed_again, believed_of
 from processors.copies import Date
+from processors.kernel_jobs import KernelJob, Steps, finish
 from processors.live_changes import Owns, concerned_by, owns_all, take_change, wants_of_change
 from processors.live_kernel import I64
 from processors.live_matching import first_frames, match_again, match_live, settle_waiting
@@ -46,8 +47,8 @@ from processors.live_wakes import (
 )
 from processors.reference_data import UNKNOWN_HR_MAX_BPM, ReferenceData
 from processors.results import UPLOAD_NODE, activity_id
-from processors.run_kernel import run_frames, run_tracks_whole
-from processors.samples import Samples, TakenFrame, samples_of
+from processors.run_kernel import run_tracks_whole
+from processors.samples import Samples, TakenFrame
 from processors.stage import Activity, Batch, Begun, Inputs, Mutation, Outputs, TrackWindow, Wants
 
 FOLD_FRAMES: Final = 500  # a rebuild that read this many frames folds them into blobs, so that the next one reads fast
@@ -107,6 +108,10 @@ class LiveStage:
         return concerned_by(batch.records[0], inputs, self._reference)
 
     def step(self, states: LiveStates, batch: Batch, inputs: Inputs) -> Outputs:
+        return finish(self.steps(states, batch, inputs))
+
+    def steps(self, states: LiveStates, batch: Batch, inputs: Inputs) -> Steps[Outputs]:
+        """`step`, its frames for the kernel to be run by whoever drives it. Nothing it loaded may be dropped meanwhile."""
         outputs = Outputs()
         record = batch.records[0]
         if record.kind == Kind.REFERENCE:
@@ -114,12 +119,12 @@ class LiveStage:
         elif record.kind == Kind.WAKE:
             self._wake(states, batch, inputs, outputs)
         else:
-            self._frames(states, batch, outputs)
+            yield from self._frames(states, batch, outputs)
         return outputs
 
     # frames
 
-    def _frames(self, states: LiveStates, batch: Batch, outputs: Outputs) -> None:
+    def _frames(self, states: LiveStates, batch: Batch, outputs: Outputs) -> Steps[None]:
         kernel_slots: list[int] = []
         kernel_frames: list[TakenFrame] = []
         at: list[tuple[int, int]] = []
@@ -149,7 +154,7 @@ class LiveStage:
                 at.append((position, record.appended_us))
                 kernel_frames.append(taken)
         if kernel_frames:
-            self._run(states, kernel_slots, kernel_frames, at, touched, outputs)
+            yield from self._run(states, kernel_slots, kernel_frames, at, touched, outputs)
         self._after(states, touched, outputs)
 
     def _person(self, key: str) -> tuple[int, int]:
@@ -162,11 +167,10 @@ class LiveStage:
     def _run(
         self, states: LiveStates, slots: list[int], frames: list[TakenFrame], at: list[tuple[int, int]], touched: dict[str, Touched],
         outputs: Outputs,
-    ) -> None:  # fmt: skip
+    ) -> Steps[None]:  # fmt: skip
         """The kernel and the matcher over frames in order; publishes what ended on the way."""
-        samples = samples_of(frames)
         self._meet(states, touched)
-        ran = run_frames(states.rows, slots, samples, states.sides)
+        samples, ran = yield KernelJob(states.rows, states.sides, slots, frames)
         if self._tells:
             outputs.believed.append(believed_of(states.key_of, slots, samples, ran, outputs.taken, at))
         for ended in ran.closed:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -45,7 +45,7 @@ from processors.collector import waiting_collector
 from processors.kafka_faults import cure_of
 from processors.quix_faults import broken_session
 from processors.quix_fencing import is_taken_over
-from processors.shards import Message, Shard, StageOnKafka
+from processors.shards import Message, Shard, StageOnKafka, TakesTogether
 from processors.stage_stats import StageStats
 
 if TYPE_CHECKING:
@@ -259,9 +259,8 @@ class StageApp(Application):
                     part = parts[partition] = []
                 part.append(Message(raw.offset(), raw.key(), raw.value(), raw.headers() or ()))
                 newest[partition] = raw
-        for partition, part in parts.items():
-            self._take(partition, part)
-            self._taken_ms = max(newest[partition].timestamp()[1], self._taken_ms)
+        self._take(parts)
+        self._taken_ms = max((raw.timestamp()[1] for raw in newest.values()), default=self._taken_ms)
         if parts:
             self.stats.committed(sum(map(len, parts.values())), time.monotonic() - began_s, (), 0, 0)
         now_s = time.monotonic()
@@ -272,15 +271,20 @@ class StageApp(Application):
             for shard in shards.values():
                 shard.tick()
 
-    def _take(self, partition: int, part: list[Message]) -> None:
-        """Hand a part to its shard: none of a partition that is not ours, none twice."""
-        held = self._shards.get(partition)
-        if held is None:
-            return
-        after = self._next.get(partition, 0)
-        part = [message for message in part if message.offset >= after]
-        if part:
-            held[1].take(part)
+    def _take(self, parts: Mapping[int, list[Message]]) -> None:
+        """Hand the parts to their shards: none of a partition that is not ours, none twice."""
+        ours: dict[int, tuple[Shard, list[Message]]] = {}
+        for partition, part in parts.items():
+            held, after = self._shards.get(partition), self._next.get(partition, 0)
+            new = part if part[0].offset >= after else [message for message in part if message.offset >= after]
+            if held is not None and new:
+                ours[partition] = held[1], new
+        if isinstance(self._stage, TakesTogether):
+            self._stage.take_together(list(ours.values()))
+        else:
+            for shard, part in ours.values():
+                shard.take(part)
+        for partition, (_, part) in ours.items():
             last = part[-1].offset
             self._next[partition] = last + 1
             self._processing_context.store_offset(self._stage.topic, partition, last)

@@ -23,11 +23,12 @@ from processors.believed import encode_believed, parts_of
 from processors.collector import waiting_collector
 from processors.copies import DATE_HEADER, Date, copy_key, date_of, is_copy
 from processors.finish import is_finish
+from processors.kernel_jobs import Steps, finish, finish_together
 from processors.live import LiveStage
 from processors.live_cells import LAYOUT, LiveCells
 from processors.live_changes import Changed, concerned_by, touch_changed, wants_of_change
 from processors.live_state import LiveStates
-from processors.live_step import fold, step_live
+from processors.live_step import fold, live_steps
 from processors.live_wakes import FINISH, again_wake
 from processors.reference_data import ReferenceData
 from processors.reference_feed import Change, ReferenceFeed
@@ -77,6 +78,9 @@ class LiveOnKafka:
             shard.changes = self._feed.end  # it has no state yet that they could touch
         return shard
 
+    def take_together(self, parts: Sequence[tuple[Shard, Sequence[Message]]]) -> None:
+        finish_together(shard.steps(messages) for shard, messages in parts if isinstance(shard, LiveShard))
+
     def between(self, shards: Mapping[int, Shard]) -> None:
         ours = [shard for shard in shards.values() if isinstance(shard, LiveShard)]
         for change in self._feed.poll():
@@ -110,10 +114,14 @@ class LiveShard:
 
     def take(self, messages: Sequence[Message]) -> None:
         with waiting_collector():
-            copied: dict[int, Date] = {}
-            for first, records in self._runs(messages, copied):
-                for batch in batches_of(first, records):
-                    self._step(replace(batch, copied=copied) if copied else batch)
+            finish(self.steps(messages))
+
+    def steps(self, messages: Sequence[Message]) -> Steps[None]:
+        """`take`, as `LiveStage.steps`; nothing else may be asked of the shard before it is over."""
+        copied: dict[int, Date] = {}
+        for first, records in self._runs(messages, copied):
+            for batch in batches_of(first, records):
+                yield from self._step(replace(batch, copied=copied) if copied else batch)
 
     def _runs(self, messages: Sequence[Message], copied: dict[int, Date]) -> Iterator[tuple[int, list[LogRecord]]]:
         """Records whose offsets follow one another: a position must not depend on how they were cut. Notes which are copies."""
@@ -137,10 +145,10 @@ class LiveShard:
         if records:
             yield first, records
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Batch) -> Steps[None]:
         record = batch.records[0]
         if record.kind == Kind.FRAME:
-            self._made(self._live(batch), batch)
+            yield from self._live(batch)
         elif record.kind == Kind.WAKE:
             self._store.drop_wakes([(record.key, record.body.decode())], record.appended_us)
             if is_finish(batch):
@@ -149,12 +157,12 @@ class LiveShard:
                 self._sharing.folded(record.key)
                 self._store.compact(record.key)
             else:
-                self._made(self._live(batch), batch)
+                yield from self._live(batch)
         else:
             self._uploaded(batch)
 
-    def _live(self, batch: Batch) -> Outputs:
-        return step_live(self._stage, self._states, self._store, batch, self._reference)
+    def _live(self, batch: Batch) -> Steps[None]:
+        self._made((yield from live_steps(self._stage, self._states, self._store, batch, self._reference)), batch)
 
     def _made(self, outputs: Outputs, batch: Batch) -> None:
         """Keep and tell what a step made."""

@@ -106,6 +106,13 @@ class Samples:
             cadence,
         )
 
+    def part(self, first_frame: int, end_frame: int, start: int, end: int) -> Samples:
+        """Some frames, to before `end_frame`, whose samples are those from `start` to before `end`."""
+        frames = slice(first_frame, end_frame)
+        first, ends = self.first[frames] - start, self.ends[frames] - start
+        span = slice(start, end)
+        return Samples(first, ends, self.org[frames], self.boot[frames], self.own[frames], *[column[span] for column in self.measured])
+
     def ordered(self, order: I64, first: I64, ends: I64, org: I64, boot: I64, own: I64) -> Samples:
         """The samples in another order, in other frames."""
         return Samples(first, ends, org, boot, own, *(column[order] for column in self.measured))

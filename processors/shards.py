@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from processors.row_mirror import Cells
 
@@ -60,4 +60,13 @@ class StageOnKafka(Protocol):
 
     def between(self, shards: Mapping[int, Shard]) -> None:
         """Called between batches: what concerns the whole process, as reference data."""
+        ...
+
+
+@runtime_checkable
+class TakesTogether(Protocol):
+    """A stage that works on parts of many partitions better at once than one after the other."""
+
+    def take_together(self, parts: Sequence[tuple[Shard, Sequence[Message]]]) -> None:
+        """`take` of each shard, in whatever order; what comes of it is the same."""
         ...

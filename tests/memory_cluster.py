@@ -20,7 +20,7 @@ from processors.quix_boards import BoardsOnKafka
 from processors.quix_finish import FinishOnKafka
 from processors.quix_live import LiveOnKafka
 from processors.reference_feed import Change, TakenChanges
-from processors.shards import Message, Shard, StageOnKafka
+from processors.shards import Message, Shard, StageOnKafka, TakesTogether
 from processors.state_db import StateDb
 from processors.state_view import StateView
 from processors.track_folder import FolderBlobs
@@ -107,20 +107,24 @@ class Process:
             cells = self.cells.setdefault(partition, Cells())
             self.shards[partition] = self.stage.open(partition, cells, self.topics)
 
-    def step(self, most: int) -> int:
-        done = 0
+    def step(self, most: int, *, together: bool = True) -> int:
+        parts: list[tuple[Shard, Sequence[Message]]] = []
         for partition, shard in self.shards.items():
             lane = self.topics.held.get((self.stage.topic, partition), [])
             at = self.at.get(partition, 0)
             part = lane[at : at + most]
             if part:
-                shard.take(part)
+                parts.append((shard, part))
                 self.at[partition] = at + len(part)
-                done += len(part)
+        if together and isinstance(self.stage, TakesTogether):
+            self.stage.take_together(parts)
+        else:
+            for shard, part in parts:
+                shard.take(part)
         self.stage.between(self.shards)
         for shard in self.shards.values():
             shard.tick()
-        return done
+        return sum(len(part) for _, part in parts)
 
     def checkpoint(self) -> None:
         for partition, shard in self.shards.items():
