@@ -207,6 +207,11 @@ def _encoded(records: Iterable[LogRecord]) -> Iterator[KafkaRecord]:
     return map(encode_log_record, records)
 
 
+def encoded_frames(tenant: str, athletes: int, rounds: int) -> Iterator[KafkaRecord]:
+    """Records of a frame of everybody in turn, `rounds` times."""
+    return _encoded(_frames(tenant, athletes, rounds))
+
+
 class _Lag:
     """How many records of `telemetry.frames` no checkpoint has yet."""
 
@@ -343,7 +348,7 @@ def _stage_alone(athletes: int, rounds: int) -> float:
     return time.process_time() - began_s
 
 
-class _Nowhere:
+class Nowhere:
     """Where a shard sends what nobody reads."""
 
     def send(self, *_: object, **__: object) -> None: ...
@@ -356,7 +361,7 @@ def _shard_alone(folder: Path, size: Size) -> float:
         Message(number, made.key, made.value, made.headers) for number, made in enumerate(_encoded(_frames("bare", athletes, size.rounds)))
     ]
     shard = LiveShard(
-        Place(0, 1), MemoryCells(), _Nowhere(), ReferenceData(), FolderBlobs(folder / "tracks"), folder / "shard", lambda: 0, tells=False
+        Place(0, 1), MemoryCells(), Nowhere(), ReferenceData(), FolderBlobs(folder / "tracks"), folder / "shard", lambda: 0, tells=False
     )
     began_s = time.process_time()
     for lo in range(0, len(messages), SHARD_BATCH):
