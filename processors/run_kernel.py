@@ -56,7 +56,7 @@ def run_frames(rows: I64, slots: Sequence[int], samples: Samples, sides: Sides |
             side[place] = sides[slot][:SIDE]
             filters[place] = sides[slot][SIDE:].view(np.float64).reshape(ENTRIES, FILTER)
     ran = (_compiled if k.COMPILED else _plain)(rows, slots, places, samples, side, filters)
-    kept: list[bool] = side.any(axis=1).tolist()
+    kept: list[bool] = np.asarray(side.any(axis=1)).tolist()
     if sides or any(kept):
         for place, slot in enumerate(numbers):
             sides.pop(slot, None)
