@@ -27,8 +27,11 @@ async def run_load(
 ) -> LoadReport:
     """The whole load. `on_start` is told the plan with its start once all are connected. LinkError when a process fails."""
     processes = min(processes, settings.plan.connections)
-    children = [await _start(settings, index, processes) for index in range(processes)]
+    orders = [_order(settings, index, processes) for index in range(processes)]
+    children: list[asyncio.subprocess.Process] = []
     try:
+        for order in orders:
+            children.append(await _start(order))  # noqa: PERF401 - those that run are ended, should one not start
         for child in children:
             await _until(child, "connected")
         start_us = wall_us() + LEAD_US
@@ -60,15 +63,20 @@ async def run_load(
                 await child.wait()
 
 
-async def _start(settings: LoadSettings, index: int, of: int) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "simulators.load_run", stdin=pipe, stdout=pipe, limit=1 << 26)
+def _order(settings: LoadSettings, index: int, of: int) -> bytes:
+    """What a process is told: the load, with the passwords of its own nodes only. LinkError when one is missing."""
     plan = settings.plan
     own = [plan.who(node).username for node in range(index, plan.connections, of)]
     passwords = {user: password_of(settings.passwords, user) for user in own}
     told = {"settings": settings_to_json(replace(settings, passwords=passwords)), "index": index, "of": of}
+    return json.dumps(told).encode() + b"\n"
+
+
+async def _start(order: bytes) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "simulators.load_run", stdin=pipe, stdout=pipe, limit=1 << 26)
     assert child.stdin is not None
-    child.stdin.write(json.dumps(told).encode() + b"\n")
+    child.stdin.write(order)
     return child
 
 

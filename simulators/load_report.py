@@ -150,7 +150,9 @@ class LoadReport:
             if name not in times:
                 continue
             p99_ms = times[name].whole.percentile_us(99) / 1000
-            if self.storm_s is None and p99_ms > bar_ms:
+            if self.storm_s is None and not times[name].whole.count:
+                wrong.append(f"{name}: nothing was timed there after the warming up: take more seconds")
+            elif self.storm_s is None and p99_ms > bar_ms:
                 wrong.append(f"{name}: p99 {p99_ms:.0f} ms, at most {bar_ms:g} may be")
             elif self.storm_s is not None:
                 after_s = self.recovered_s(name, bar_ms)

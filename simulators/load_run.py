@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from broker.errors import LinkError, PacelineError
+from broker.errors import BadInputError, ConfigError, LinkError, PacelineError
 from simulators.file_limit import allow_connections
 from simulators.load_debt import Answer
 from simulators.load_link import KEEPALIVE_S, LoadLink, LoadNode
@@ -39,7 +39,8 @@ LEAVE_S: Final = 2.0
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
     """A load over MQTT. `connects_per_s` is how fast all come at first; `storm_factor` times as fast they come after a storm, or when the
-    broker was away. Frames due in the first `warm_s` count in no histogram. `memory_mb` is for what is not answered, of all nodes."""
+    broker was away. Frames due in the first `warm_s` count in no histogram. `memory_mb` is for what is not answered, of all nodes.
+    BadInputError when nothing would be timed, or no storm would come, before the load is over."""
 
     plan: LoadPlan
     host: str
@@ -52,6 +53,13 @@ class LoadSettings:
     warm_s: float = 0.0
     drain_s: float = 30.0
     memory_mb: int = 1024
+
+    def __post_init__(self) -> None:
+        for field, at_s in (("warm_s", self.warm_s), ("storm_at_s", self.storm_at_s)):
+            if at_s is not None and at_s >= self.plan.seconds:
+                raise BadInputError(
+                    f"load: {field} is {at_s:g}, and the load is over after {self.plan.seconds:g} s", cure="give less, or more seconds"
+                )
 
     @property
     def back_within_s(self) -> float:
@@ -71,7 +79,7 @@ class LoadProcess:
         self._settings = settings
         self._of = of
         self._numbers = range(index, settings.plan.connections, of)
-        self._tls = ssl.create_default_context(cafile=settings.cafile) if settings.cafile else None
+        self._tls = _tls_context(settings.cafile) if settings.cafile else None
         self._nodes: list[LoadNode] = []
         self._queue: list[tuple[float, int]] = []  # when to connect (loop time), which
         self._trying: set[asyncio.Task[None]] = set()
@@ -297,6 +305,13 @@ class LoadProcess:
         )  # fmt: skip
 
 
+def _tls_context(cafile: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=cafile)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"cafile {cafile}: {error}", cure="give the PEM file with the authority of the broker's certificate") from error
+
+
 def settings_to_json(settings: LoadSettings) -> dict[str, Any]:
     """Inverse of `settings_from_json`."""
     return asdict(settings)
@@ -312,7 +327,10 @@ def _tell(said: dict[str, Any]) -> None:
 
 
 async def _child(reader: asyncio.StreamReader) -> None:
-    told = json.loads(await reader.readline())
+    first = await reader.readline()
+    if not first:  # who started us is gone
+        return
+    told = json.loads(first)
     process = LoadProcess(settings_from_json(told["settings"]), told["index"], told["of"])
     await process.connect()
     _tell({"connected": process.linked})

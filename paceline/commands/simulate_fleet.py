@@ -172,9 +172,12 @@ def _draw(plan: LoadPlan, path: Path) -> None:
     from broker.replace_file import replace_file
 
     made = {user: new_secret() for user in plan.usernames()}
-    replace_file(path, json.dumps(made).encode())
     hashed = path.with_name(f"{path.name}.hashed")
-    write_passwords(hashed, {user: hash_secret(secret) for user, secret in made.items()})
+    try:
+        replace_file(path, json.dumps(made).encode())
+        write_passwords(hashed, {user: hash_secret(secret) for user, secret in made.items()})
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", cure="give a file in a folder you may write with --draw-passwords") from error
     click.echo(f"{len(made)} passwords in {path}; add the lines of {hashed} to the broker's password file and send it SIGHUP")
 
 

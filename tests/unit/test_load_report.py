@@ -45,6 +45,8 @@ def test_a_load_that_was_held_passes() -> None:
         (report(times(20), watched={"board": Watched(times(20), seen=1, doubled=2)}), "board: 2 frames came twice"),
         (report(times(20), watched={"board": Watched(times())}), "board: nothing of the load"),
         (report(times(20), watched={"board": Watched(times(700), seen=1)}), "board: p99 70"),
+        (report(PartTimes(0, 0)), "ack: nothing was timed there"),
+        (report(times(20), watched={"board": Watched(PartTimes(0, 1), seen=1)}), "board: nothing was timed there"),
         (report(times(20, 20), storm_s=0.0), "ack: p99 under 500 ms not again"),
         (report(times(*[20] * 5, *[900] * 40, *[20] * 9), storm_s=5.0), "only after 40 s"),
     ],

@@ -123,10 +123,15 @@ def test_of_an_athlete_that_rests_only_what_is_seen_counts() -> None:
         (["--watch", "influx"], "influx.url is empty"),
         (["--bar", "board=500"], "no part 'board' is watched"),
         (["--bar", "ack=soon"], "give PART=MS"),
+        (["--seconds", "5"], "warm_s is 5, and the load is over after 5 s"),
+        (["--storm-at", "30"], "storm_at_s is 30, and the load is over after 30 s"),
+        (["--connections", "2"], "no password for load/load00001"),
+        (["--cafile", "no/such.pem"], "cafile no/such.pem: [Errno 2]"),
+        (["--draw-passwords", "no/such/file"], "give a file in a folder you may write"),
         ([], "--host needs --passwords"),
     ],
 )
-def test_what_cannot_be_watched_is_said_before_the_load_begins(args: list[str], says: str, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_said_before_the_load_begins(args: list[str], says: str, tmp_path: Path) -> None:
     passwords = tmp_path / "load.json"
     passwords.write_text('{"load/load00000": "x"}')
     more = ["--passwords", str(passwords)] if args else []
