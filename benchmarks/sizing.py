@@ -32,6 +32,7 @@ MONTH_DAYS: Final = 30
 BILLED: Final = 1_000_000  # athletes
 HOURS_A_DAY: Final = 1.0  # each of them trains
 WORDS: Final = ("stage.results", "stage.boards")
+LEFT: Final = ("activities.state", "boards.state", "events")  # of a workout that has ended
 CHANGELOGS: Final = ("live.state", "activities.state", "boards.state")
 
 
@@ -107,12 +108,13 @@ def sizing_table(figures: dict[str, Any]) -> str:
         told = " | ".join(f"{each[part]:.1f} | {told_processes(part, each[part])}" for each in busy)
         lines.append(f"| {part} | {told} | {_limit(part, counts)} |")
     sums = [sum(each.values()) for each in busy]
-    lines.append("| all | " + " | ".join(f"{total:.1f} | {_machines(total)} machines" for total in sums) + f" | of {MACHINE_CORES} cores |")
+    lines.append("| all | " + " | ".join(f"{total:.1f} | {machines(total)} machines" for total in sums) + f" | of {MACHINE_CORES} cores |")
     return "\n".join(lines)
 
 
-def _machines(total_cores: float) -> int:
-    return math.ceil(total_cores / (MACHINE_CORES * BUSY))
+def machines(total_cores: float) -> int:
+    """How many machines so many cores are spread over: at least one for each copy on Kafka."""
+    return max(math.ceil(total_cores / (MACHINE_CORES * BUSY)), COPIES)
 
 
 def _limit(part: str, counts: list[int]) -> str:
@@ -175,9 +177,18 @@ def bill_table(figures: dict[str, Any]) -> str:
     rows += [f"| TB: {kind} | " + " | ".join(f"{each[kind] / 1e12:,.2f}" for each in stores) + " |" for kind in stores[0]]
     track = figures["ends"]["bytes_per_sample"]["tracks"]
     rows.append(f"| TB: tracks, each month anew ({track:.1f} B a sample) |" + f" {track * a_day * MONTH_DAYS / 1e12:,.2f} |" * len(REGIMES))
+    left = workout_bytes(figures)
+    told = f"results and events on Kafka, each month anew ({left / 1000:.0f} kB a workout before compaction, one a day)"
+    rows.append(f"| TB: {told} |" + f" {left * BILLED * MONTH_DAYS * COPIES / 1e12:,.2f} |" * len(REGIMES))
     return "\n".join(
         [f"| {BILLED:,} athletes, {HOURS_A_DAY:g} h a day | " + " | ".join(r.name for r in REGIMES) + " |", "|---|---|---|", *rows]
     )
+
+
+def workout_bytes(figures: dict[str, Any]) -> float:
+    """What a finished workout leaves on Kafka, one copy: its results, entries of boards, events."""
+    ends = figures["ends"]
+    return sum(ends["bytes_per_sample"].get(kind, 0.0) for kind in LEFT) * ends["samples_of_each"]
 
 
 def machine_line(made: dict[str, Any]) -> str:

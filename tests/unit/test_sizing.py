@@ -38,6 +38,15 @@ def test_processes_are_planned_for_half_a_core_and_kafka_for_three_copies() -> N
     assert [sizing.processes("influxd", cores) for cores in (0.1, 8.1)] == [1, 2]
 
 
+def test_a_workout_leaves_its_results_entries_and_events() -> None:
+    sizes = {"activities.state": 6.0, "boards.state": 1.0, "events": 3.0, "tracks": 9.0}
+    assert sizing.workout_bytes({"ends": {"bytes_per_sample": sizes, "samples_of_each": 1200}}) == pytest.approx(12_000)
+
+
+def test_there_is_a_machine_for_each_copy_on_kafka_at_least() -> None:
+    assert [sizing.machines(cores) for cores in (0.1, 24.0, 24.1)] == [3, 3, 4]
+
+
 def test_a_million_athletes_for_an_hour_a_day_are_their_samples_times_what_one_takes() -> None:
     sizes = {"telemetry.frames": 300.0, "influxdb": 60.0, "live.state": 30.0, "stage.results": 1.0}
     cell = {"athletes": 1, "samples_per_frame": 30, "bytes_per_frame": sizes}
