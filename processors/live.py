@@ -22,7 +22,7 @@ from processors import live_kernel as k
 from processors.anchors import anchors_us, uploads_end_us
 from processors.attribution import Attribution, Touched, touch
 from processors.believed import believed_again, believed_of
-from processors.copies import Date
+from processors.copies import Date, is_copy
 from processors.kernel_jobs import KernelJob, Steps, finish
 from processors.live_changes import Owns, concerned_by, owns_all, take_change, wants_of_change
 from processors.live_kernel import I64
@@ -99,7 +99,7 @@ class LiveStage:
         numbered = {of: None for of in batch.numbered if of is not None}
         keys = {of.key: None for of in numbered}
         for of in numbered:
-            if self._reference.is_bound(of.origin):
+            if self._reference.is_bound(of.origin) or is_copy(of.key):  # a copy may be here before the binding it is for is known
                 keys.update({b.subject: None for b in self._reference.bindings(of.origin)} | {unbound_of(of.origin): None})
         return Wants(list(keys), list(numbered))
 

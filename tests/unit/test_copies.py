@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from broker.errors import BadInputError
 from broker.frames import Frame, decode_frame, encode_frame
-from processors.copies import DATE_HEADER, copy_key, date_of, encode_date, frames_of, is_copy, stamp_of
+from broker.kafka import partition_of
+from broker.kafka_records import encode_log_record
+from broker.kafka_topics import FRAMES
+from broker.logrecord import Kind, LogRecord
+from processors.copies import DATE_HEADER, Date, copy_key, date_of, encode_date, frames_of, is_copy, stamp_of
+from processors.live_kernel import LAST_T, SAMPLES, START
+from processors.live_pages import LivePages
+from processors.quix_live import LiveOnKafka
 from processors.samples import TakenFrame
+from processors.track_folder import FolderBlobs
 from processors.tracks import decode_track, encode_track, tracks_of
-from tests.any_way import ride
+from tests.any_way import US, ride
+from tests.memory_cluster import Cells, Feed, Process, Topics
 
 
 def test_a_copy_is_stored_under_its_stamp_and_its_partition() -> None:
@@ -49,3 +60,36 @@ def test_frames_made_again_from_a_folded_track_fold_into_the_same_track(seed: in
     assert {(f.boot, f.seq, f.records) for f in again if isinstance(f, Frame)} == {(f.boot, f.seq, f.records) for f in sent}
     expected = {layout: t.fingerprint() for layout, t in tracks_of([t for t in taken if t.origin == origin]).items()}
     assert {layout: t.fingerprint() for layout, t in tracks_of(made).items()} == expected
+
+
+def test_copies_that_come_before_their_binding_is_known_leave_the_state_of_the_device_as_it_is(tmp_path: Path) -> None:
+    """The date of a boot is another one, which its device itself may have to know: it has an activity under way."""
+    topics, cells = Topics(2), dict[int, Cells]()
+    here = partition_of(b"gym/@strap", 2)
+    athlete = next(name for name in ("gym/anna", "gym/bob", "gym/carl", "gym/dora") if partition_of(name.encode(), 2) != here)
+    blobs = FolderBlobs(tmp_path / "tracks")
+    process = Process(lambda: LiveOnKafka(Feed([]), blobs, tmp_path / "work", lambda: 0, partitions=2), topics, cells, {})
+
+    def take(frames: list[Frame], key: str, *dates: Date) -> None:
+        for number, frame in enumerate(frames):
+            made = encode_log_record(LogRecord(Kind.FRAME, key, "gym", "box", frame.t0_us + 60 * US, encode_frame(frame)))
+            headers = [*made.headers, *((DATE_HEADER, encode_date(date)) for date in dates[number : number + 1])]
+            topics.send(FRAMES, made.key, made.value, headers, here)
+        process.step(1000)
+        process.checkpoint()
+
+    def under_way() -> list[int]:
+        """Start, last sample and number of samples of the activity of the device."""
+        found = {entry.key: entry.row for entry in LivePages(cells[here]).restore()}
+        return np.frombuffer(found["gym/@strap"], np.int64)[[START, LAST_T, SAMPLES]].tolist()
+
+    take(ride(random.Random(1), "strap", 1, 0, 60), "gym/@strap")
+    before = under_way()
+    assert before[2] > 0
+    process.kill()  # the state of the device is not in memory any more
+    undated, dated = ride(random.Random(1), "strap", 9, 100, 20, subject=athlete, undated=3)[2:]
+    assert dated.utc_offset_us is not None
+    take([undated, dated], athlete, (9, dated.utc_offset_us + US), (3, dated.utc_offset_us))
+    assert under_way() == before
+    for shard in process.shards.values():
+        shard.close()
