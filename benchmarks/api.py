@@ -74,7 +74,7 @@ def fill_view(state: Path) -> None:
     from processors.row_mirror import MemoryCells
     from processors.shards import Message
     from processors.stage_words import EffortNow, encode_board_word
-    from processors.state_view import StateView
+    from processors.state_view import Record, StateView
 
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "state.db"
@@ -92,10 +92,8 @@ def fill_view(state: Path) -> None:
     store = StateDb(state)
     view = StateView(store)
     store.db.execute("BEGIN")
-    for n, value in enumerate(known):
-        view.take(REFERENCE, b"", encode_reference(value), (), n)
-    for key, value in cells.held.items():
-        view.take(BOARDS_STATE, key, value)
+    view.take(Record(REFERENCE, 0, n, b"", encode_reference(value), ()) for n, value in enumerate(known))
+    view.take(Record(BOARDS_STATE, 0, 0, key, value, ()) for key, value in cells.held.items())
     store.db.execute("COMMIT")
     store.close()
 

@@ -25,7 +25,7 @@ from processors import live_kernel as k
 from processors.live_pages import entries_of
 from processors.stage_words import Entries, decode_board_word
 from processors.state_db import StateDb
-from processors.state_view import StateView
+from processors.state_view import Record, StateView
 
 READS = 1000
 BURST = 500
@@ -167,8 +167,7 @@ def boards_in(folder: Path, came: Sequence[Came], frames: Iterable[Came], sent: 
     view = StateView(store)
     for at_s, group in groupby(came, lambda record: record.at_s):
         store.db.execute("BEGIN")
-        for record in group:
-            view.take(BOARDS_STATE, record.key, record.value, (), record.offset)
+        view.take(Record(BOARDS_STATE, 0, record.offset, record.key, record.value, ()) for record in group)
         store.db.execute("COMMIT")
         for subject, version in store.db.execute("SELECT subject, version FROM board WHERE board='live/way'").fetchall():
             if known.get(subject) != version and subject in offsets:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgpack
 import numpy as np
@@ -38,6 +38,8 @@ _COLUMNS: Final = (
     "subject_of", "t_us", "source", "lat", "lon", "altitude_dm", "speed_cmps", "hr_bpm", "power_w", "cadence_rpm", "dist_um", "position",
 )  # fmt: skip
 _NARROW: Final = ("<i4", "<i8", "<i1", "<i4", "<i4", "<i2", "<i4", "<i2", "<i4", "<i2", "<i8", "<i8")
+_SAMPLE_BYTES: Final = sum(np.dtype(kind).itemsize for kind in _NARROW)
+_CURE: Final = "it is passed over; paceline replay makes the state again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,28 @@ def encode_believed(block: Believed) -> bytes:
     return msgpack.packb((_VERSION, list(block.subjects), len(block), zlib.compress(columns, 1), block.appended_us, block.again, health))
 
 
+class Span(NamedTuple):
+    """What a block covers."""
+
+    samples: int
+    first: int  # positions, -1 without samples
+    last: int
+    appended_us: int
+
+
+def span_of(raw: bytes, where: str = "believed samples") -> Span:
+    """What an encoded block covers, without its columns; StoreError names `where` when the bytes are damaged."""
+    try:
+        version, _, n, packed, appended_us, *_ = msgpack.unpackb(raw, use_list=False)
+        data = zlib.decompress(packed)
+        if version != _VERSION or len(data) != n * _SAMPLE_BYTES:
+            raise ValueError(f"version {version}, {len(data)} bytes of {n} samples")
+        position = np.frombuffer(data, _NARROW[-1], n, len(data) - n * np.dtype(_NARROW[-1]).itemsize)
+        return Span(n, int(position[0]) if n else -1, int(position[-1]) if n else -1, appended_us)
+    except (ValueError, TypeError, zlib.error) as error:
+        raise StoreError(f"{where}: damaged ({error})", cure=_CURE) from error
+
+
 def decode_believed(raw: bytes, where: str = "believed samples") -> Believed:
     """Inverse of `encode_believed`; StoreError names `where` when the bytes are damaged."""
     try:
@@ -189,4 +213,4 @@ def decode_believed(raw: bytes, where: str = "believed samples") -> Believed:
         health = tuple(Health(*one) for one in health)
         return Believed(list(subjects), *columns, appended_us=appended_us, again=again, health=health)
     except (ValueError, TypeError, zlib.error) as error:
-        raise StoreError(f"{where}: damaged ({error})", cure="it is passed over; paceline replay makes the state again") from error
+        raise StoreError(f"{where}: damaged ({error})", cure=_CURE) from error

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from processors.believed import Believed, encode_believed, unseen
+from processors.believed import Believed, decode_believed, encode_believed, span_of, unseen
 
 KEEP_US: Final = 12 * 3_600_000_000
 KEEP_BYTES: Final = 256 * 1024 * 1024
@@ -39,28 +39,52 @@ class BelievedWriter:
             db.execute(statement)
         db.execute("INSERT OR IGNORE INTO believed_generation VALUES (1, ?)", (secrets.token_hex(8),))
         self._bytes: int | None = None
+        self._newest_us: int | None = None  # of what was appended since the oldest were dropped
+        self._covered: dict[str, int] = {}  # since this was stored
 
     def put(self, blocks: Iterable[Believed]) -> None:
         """Append blocks, inside the runner's transaction; drop the oldest beyond the bounds."""
         for block in blocks:
-            if not len(block) and not block.health:
-                continue
-            body = encode_believed(block)
-            self._db.execute("INSERT INTO believed (appended_us, body) VALUES (?,?)", (block.appended_us, body))
-            self._bytes = None if self._bytes is None else self._bytes + len(body)
-            self._drop(block.appended_us - self._keep_us)
+            if len(block) or block.health:
+                self._append(encode_believed(block), block.appended_us)
+        self.settle()
 
-    def put_once(self, source: str, block: Believed) -> None:
-        """Append what of a block was not there before; `source` orders positions (a partition)."""
-        row = self._db.execute("SELECT position FROM believed_covered WHERE source=?", (source,)).fetchone()
-        fresh = unseen(block, -1 if row is None else int(row[0]))
+    def put_once(self, source: str, raw: bytes, where: str = "believed samples") -> None:
+        """Append what of an encoded block was not there before; `source` orders positions (a partition). What is new as a whole is kept
+        as it came. `settle` ends a run of them. StoreError names `where` when the bytes are damaged."""
+        covered = self._covered.get(source)
+        if covered is None:
+            row = self._db.execute("SELECT position FROM believed_covered WHERE source=?", (source,)).fetchone()
+            covered = -1 if row is None else int(row[0])
+        span = span_of(raw, where)
+        if span.samples and span.first > covered:
+            self._append(raw, span.appended_us)
+            self._covered[source] = span.last
+            return
+        fresh = unseen(decode_believed(raw, where), covered)
         if len(fresh):
-            self._db.execute("INSERT OR REPLACE INTO believed_covered VALUES (?,?)", (source, int(fresh.position[-1])))
-        self.put([fresh])
+            self._covered[source] = int(fresh.position[-1])
+        if len(fresh) or fresh.health:
+            self._append(encode_believed(fresh), fresh.appended_us)
+
+    def settle(self) -> None:
+        """Note how far each source was told, and drop the oldest beyond the bounds."""
+        if self._covered:
+            self._db.executemany("INSERT OR REPLACE INTO believed_covered VALUES (?,?)", self._covered.items())
+            self._covered.clear()
+        if self._newest_us is not None:
+            self._drop(self._newest_us - self._keep_us)
+            self._newest_us = None
+
+    def _append(self, body: bytes, appended_us: int) -> None:
+        self._db.execute("INSERT INTO believed (appended_us, body) VALUES (?,?)", (appended_us, body))
+        self._bytes = None if self._bytes is None else self._bytes + len(body)
+        self._newest_us = appended_us if self._newest_us is None else max(self._newest_us, appended_us)
 
     def forget(self) -> None:
         """The transaction was rolled back: count anew."""
-        self._bytes = None
+        self._bytes = self._newest_us = None
+        self._covered.clear()
 
     def _drop(self, before_us: int) -> None:
         left = self._bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from broker.errors import BadInputError, ConfigError, LinkError, StoreError
+from broker.errors import ConfigError, LinkError, StoreError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, GONE_DAYS, LIVE_STATE, REFERENCE, event_topics
 from broker.liveness import Part, unwatched
@@ -23,13 +24,16 @@ from processors.kafka_admin import admin_options
 from processors.kafka_faults import AWAY, cure_of
 from processors.measures import CAUGHT_UP_S
 from processors.state_db import StateDb
-from processors.state_view import StateView
+from processors.state_view import Record, StateView
 from processors.view_lag import Partition, ViewLag
 
 _log = logging.getLogger(__name__)
 
-MOST: Final = 5000
-WAIT_S: Final = 0.05
+GATHER_S: Final = 0.1  # what comes in so long is one transaction
+MOST_BYTES: Final = 16 * 1024 * 1024  # of a transaction, about: a view that is late takes more at once, and writes of each subject the last
+_BITE: Final = 64  # records taken out of the client at once
+_CACHE_KIB: Final = 64 * 1024
+_JOURNAL_PAGES: Final = 8_000  # of 4 KiB: what is written again and again is moved out of the journal once
 LOOK_S: Final = 1.0
 START_S: Final = 60.0
 OLD_S: Final = (GONE_DAYS - 1) * 86_400  # what is gone from a compacted topic is told for a day longer
@@ -46,6 +50,12 @@ def forget_when_old(state: Path, now_s: float) -> None:
             path.unlink()
 
 
+def hold_much(db: sqlite3.Connection) -> None:
+    """Have a connection that writes the same rows again and again keep more of them in memory and in its journal."""
+    for pragma in (f"cache_size=-{_CACHE_KIB}", f"wal_autocheckpoint={_JOURNAL_PAGES}"):
+        db.execute(f"PRAGMA {pragma}").fetchall()
+
+
 class KafkaView:
     """One follower of one file."""
 
@@ -54,7 +64,8 @@ class KafkaView:
         forget_when_old(state, time.time())
         self._kafka = kafka
         self._state = state
-        self._store = StateDb(state)
+        self._store = StateDb(state, by_arrival=True)
+        hold_much(self._store.db)
         self._store.db.execute("INSERT OR IGNORE INTO position VALUES (?, 0)", (f"{REFERENCE}[0]",))  # whose file it is
         self._view = StateView(self._store, tells=tells)
         settings: dict[str, Any] = {
@@ -62,7 +73,6 @@ class KafkaView:
             "fetch.queue.backoff.ms": 5, "enable.partition.eof": True, "error_cb": self._complained,
         }  # fmt: skip
         self._consumer = Consumer(settings)
-        self._at: dict[tuple[str, int], int] = {}
         self._told: set[tuple[str, str]] = set()
         self.unreadable = self.records = 0
         self._away = ""
@@ -108,34 +118,37 @@ class KafkaView:
         return at or _BEGINNING
 
     def step(self) -> int:
-        """Take what there is, in one transaction; returns how many records."""
-        messages: list[Any] = []
-        for m in self._consumer.consume(MOST, WAIT_S):
-            error = m.error()
-            if error is None:
-                messages.append(m)
-                self.lag.taken((str(m.topic()), int(m.partition() or 0)), int(m.offset() or 0), m.timestamp()[1])
-            elif error.name() == "_PARTITION_EOF":
-                self.lag.at_end((str(m.topic()), int(m.partition() or 0)), int(m.offset() or 0), time.time())
-            else:
-                self._refused(str(m.topic()), error)
-        if not messages:
+        """Take what comes within `GATHER_S`, in one transaction; returns how many records."""
+        records = self._records()
+        if not records:
             return 0
         db = self._store.db
         db.execute("BEGIN IMMEDIATE")
-        for m in messages:
-            topic, partition, offset = str(m.topic()), int(m.partition() or 0), int(m.offset() or 0)
-            try:
-                self._view.take(topic, m.key() or b"", m.value(), m.headers() or (), offset)
-            except (BadInputError, StoreError) as error:
-                self.unreadable += 1
-                _log.error("view: %s[%d] %d: %s", topic, partition, offset, error)
-            self._at[topic, partition] = offset + 1
-        db.executemany("INSERT OR REPLACE INTO position VALUES (?,?)", [(f"{t}[{p}]", at) for (t, p), at in self._at.items()])
-        self._at.clear()
+        for record, error in self._view.take(records):
+            self.unreadable += 1
+            _log.error("view: %s[%d] %d: %s", record.topic, record.partition, record.offset, error)
+        at = {f"{record.topic}[{record.partition}]": record.offset + 1 for record in records}
+        db.executemany("INSERT OR REPLACE INTO position VALUES (?,?)", at.items())
         db.execute("COMMIT")
-        self.records += len(messages)
-        return len(messages)
+        self.records += len(records)
+        return len(records)
+
+    def _records(self) -> list[Record]:
+        records: list[Record] = []
+        size, until_s = 0, time.monotonic() + GATHER_S
+        while size < MOST_BYTES and (left_s := until_s - time.monotonic()) > 0:
+            for m in self._consumer.consume(_BITE, left_s):
+                error, topic, partition, offset = m.error(), str(m.topic()), int(m.partition() or 0), int(m.offset() or 0)
+                if error is None:
+                    value = m.value()
+                    size += len(value or b"")
+                    records.append(Record(topic, partition, offset, m.key() or b"", value, m.headers() or ()))
+                    self.lag.taken((topic, partition), offset, m.timestamp()[1])
+                elif error.name() == "_PARTITION_EOF":
+                    self.lag.at_end((topic, partition), offset, time.time())
+                else:
+                    self._refused(topic, error)
+        return records
 
     def end_of(self, partition: Partition) -> int:
         """The offset behind the last record of a partition, as far as the last fetch told. From any thread."""

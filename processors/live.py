@@ -56,9 +56,10 @@ FILE_ENDS_US: Final = 30_000_000  # an uploaded file that reaches this near to t
 
 
 # columns of a row that `_after` reads: what it waits for, then those of an `Activity`
-_PUBLISHED: Final = [
-    k.APPENDED, k.WAKES, k.LATE_TO, k.START, k.ANCHOR, k.LAST_T, k.DIST_UM, k.POINTS, k.MOVING_US, k.SAMPLES, k.HR_SUM, k.HR_N, k.HR_MAX,
+ACTIVITY_FACTS: Final = [  # columns of a state row, as an activity has them behind its subject
+    k.START, k.ANCHOR, k.LAST_T, k.DIST_UM, k.POINTS, k.MOVING_US, k.SAMPLES, k.HR_SUM, k.HR_N, k.HR_MAX,
 ]  # fmt: skip
+_PUBLISHED: Final = [k.APPENDED, k.WAKES, k.LATE_TO, *ACTIVITY_FACTS]
 
 
 @lru_cache(maxsize=65536)
@@ -323,7 +324,7 @@ def _begun(key: str, row: I64, version: int, appended_us: int) -> Begun:
 def activity_of(key: str, row: I64 | Iterable[int], version: int, *, closed: bool) -> Activity:
     """The activity a state row is in."""
     r = np.asarray(row).tolist()
-    return _activity(key, [r[column] for column in _PUBLISHED[3:]], version, closed=closed)
+    return _activity(key, [r[column] for column in ACTIVITY_FACTS], version, closed=closed)
 
 
 def _activity(key: str, fact: Sequence[int], version: int, *, closed: bool) -> Activity:

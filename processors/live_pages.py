@@ -52,14 +52,27 @@ def encode_page(number: int, keys: Sequence[str], rows: I64, facts: Sequence[Fac
     return msgpack.packb((number, keys, _packed(rows), facts))
 
 
-def decode_page(value: bytes) -> tuple[int, list[Entry]]:
-    """Inverse of `encode_page`: the number of the page, greater than those of all before it, and its entries."""
+class Columns(NamedTuple):
+    """A page as it is stored: who has no row has any in `rows`."""
+
+    number: int  # greater than those of all pages before it
+    keys: Sequence[str]
+    rows: I64
+    facts: Sequence[Facts]
+
+
+def decode_columns(value: bytes) -> Columns:
+    """Inverse of `encode_page`."""
     number, keys, packed, facts = msgpack.unpackb(value, use_list=False)
-    rows = _unpacked(packed, len(keys))
-    made: list[Entry] = []
-    for key, row, (has_row, *rest) in zip(keys, rows, facts, strict=True):
-        made.append(Entry(key, row.tobytes() if has_row else b"", *rest))
-    return number, made
+    return Columns(number, keys, _unpacked(packed, len(keys)), facts)
+
+
+def decode_page(value: bytes) -> tuple[int, list[Entry]]:
+    """The number of a page and its entries."""
+    page = decode_columns(value)
+    return page.number, [
+        Entry(key, row.tobytes() if facts[0] else b"", *facts[1:]) for key, row, facts in zip(page.keys, page.rows, page.facts, strict=True)
+    ]
 
 
 def _packed(rows: I64) -> bytes:
@@ -81,6 +94,17 @@ def entries_of(key: bytes, value: bytes) -> list[Entry]:
     if key.startswith(_PAGE):
         return decode_page(value)[1]
     return [Entry(key[1:].decode(), *msgpack.unpackb(value, use_list=False))] if key.startswith(_OWN) else []
+
+
+def columns_of(key: bytes, value: bytes) -> Columns | None:
+    """The same as columns; None for other cells. An own cell has no number."""
+    if key.startswith(_PAGE):
+        return decode_columns(value)
+    if not key.startswith(_OWN):
+        return None
+    entry = Entry(key[1:].decode(), *msgpack.unpackb(value, use_list=False))
+    rows = np.frombuffer(entry.row or bytes(_ROW_BYTES), np.int64).reshape(1, COLUMNS)
+    return Columns(0, [entry.key], rows, [facts_of(entry)])
 
 
 class LivePages:

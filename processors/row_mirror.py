@@ -8,7 +8,7 @@ that is gone.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -139,12 +139,35 @@ def row_key(table: str, key: Iterable[Any]) -> bytes:
     return ROWS + msgpack.packb([table, *key])
 
 
-def write_row(db: sqlite3.Connection, key: bytes, value: bytes | None) -> None:
-    """Take one cell of a row into a file with the same tables: what a reader of all partitions does."""
-    name, *values = msgpack.unpackb(key[1:])
-    if value is not None:
-        row = msgpack.unpackb(value)
-        db.execute(f"INSERT OR REPLACE INTO {name} VALUES ({','.join('?' * len(row))})", row)
-        return
-    keys = _Table.of(db, name).keys
-    db.execute(f"DELETE FROM {name} WHERE {' AND '.join(f'{key}=?' for key in keys)}", values)
+class RowWriter:
+    """Takes cells of rows into a file with the same tables: what a reader of all partitions does."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._statements: dict[str, tuple[str, str]] = {}
+
+    def write(self, cells: Mapping[bytes, bytes | None]) -> None:
+        """Write the rows of cells, and remove those that are gone."""
+        here: dict[str, list[Sequence[Any]]] = {}
+        gone: dict[str, list[Sequence[Any]]] = {}
+        for key, value in cells.items():
+            name, *values = msgpack.unpackb(key[1:])
+            if value is None:
+                gone.setdefault(name, []).append(values)
+            else:
+                here.setdefault(name, []).append(msgpack.unpackb(value))
+        for name, rows in gone.items():
+            self._db.executemany(self._of(name)[1], rows)
+        for name, rows in here.items():
+            self._db.executemany(self._of(name)[0], rows)
+
+    def _of(self, name: str) -> tuple[str, str]:
+        """What writes a row of a table in its place, and what removes one."""
+        found = self._statements.get(name)
+        if found is None:
+            table = _Table.of(self._db, name)
+            rest = ", ".join(f"{column}=excluded.{column}" for column in table.columns if column not in table.keys)
+            insert = f"INSERT INTO {name} VALUES ({','.join('?' * len(table.columns))}) ON CONFLICT ({', '.join(table.keys)})"
+            removed = f"DELETE FROM {name} WHERE {' AND '.join(f'{key}=?' for key in table.keys)}"
+            found = self._statements[name] = (f"{insert} DO UPDATE SET {rest}", removed)
+        return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,8 +65,15 @@ CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROW
 """
 
 
-def connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    """A connection to the store; StoreError names the file when it is missing, of another version or not a database."""
+_BY_ARRIVAL: Final = re.compile(r"(CREATE TABLE (?:state|numbering|activity|board|attempts) [^;]*) WITHOUT ROWID;")
+
+
+def connect(path: Path, *, write: bool, by_arrival: bool = False) -> sqlite3.Connection:
+    """A connection to the store; StoreError names the file when it is missing, of another version or not a database.
+
+    `by_arrival`: a new file keeps what is written of subjects again and again in the order they first came in, so that those who come
+    together lie together; else in the order of their keys, as who looks one up wants it. Who reads asks the same of both.
+    """
     try:
         if write:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +82,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise _unusable(path, error) from error
     try:
-        _prepare(db, path, write=write)
+        _prepare(db, path, write=write, by_arrival=by_arrival)
     except BaseException as error:
         db.close()
         if isinstance(error, sqlite3.Error):
@@ -115,7 +123,7 @@ def _unusable(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path}: {error}", cure="check path and disk; paceline replay makes it again from the log")
 
 
-def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, *, write: bool, by_arrival: bool) -> None:
     """Set the mode, make a new file's tables, refuse another version."""
     if write:
         db.execute("PRAGMA journal_mode=WAL")
@@ -123,9 +131,11 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
         db.execute("PRAGMA secure_delete=ON")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and write:
+        schema = f"{_SCHEMA} {RESULTS_SCHEMA}"
+        if by_arrival:
+            schema = _BY_ARRIVAL.sub(r"\1;", schema)
         db.executescript(
-            f"BEGIN; {_SCHEMA} {RESULTS_SCHEMA} PRAGMA user_version={SCHEMA_VERSION};"
-            f"PRAGMA application_id={1 + secrets.randbelow((1 << 31) - 1)}; COMMIT;"
+            f"BEGIN; {schema} PRAGMA user_version={SCHEMA_VERSION};PRAGMA application_id={1 + secrets.randbelow((1 << 31) - 1)}; COMMIT;"
         )
     elif version != SCHEMA_VERSION:
         raise StoreError(f"{path}: state of version {version}, this program writes {SCHEMA_VERSION}", cure="paceline replay makes it again")
@@ -134,10 +144,10 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
 class StateDb:
     """The writing side, used by one runner."""
 
-    def __init__(self, path: Path, blobs: TrackBlobs | None = None) -> None:
-        """`blobs`: where folded tracks are kept; None: in the file."""
+    def __init__(self, path: Path, blobs: TrackBlobs | None = None, *, by_arrival: bool = False) -> None:
+        """`blobs`: where folded tracks are kept; None: in the file. `by_arrival`: see `connect`."""
         set_aside(path)
-        self.db = connect(path, write=True)
+        self.db = connect(path, write=True, by_arrival=by_arrival)
         self.blobs = RowBlobs(self.db) if blobs is None else blobs
 
     def close(self) -> None:
@@ -241,7 +251,7 @@ class StateDb:
         if outputs.removed:
             many("DELETE FROM activity WHERE subject=? AND start_us=?", [(a.subject, a.start_us) for a in outputs.removed])
         if outputs.activities:
-            many(_upsert("activity", 2, ACTIVITY_COLUMNS), [_activity_row(a) for a in outputs.activities])
+            many(upsert("activity", 2, ACTIVITY_COLUMNS), [_activity_row(a) for a in outputs.activities])
         if outputs.wakes:
             many("INSERT OR REPLACE INTO wake VALUES (?,?,?)", [(w.key, w.name, w.at_us) for w in outputs.wakes])
 
@@ -306,13 +316,13 @@ class StateDb:
             stored = states.stored(key)
             if stored is not None:
                 rows.append((stage, key, stored))
-        self.db.executemany(_upsert("state", 2, "stage, key, row"), rows)
+        self.db.executemany(upsert("state", 2, "stage, key, row"), rows)
         states.changed.clear()
 
     def save_numberings(self, states: LiveStates) -> None:
         """Write changed numberings: reading undated frames needs their dates, so also before a window is read."""
         self.db.executemany(
-            _upsert("numbering", 3, NUMBERING_COLUMNS),
+            upsert("numbering", 3, NUMBERING_COLUMNS),
             [_numbering_row(of, states.numberings[of]) for of in states.counted],
         )
         states.counted.clear()
@@ -342,7 +352,7 @@ NUMBERING_COLUMNS: Final = (
 
 
 @cache
-def _upsert(table: str, keys: int, columns: str) -> str:
+def upsert(table: str, keys: int, columns: str) -> str:
     """Insert a row or overwrite the one with the same first `keys` columns in place (REPLACE would delete and insert)."""
     names = columns.split(", ")
     changed = ", ".join(f"{name}=excluded.{name}" for name in names[keys:])

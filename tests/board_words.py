@@ -22,7 +22,7 @@ from processors.segment_board import SegmentBoard
 from processors.shards import Message, StageOnKafka
 from processors.stage_words import EffortNow, board_of, encode_board_word
 from processors.state_db import StateDb
-from processors.state_view import StateView
+from processors.state_view import Record, StateView
 from tests.memory_cluster import Cells, Process, Topics
 
 NOW_US = 1_781_085_600_000_000
@@ -119,8 +119,7 @@ class BoardsAlone:
                 if not lanes[lane]:
                     del lanes[lane]
         store.db.execute("BEGIN")
-        for topic, m in told:
-            view.take(topic, m.key or b"", m.value, m.headers, m.offset)
+        view.take([Record(topic, 0, m.offset, m.key or b"", m.value, m.headers) for topic, m in told])
         store.db.execute("COMMIT")
         store.close()
         return folder / "state.db"

@@ -22,7 +22,7 @@ from processors.quix_live import LiveOnKafka
 from processors.reference_feed import Change, TakenChanges
 from processors.shards import Message, Shard, StageOnKafka, TakesTogether
 from processors.state_db import StateDb
-from processors.state_view import StateView
+from processors.state_view import Record, StateView
 from processors.track_folder import FolderBlobs
 
 
@@ -202,8 +202,7 @@ class MemoryCluster:
         store = StateDb(path)
         view = StateView(store, tells=self.tells)
         store.db.execute("BEGIN")
-        for topic, m in self.topics.told:
-            view.take(topic, m.key or b"", m.value, m.headers, m.offset)
+        view.take([Record(topic, 0, m.offset, m.key or b"", m.value, m.headers) for topic, m in self.topics.told])
         store.db.execute("COMMIT")
         store.close()
         return path

@@ -25,7 +25,7 @@ from processors.api.tokens import add_token, revoke_token
 from processors.live_pages import Entry, LivePages
 from processors.row_mirror import MemoryCells
 from processors.state_db import StateDb
-from processors.state_view import StateView
+from processors.state_view import Record, StateView
 from tests.api_stores import an_effort, fill, live_row
 
 STREAM = f"GET {PREFIX}/live/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
@@ -85,8 +85,7 @@ async def moving(state: StateDb, athletes: int, *, on_kafka: bool = False) -> No
         if on_kafka:
             cells = MemoryCells()
             LivePages(cells).write([Entry(key, row, b"", b"", (), None, None) for _, key, row in rows])
-            for key, value in cells.held.items():
-                view.take(LIVE_STATE, key, value)
+            view.take(Record(LIVE_STATE, 0, 0, key, value, ()) for key, value in cells.held.items())
         else:
             state.db.executemany("INSERT OR REPLACE INTO state (stage, key, row) VALUES (?,?,?)", rows)
         state.db.execute("COMMIT")

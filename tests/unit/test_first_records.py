@@ -14,7 +14,7 @@ from processors.row_mirror import MemoryCells
 from processors.shards import Message
 from processors.stage_words import EffortNow, encode_board_word
 from processors.state_db import StateDb
-from processors.state_view import StateView
+from processors.state_view import Record, StateView
 from tests.any_way import T0_US, segment
 from tests.memory_cluster import Topics
 
@@ -40,7 +40,7 @@ def test_the_effort_of_the_first_word_stands_when_its_boards_are_opened_again() 
 def test_the_first_change_of_reference_data_is_known_to_who_follows_it(tmp_path: Path) -> None:
     store = StateDb(tmp_path / "state.db")
     value = segment("hill", 40, 140)
-    StateView(store).take(REFERENCE, b"gym/segment/hill", encode_reference(value), offset=0)
+    StateView(store).take([Record(REFERENCE, 0, 0, b"gym/segment/hill", encode_reference(value), ())])
     with closing(Directory(tmp_path / "state.db")) as directory:
         assert set(directory.of("gym").segments) == {"hill"}
     store.close()

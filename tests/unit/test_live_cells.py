@@ -10,7 +10,7 @@ from processors.live_state import LiveStates
 from processors.row_mirror import MemoryCells
 from processors.stage import Numbered, Wants
 from processors.state_db import StateDb
-from processors.state_view import StateView
+from processors.state_view import Record, StateView
 from processors.track_folder import FolderBlobs
 
 
@@ -45,7 +45,7 @@ def test_readers_know_every_boot_of_a_subject_also_those_beyond_its_entry(tmp_pa
                 states.numbering(of).ranges.add(seq)
         store.save_cells(states)
         for key, value in cells.items(b""):
-            StateView(view).take(LIVE_STATE, key, value)
+            StateView(view).take([Record(LIVE_STATE, 0, 0, key, value, ())])
         found = view.db.execute("SELECT origin, boot, frames FROM numbering WHERE subject='gym/ann' ORDER BY boot").fetchall()
         assert found == [(of.origin, f"{of.boot:016x}", last) for of in boots]
     store.close()
