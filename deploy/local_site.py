@@ -19,6 +19,11 @@ ENGINES: Final = frozenset({"kafka", "influxdb", "prometheus", "grafana"})
 PORTS: Final = {
     "PACELINE_CENTRAL__PORT": "broker", "PACELINE_IDENTITY__PORT": "enrol", "PACELINE_API__PORT": "api", "PACELINE_NEAR__PORT": "near",
 }  # fmt: skip
+OF_THE_PLACE: Final = frozenset({  # what a Kafka has as a container, and another one elsewhere
+    "KAFKA_NODE_ID", "KAFKA_PROCESS_ROLES", "KAFKA_CONTROLLER_QUORUM_VOTERS", "KAFKA_CONTROLLER_LISTENER_NAMES", "KAFKA_LISTENERS",
+    "KAFKA_INTER_BROKER_LISTENER_NAME", "KAFKA_ADVERTISED_LISTENERS", "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "KAFKA_LOG_DIRS",
+    "KAFKA_HEAP_OPTS",
+})  # fmt: skip
 HOSTS: Final = ("PACELINE_CENTRAL__HOST", "PACELINE_IDENTITY__HOST", "PACELINE_API__HOST", "PACELINE_METRICS__HOST")
 
 
@@ -66,6 +71,15 @@ def local(name: str, service: Mapping[str, Any], places: Places) -> LocalService
         environment |= {"PACELINE_INFLUX__URL": places.influx, **places.more}
     arguments = tuple(_moved(part, folders) for part in service["command"])
     return LocalService(name, arguments, environment, once=service["restart"] != "unless-stopped")
+
+
+def kafka_properties(environment: Mapping[str, str]) -> dict[str, str]:
+    """The properties of a broker that a variable of its image stands for: `_` is a dot, `__` an underline, `___` a hyphen."""
+    return {
+        name.removeprefix("KAFKA_").lower().replace("___", "-").replace("__", "\0").replace("_", ".").replace("\0", "_"): value
+        for name, value in environment.items()
+        if name.startswith("KAFKA_") and name not in OF_THE_PLACE
+    }
 
 
 def ours_in_order(services: Mapping[str, Mapping[str, Any]], *, demo: bool) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.local_site import LOOPBACK, LocalService, Places, local, ours_in_order
+from deploy.local_site import LOOPBACK, LocalService, Places, kafka_properties, local, ours_in_order
 from paceline.role_view import RoleView
 from paceline.supervise import Role, Supervisor, at_once, free_port
 from processors.influx_schema import BUCKETS
@@ -31,7 +31,6 @@ from tests.servers import PROJECT, find_or_install_mosquitto
 LEFT_OUT: Final = frozenset({"influx-setup"})  # needs InfluxDB 2.x
 ONCE_S: Final = 300.0
 READY_S: Final = 300.0
-BROKER: Final = {"auto.create.topics.enable": "false"}
 
 
 @dataclass(slots=True)
@@ -55,7 +54,8 @@ async def up(folder: Path, *, demo: bool = False, leave_out: frozenset[str] = fr
     described = (await asyncio.to_thread(asked, "compose", PROJECT / "docker-compose.yml", cwd=PROJECT))["services"]
     names = [name for name in ours_in_order(described, demo=demo) if name not in LEFT_OUT | leave_out]
     program = await asyncio.to_thread(find_or_install_mosquitto)
-    async with start_kafka(folder, extra=BROKER) as kafka, start_influx(folder) as influx:
+    properties = kafka_properties(described["kafka"]["environment"])
+    async with start_kafka(folder, extra=properties, consumers=True) as kafka, start_influx(folder) as influx:
         for bucket in BUCKETS:
             await asyncio.to_thread(influx.create_database, f"paceline_{bucket}")
         more = {"PACELINE_INFLUX__TOKEN": influx.token, "PACELINE_INFLUX__BUCKET": "paceline_{bucket}/autogen"}
@@ -109,7 +109,8 @@ async def _until_told(folder: Path, *, demo: bool) -> None:
         print(f"page     http://{LOOPBACK}:{site.places.ports['api']}/")
         for name in site.supervisor.pids():
             print(f"{name:<8} http://{LOOPBACK}:{site.places.metrics[name]}/readyz")
-        print(f"kafka    {site.places.kafka}\ninfluxdb {site.places.influx}\nlogs     {folder / 'logs'}; Ctrl-C ends all")
+        print(f"kafka    {site.places.kafka}; with log-in {site.kafka.consumers_bootstrap}, passwords in {folder}/volumes/kafka-secrets")
+        print(f"influxdb {site.places.influx}\nlogs     {folder / 'logs'}; Ctrl-C ends all")
         await stop.wait()
 
 

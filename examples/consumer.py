@@ -1,16 +1,19 @@
-"""Prints each new leader of a segment, as another team would learn of it: `python examples/consumer.py kafka:9092`."""
+"""Prints each new leader of a segment, as another team learns of it: `python examples/consumer.py localhost:9094 social PASSWORD_FILE`."""
 
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer
 
 
-async def main(bootstrap: str) -> None:
+async def main(bootstrap: str, user: str, password: str) -> None:
+    log_in = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_username": user, "sasl_plain_password": password}
     consumer = AIOKafkaConsumer(
-        "paceline.social.board.v1", bootstrap_servers=bootstrap, group_id="social-leaders", auto_offset_reset="earliest"
-    )
+        "paceline.social.board.v1", bootstrap_servers=bootstrap, group_id="social-leaders", auto_offset_reset="earliest",
+        security_protocol="SASL_PLAINTEXT", **log_in,  # SASL_SSL where the network is not yours
+    )  # fmt: skip
     known: set[bytes] = set()  # delivery is at least once: an id that is known is a repeat. Keep them as long as the topic is kept
     async with consumer:
         async for record in consumer:
@@ -21,4 +24,4 @@ async def main(bootstrap: str) -> None:
                 print(f"{event['board']}: {event['leader']['subject']} leads with {event['leader']['elapsed_ms'] / 1000:.3f} s", flush=True)
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]).read_text()))

@@ -26,6 +26,16 @@ def draw(folder: Path) -> list[Path]:
     return made
 
 
+def drawn(path: Path) -> str:
+    """The secret in a file, which is drawn if it is missing. StoreError when it can be neither read nor written."""
+    if not path.exists():
+        keep(path, new_secret())
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: {error}", cure="let this user read it, or remove it: another one is drawn") from error
+
+
 def keep(path: Path, secret: str) -> None:
     """Leave a secret in its file. StoreError when it cannot be written."""
     try:

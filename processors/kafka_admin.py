@@ -24,6 +24,9 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 from broker.errors import BadInputError, ConfigError, LinkError
@@ -34,6 +37,7 @@ from processors.kafka_faults import AWAY, cure_of, telling, too_few_copies
 TIMEOUT_S: Final = 30.0
 REACH_S: Final = 10.0  # to find a cluster at all
 UNREACHED_CURE: Final = "check address, log-in and rights of this user"  # of an error that says no more than that time ran out
+SCRAM_ITERATIONS: Final = 8192  # Kafka's own tools take as many
 SHOWN_S: Final = 0.1  # what a controller has taken, brokers show a little later
 
 
@@ -143,6 +147,12 @@ class KafkaAdmin:
         of_api = (ResourceType.TRANSACTIONAL_ID, API_TRANSACTIONS, ResourcePatternType.PREFIXED, principal)
         bindings += [self._acl(*of_api, o) for o in (AclOperation.WRITE, AclOperation.DESCRIBE)]
         self._wait(self._client.create_acls(bindings, request_timeout=self._timeout_s))
+
+    def let_log_in(self, user: str, secret: str) -> None:
+        """Let a user log in by SCRAM-SHA-512 with this secret from now on; connections that stand are not ended."""
+        how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, SCRAM_ITERATIONS)
+        made = UserScramCredentialUpsertion(user, how, secret.encode())
+        self._wait(self._client.alter_user_scram_credentials([made], request_timeout=self._timeout_s))
 
     def _acl(
         self, kind: ResourceType, name: str, pattern: ResourcePatternType, principal: str, operation: AclOperation

@@ -108,6 +108,7 @@ class KafkaNode:
     port: int
     controller_port: int
     sasl_port: int
+    consumers_port: int
     tls_ports: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
@@ -130,6 +131,7 @@ class KafkaCluster:
     users: dict[str, str] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
     tls: tuple[Path, ...] = ()
+    consumers: bool = False
 
     @property
     def bootstrap(self) -> str:
@@ -140,6 +142,11 @@ class KafkaCluster:
     def sasl_bootstrap(self) -> str:
         """Where clients with a user name and password begin: SASL_PLAINTEXT, PLAIN, allowed what they were given."""
         return ",".join(f"127.0.0.1:{node.sasl_port}" for node in self.nodes)
+
+    @property
+    def consumers_bootstrap(self) -> str:
+        """Where consumers of other teams begin, as in docker-compose.yml: SASL_PLAINTEXT, SCRAM-SHA-512."""
+        return ",".join(f"127.0.0.1:{node.consumers_port}" for node in self.nodes)
 
     def tls_bootstrap(self, which: int) -> str:
         """Where clients of TLS begin, the listener with certificate number `which`; without log-in, and allowed everything."""
@@ -253,7 +260,7 @@ class KafkaCluster:
             "broker.session.timeout.ms": 6000,
             "log.cleaner.dedupe.buffer.size": 8_388_608,
             "auto.create.topics.enable": "false",
-            **(self._more_listeners(node) if self.users or self.tls else {}),
+            **(self._more_listeners(node) if self.users or self.tls or self.consumers else {}),
             **(self._rights() if self.users else {}),
             **self.extra,
         }
@@ -264,6 +271,8 @@ class KafkaCluster:
         kinds = {"PLAINTEXT": ("PLAINTEXT", node.port), "CONTROLLER": ("PLAINTEXT", node.controller_port)}
         if self.users:
             kinds["LOGIN"] = ("SASL_PLAINTEXT", node.sasl_port)
+        if self.consumers:
+            kinds["CONSUMERS"] = ("SASL_PLAINTEXT", node.consumers_port)
         stores: dict[str, object] = {}
         for number, (port, path) in enumerate(zip(node.tls_ports, self.tls, strict=True)):
             kinds[f"TLS{number}"] = ("SSL", port)
@@ -288,11 +297,13 @@ class KafkaCluster:
 
 @asynccontextmanager
 async def start_kafka(
-    folder: Path, *, brokers: int = 1, users: dict[str, str] | None = None, extra: dict[str, str] | None = None, tls: Sequence[Path] = ()
-) -> AsyncIterator[KafkaCluster]:
+    folder: Path, *, brokers: int = 1, users: dict[str, str] | None = None, extra: dict[str, str] | None = None, tls: Sequence[Path] = (),
+    consumers: bool = False,
+) -> AsyncIterator[KafkaCluster]:  # fmt: skip
     """A running cluster with empty stores; `users` may log in, and `extra` are further properties of every broker.
 
-    `tls` are files with a key and its certificate: a listener each.
+    `tls` are files with a key and its certificate: a listener each. `consumers`: one of that name with log-in, whose properties are in
+    `extra` (those of docker-compose.yml).
     """
     java, jars = await asyncio.to_thread(find_java), await asyncio.to_thread(kafka_jars)
     with only_one("log4j2"):
@@ -300,10 +311,10 @@ async def start_kafka(
         if not config.exists() or config.read_text() != _LOG4J:  # another run's broker may be reading it
             config.write_text(_LOG4J)
     nodes = [
-        KafkaNode(number, folder / f"kafka{number}", free_port(), free_port(), free_port(), tuple(free_port() for _ in tls))
+        KafkaNode(number, folder / f"kafka{number}", free_port(), free_port(), free_port(), free_port(), tuple(free_port() for _ in tls))
         for number in range(brokers)
     ]
-    cluster = KafkaCluster(java, jars, nodes, users or {}, extra or {}, tuple(tls))
+    cluster = KafkaCluster(java, jars, nodes, users or {}, extra or {}, tuple(tls), consumers)
     for node in nodes:
         node.home.mkdir(parents=True)
         await asyncio.to_thread(cluster.format, node.number)

@@ -46,17 +46,25 @@ def list_(*, as_json: bool) -> None:
 @click.option(
     "--reader", "readers", multiple=True, metavar="DOMAIN=USER", help="Let USER read the topics of DOMAIN; groups must begin with DOMAIN."
 )
+@click.option(
+    "--log-ins",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Let each reader log in (SCRAM-SHA-512) with the password in FOLDER/USER, which is drawn if it is missing.",
+)
 @click.option("--writer", default="", metavar="USER", help="Let USER, that of the publisher and of ingest, write them.")
 def apply(
-    *, config_file: Path | None, data: Path | None, as_json: bool, replication: int, dry_run: bool, readers: tuple[str, ...], writer: str
-) -> int:
+    *, config_file: Path | None, data: Path | None, as_json: bool, replication: int, dry_run: bool, readers: tuple[str, ...],
+    log_ins: Path | None, writer: str,
+) -> int:  # fmt: skip
     """Create topics that are missing and set what is configured otherwise. Run it as often as you like.
 
     \b
     Example:
-      PACELINE_KAFKA__BOOTSTRAP=kafka:9092 paceline topics apply --reader social=social-team --reader promo=shop
+      PACELINE_KAFKA__BOOTSTRAP=kafka:9092 paceline topics apply --reader social=social-team --reader promo=shop --log-ins secrets
     """
     from broker.kafka_topics import all_topics
+    from paceline.shared_secrets import drawn
     from processors.kafka_admin import KafkaAdmin
 
     wanted = all_topics()
@@ -66,6 +74,8 @@ def apply(
     if not dry_run:
         for domain, user in allowed:
             admin.allow_read(f"User:{user}", [t for t in wanted if t.domain == domain], domain)
+            if log_ins is not None:
+                admin.let_log_in(user, drawn(log_ins / user))
         if writer:
             admin.allow_write(f"User:{writer}", wanted)
     if as_json:
@@ -79,6 +89,6 @@ def apply(
 
 def _reader(text: str, domains: set[str]) -> tuple[str, str]:
     domain, _, user = text.partition("=")
-    if domain not in domains or not user:
+    if domain not in domains or not user or "/" in user:
         raise click.UsageError(f"--reader {text!r}: write DOMAIN=USER with one of {', '.join(sorted(domains))}")
     return domain, user

@@ -15,11 +15,14 @@ import pytest
 import yaml
 
 from broker.influx import InfluxSettings
+from broker.kafka_topics import event_topics
 from broker.metric_list import METRICS
 from deploy import dashboards
+from deploy.local_site import kafka_properties
 from paceline.cli import cli
 from paceline.config import load
 from paceline.shared_secrets import FILES
+from paceline.watched import END_S
 from processors.influx_schema import BUCKETS
 from tests.operator_check import asked, metrics_of
 from tests.servers import PROJECT
@@ -85,7 +88,7 @@ def test_every_process_of_ours_is_checked_ends_in_time_and_has_no_rights_it_does
         assert once or name == "fleet" or service["healthcheck"]["test"] == ["CMD", "paceline", "health"]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
-        assert service["stop_grace_period"] == "30s"  # longer than END_S of paceline/watched.py
+        assert float(service["stop_grace_period"].removesuffix("s")) > END_S  # so long a drain may take before the process ends itself
         mounted = {volume["target"] for volume in service["volumes"]} if "volumes" in service else set()
         assert name == "topics" or any(target.startswith("/data") for target in mounted), name
 
@@ -123,6 +126,27 @@ def test_ports_that_are_published_are_those_the_processes_listen_on(services: di
         assert [published["target"] for published in services[name]["ports"]] == [port]
     for name in ("kafka", "prometheus", "grafana"):
         assert {published["host_ip"] for published in services[name]["ports"]} == {"127.0.0.1"}
+
+
+def test_consumers_on_this_machine_log_in_and_each_domain_of_events_has_a_user(services: dict[str, dict[str, Any]]) -> None:
+    """The same properties are what the tests of events read through (`tests/system/test_kafka_events.py`), on a real Kafka."""
+    environment = services["kafka"]["environment"]
+    kinds = dict(pair.split(":") for pair in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    assert kinds == {"INSIDE": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", "CONSUMERS": "SASL_PLAINTEXT"}
+    (published,) = services["kafka"]["ports"]
+    assert environment["KAFKA_ADVERTISED_LISTENERS"].endswith(f",CONSUMERS://localhost:{published['published']}")
+    assert environment["KAFKA_LISTENERS"].endswith(f",CONSUMERS://:{published['target']}")
+    properties = kafka_properties(environment)
+    assert properties["listener.name.consumers.sasl.enabled.mechanisms"] == "SCRAM-SHA-512"
+    assert properties["listener.name.consumers.scram-sha-512.sasl.jaas.config"].endswith("ScramLoginModule required;")
+    assert {"authorizer.class.name", "super.users"} <= properties.keys()
+    assert properties["transaction.abort.timed.out.transaction.cleanup.interval.ms"] == "1000"
+    command = services["topics"]["command"]
+    readers = {command[at + 1] for at, word in enumerate(command) if word == "--reader"}
+    assert readers == {f"{topic.domain}={topic.domain}" for topic in event_topics()}
+    folder = command[command.index("--log-ins") + 1]
+    assert [(v["source"], v["target"]) for v in services["topics"]["volumes"]] == [("kafka-secrets", folder)]
+    assert not any("kafka-secrets" in str(service.get("volumes")) for name, service in services.items() if name != "topics")
 
 
 def test_every_variable_of_the_environment_file_is_used_and_none_is_missing() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from confluent_kafka import Producer
@@ -29,6 +30,7 @@ from broker.kafka import KafkaSettings, partition_of
 from broker.kafka_topics import BELIEVED, REFERENCE, all_topics, event_topics
 from broker.logrecord import Kind, LogRecord
 from broker.reference import AthleteRef, encode_reference
+from deploy.local_site import kafka_properties
 from paceline.role_view import role_views
 from processors.believed import Believed, encode_believed, parts_of
 from processors.event_publisher import EventPublisher
@@ -51,9 +53,18 @@ pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[KafkaCluster]:
-    async with start_kafka(tmp_path_factory.mktemp("kafka"), users=USERS) as cluster:
-        apply(cluster, "--reader", "social=social-team", "--writer", "platform")
+    """A log-in by name and password for ourselves, and the listener for consumers with the properties of docker-compose.yml."""
+    described = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]["kafka"]["environment"]
+    folder = tmp_path_factory.mktemp("kafka")
+    async with start_kafka(folder, users=USERS, extra=kafka_properties(described), consumers=True) as cluster:
+        for _ in range(2):  # a password that is there stays
+            readers = ("--reader", "social=social-team", "--reader", "user=user-team", "--log-ins", str(folder / "log-ins"))
+            apply(cluster, *readers, "--writer", "platform")
         yield cluster
+
+
+def password_file(kafka: KafkaCluster, user: str) -> Path:
+    return kafka.nodes[0].home.parent / "log-ins" / user
 
 
 def paceline(kafka: KafkaCluster, *args: object, code: int = 0) -> str:
@@ -326,9 +337,11 @@ def ready(replicas: Replicas) -> int:
     return count
 
 
-async def test_example_prints_each_new_leader(kafka: KafkaCluster, tmp_path: Path) -> None:
-    command = [sys.executable, str(PROJECT / "examples" / "consumer.py"), kafka.bootstrap]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+async def test_example_logs_in_where_consumers_do_and_prints_each_new_leader(kafka: KafkaCluster, tmp_path: Path) -> None:
+    example = [sys.executable, str(PROJECT / "examples" / "consumer.py"), kafka.consumers_bootstrap]
+    process = await asyncio.create_subprocess_exec(
+        *example, "social-team", password_file(kafka, "social-team"), stdout=asyncio.subprocess.PIPE
+    )
     assert process.stdout is not None
     fill(tmp_path / "state.db", board_events(3, boards=2, tenant="example"))
     publisher = EventPublisher(KafkaSettings(bootstrap=kafka.bootstrap), tmp_path / "state.db", tmp_path / "published.json")
@@ -343,6 +356,22 @@ async def test_example_prints_each_new_leader(kafka: KafkaCluster, tmp_path: Pat
         task.cancel()
         process.kill()
         await process.wait()
+
+
+async def test_consumers_listener_refuses_who_is_unknown_has_another_password_or_may_not_read(kafka: KafkaCluster, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("wrong")
+    of_others = password_file(kafka, "user-team")
+    assert of_others.read_text() != password_file(kafka, "social-team").read_text()
+    for arguments, words in (
+        (("nobody", of_others), "AuthenticationFailed"),
+        (("social-team", tmp_path / "wrong"), "AuthenticationFailed"),
+        (("user-team", of_others), "AuthorizationFailed"),
+    ):
+        command = [sys.executable, str(PROJECT / "examples" / "consumer.py"), kafka.consumers_bootstrap, *map(str, arguments)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode, arguments
+        assert words in done.stderr, done.stderr
+        assert not done.stdout
 
 
 async def test_domain_reads_its_own_topics_only_and_only_the_publisher_writes(kafka: KafkaCluster, tmp_path: Path) -> None:

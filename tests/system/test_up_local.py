@@ -21,7 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from broker.influx import InfluxSettings
 from broker.kafka import KafkaSettings
-from deploy.local_site import Places, local, ours_in_order
+from deploy.local_site import Places, kafka_properties, local, ours_in_order
 from deploy.up_local import LocalSite, up
 from paceline.ca_authority import Authority
 from paceline.site_backup import back_up, bring_back
@@ -232,6 +232,12 @@ def test_service_is_moved_to_this_machine_and_nothing_else_of_it_changes(tmp_pat
         "PACELINE_DATA": f"{tmp_path}/site", "PACELINE_TENANT": "gym", "PACELINE_CENTRAL__HOST": "127.0.0.1", "PACELINE_CENTRAL__PORT": "1111",
         "PACELINE_METRICS__PORT": "2222", "PACELINE_STAGES__TRACKS": f"{tmp_path}/tracks", "PACELINE_KAFKA__BOOTSTRAP": "127.0.0.1:3333",
     }  # fmt: skip
+
+
+def test_variables_of_the_image_of_kafka_are_properties_and_those_of_the_place_are_left_out() -> None:
+    assert kafka_properties({
+        "KAFKA_LISTENER_NAME_CONSUMERS_SCRAM___SHA___512_SASL_JAAS_CONFIG": "x", "KAFKA_A__B_C": "1", "KAFKA_NODE_ID": "1", "PATH": "y",
+    }) == {"listener.name.consumers.scram-sha-512.sasl.jaas.config": "x", "a_b.c": "1"}  # fmt: skip
 
 
 def test_services_start_after_those_they_wait_for_and_the_simulated_class_only_when_asked() -> None:
