@@ -9,10 +9,10 @@ from aiokafka import AIOKafkaConsumer
 
 
 async def main(bootstrap: str, user: str, password: str) -> None:
-    log_in = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_username": user, "sasl_plain_password": password}
     consumer = AIOKafkaConsumer(
         "paceline.social.board.v1", bootstrap_servers=bootstrap, group_id="social-leaders", auto_offset_reset="earliest",
-        security_protocol="SASL_PLAINTEXT", **log_in,  # SASL_SSL where the network is not yours
+        security_protocol="SASL_PLAINTEXT",  # SASL_SSL where the network is not yours
+        sasl_mechanism="SCRAM-SHA-512", sasl_plain_username=user, sasl_plain_password=password,
     )  # fmt: skip
     known: set[bytes] = set()  # delivery is at least once: an id that is known is a repeat. Keep them as long as the topic is kept
     async with consumer:
