@@ -90,7 +90,7 @@ class LoadProcess:
         self._stormed_s: float | None = None
         self._back_s: float | None = None
         self._leaving = False
-        self._last_error: Exception | None = None
+        self._last_error: LinkError | None = None
 
     @property
     def linked(self) -> int:
@@ -114,9 +114,10 @@ class LoadProcess:
             if self._counts.refused_connects and not self.linked and self._last_error is not None:
                 raise self._last_error
             if asyncio.get_running_loop().time() - began_s > limit_s:
+                last = self._last_error.message if self._last_error is not None else "no answer yet"
                 raise LinkError(
-                    f"{len(self._nodes) - self.linked} of {len(self._nodes)} nodes did not connect in {limit_s:.0f} s: {self._last_error}",
-                    cure="is the broker up, with these credentials, and allowed to open as many files?",
+                    f"{len(self._nodes) - self.linked} of {len(self._nodes)} nodes did not connect in {limit_s:.0f} s: {last}",
+                    cure="check host and port, and that the broker is up, with these credentials, and may open as many files",
                 )
             await asyncio.sleep(0.01)
 
