@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 FIRST_WAIT_S: Final = 0.5
 LAST_WAIT_S: Final = 30.0
 STOPPED_WAIT_S: Final = 10.0  # somebody has to help: asked again this often
-POLL_S: Final = 0.1
+POLL_S: Final = 0.05
 MOST_HALVES: Final = 400  # requests to find the wrong lines of one batch: what is left then is kept aside as it is
 
 
