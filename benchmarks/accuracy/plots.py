@@ -45,7 +45,7 @@ def _times(found: Figures) -> Figure:
     for way, colour, k in ((NEAREST, "peer", 0), ("crossing of raw fixes", "raw", 1), (MATCHED, "ours", 2), (FLOOR, "floor", 3)):
         left.bar(np.arange(6) + 0.2 * k - 0.3, [found.timings[way][cell].p95_s for cell in cells], 0.19, label=way, color=_COLOURS[colour])
     left.set_title("elapsed time, 95th percentile of the error, s")
-    left.set_ylim(0, 1.3 * max(of.p95_s for of in found.timings[NEAREST].values()))
+    left.set_ylim(0, 1.6 * max(of.p95_s for of in found.timings[NEAREST].values()))
     for name, colour, k in (("constant velocity (FilterPy)", "peer", 0), (NO_SPEED, "ours", 1), (LIVE, "floor", 2)):
         right.bar(
             np.arange(6) + 0.26 * k - 0.26,
