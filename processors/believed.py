@@ -146,6 +146,21 @@ def unseen(block: Believed, covered: int) -> Believed:
     return _chosen(block, block.position > covered)
 
 
+def gathered(blocks: Sequence[Believed]) -> Believed:
+    """Blocks that are told once, as one: samples and health in their order, a subject once. At least one block."""
+    if len(blocks) == 1:
+        return blocks[0]
+    numbers: dict[str, int] = {}
+    of: list[I64] = []
+    for block in blocks:
+        at = np.array([numbers.setdefault(subject, len(numbers)) for subject in block.subjects], np.int64)
+        of.append(at[block.subject_of])
+    columns: list[I64] = [np.concatenate([getattr(block, name) for block in blocks]) for name in _COLUMNS[1:]]
+    newest_us = max(block.appended_us for block in blocks)
+    health = [one for block in blocks for one in block.health]
+    return Believed(list(numbers), np.concatenate(of), *columns, appended_us=newest_us, health=health)
+
+
 def parts_of(block: Believed, most: int) -> list[Believed]:
     """The block in parts of about `most` samples: cut between records, between minutes where it is told again. Health is in the first."""
     if len(block) <= most:

@@ -108,9 +108,16 @@ def generation(db: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def blocks_after(db: sqlite3.Connection, after: int, limit: int) -> list[Block]:
-    """Blocks behind a number, in order."""
-    return [Block(*row) for row in db.execute("SELECT id, body FROM believed WHERE id > ? ORDER BY id LIMIT ?", (after, limit))]
+def blocks_after(db: sqlite3.Connection, after: int, limit: int, most_bytes: int = KEEP_BYTES) -> list[Block]:
+    """Blocks behind a number, in order: so many, and up to the one that makes them so many bytes."""
+    found: list[Block] = []
+    size = 0
+    for row in db.execute("SELECT id, body FROM believed WHERE id > ? ORDER BY id LIMIT ?", (after, limit)):
+        found.append(Block(*row))
+        size += len(found[-1].body)
+        if size >= most_bytes:
+            break
+    return found
 
 
 def last_block(db: sqlite3.Connection) -> int:

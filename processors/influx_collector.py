@@ -18,13 +18,13 @@ from broker.events.envelope import Event, decode_structured
 from broker.events.models import Effort as EffortData
 from broker.events.models import EffortRemoved
 from broker.reference import ErasureRef
-from processors.believed import Believed, decode_believed
-from processors.believed_db import blocks_after, generation, last_block
+from processors.believed import Believed, decode_believed, gathered
+from processors.believed_db import blocks_after, generation
 from processors.dead_store import counts_by_reason
 from processors.influx_batch import Batch
 from processors.influx_lines import LineMaker
 from processors.influx_minutes import MinuteBook
-from processors.influx_outbox import MOST_LINES, Change, Cursor, Outbox
+from processors.influx_outbox import Change, Cursor, Outbox
 from processors.influx_points import (
     NodeHealth,
     Row,
@@ -48,7 +48,9 @@ _log = logging.getLogger(__name__)
 
 GAUGES_US: Final = 10_000_000
 TIDY_US: Final = 600_000_000
-BLOCKS: Final = 64  # read at once
+BLOCKS: Final = 2_000  # read at once, and about so many samples and bytes in them: a second of 100,000 athletes
+MOST_SAMPLES: Final = 100_000
+MOST_BYTES: Final = 8 * 1024 * 1024
 EVENTS: Final = 1_000
 STALE_PULSE_US: Final = 60_000_000
 
@@ -143,14 +145,15 @@ class Collector:
             return False
         cursor = self._outbox.cursor("believed")
         after = cursor.at if cursor.name == name else 0
-        found = blocks_after(store.db, after, BLOCKS)
+        found = blocks_after(store.db, after, BLOCKS, MOST_BYTES)
         if not found:
             return False
         if cursor.name == name and found[0].id > after + 1:
             change.count("lost_blocks", found[0].id - after - 1)
             _log.error("influx: %d blocks of samples are gone: this sink was away for too long", found[0].id - after - 1)
         erased = self._erased_subjects(store)
-        at = after
+        at, samples = after, 0
+        held: list[Believed] = []  # blocks come small, one of each partition: a part of the cost is of a block
         for number, body in found:
             at = number
             try:
@@ -159,13 +162,23 @@ class Collector:
                 _log.error("influx: %s", error)
                 change.count("unreadable", 1)
                 continue
-            self._block(block, lines, erased, now_us, change)
-            if lines.count >= MOST_LINES:
+            samples += len(block)
+            if block.again:  # takes back what was told: by itself, behind what came before
+                self._blocks(held, lines, erased, now_us, change)
+                self._blocks([block], lines, erased, now_us, change)
+                held = []
+            else:
+                held.append(block)
+            if samples >= MOST_SAMPLES:
                 break
+        self._blocks(held, lines, erased, now_us, change)
         change.cursors["believed"] = Cursor(at, name)
-        return at < last_block(store.db)
+        return samples >= MOST_SAMPLES or len(found) == BLOCKS or sum(len(one.body) for one in found) >= MOST_BYTES
 
-    def _block(self, block: Believed, lines: LineMaker, erased: set[str], now_us: int, change: Change) -> None:
+    def _blocks(self, blocks: Sequence[Believed], lines: LineMaker, erased: set[str], now_us: int, change: Change) -> None:
+        if not blocks:
+            return
+        block = gathered(blocks)
         lines.add(tele_points(block, erased))
         if block.health:
             lines.add(health_points(block.health))

@@ -44,6 +44,7 @@ CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROW
 """
     + DEAD_SCHEMA
 )
+_LAST: Final = "INSERT INTO last VALUES (?,?,?) ON CONFLICT DO UPDATE SET t_us=excluded.t_us, dist_um=excluded.dist_um"
 
 
 class Cursor(NamedTuple):
@@ -138,7 +139,7 @@ class Outbox:
                 else:
                     db.execute("INSERT OR REPLACE INTO effort VALUES (?,?,?,?,?,?)", (name, *written))
             db.executemany("INSERT OR REPLACE INTO minute VALUES (?,?)", [(m.start_us, m.encode()) for m in change.minutes])
-            db.executemany("INSERT OR REPLACE INTO last VALUES (?,?,?)", [(subject, *at) for subject, at in change.last.items()])
+            db.executemany(_LAST, [(subject, *at) for subject, at in change.last.items()])
             size = self._bytes + sum(len(b.body) for b in change.batches)
             size, dropped = self._make_room(size)
             self._count({**change.counts, "dropped_full": change.counts.get("dropped_full", 0) + dropped})

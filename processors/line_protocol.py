@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ U8 = npt.NDArray[np.uint8]
 
 ABSENT: Final = -(1 << 63)
 MOST_DECIMALS: Final = 9
+_MOST_KEYS: Final = 1 << 18  # of series that are remembered
 _KINDS: Final = {"float": FLOAT, "int": INT, "text": TEXT}
 
 
@@ -92,12 +94,13 @@ def encode_lines(points: Points, keys: Sequence[bytes] | None = None, *, compile
 def series_keys(points: Points) -> list[bytes]:
     """Measurement and tags of each of `series`, as lines begin with them."""
     m = points.measurement
-    head = escape_name(m.name)
-    names = [escape_tag(name) for name in m.tags]
-    return [
-        ",".join([head, *(f"{name}={escape_tag(value)}" for name, value in zip(names, values, strict=True))]).encode()
-        for values in points.series
-    ]  # fmt: skip
+    return [_series_key(m.name, m.tags, values) for values in points.series]
+
+
+@lru_cache(maxsize=_MOST_KEYS)
+def _series_key(name: str, tags: tuple[str, ...], values: tuple[str, ...]) -> bytes:
+    pairs = (f"{escape_tag(tag)}={escape_tag(value)}" for tag, value in zip(tags, values, strict=True))
+    return ",".join([escape_name(name), *pairs]).encode()
 
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.@/-]+").fullmatch  # what needs no escape

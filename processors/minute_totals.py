@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import add
 from typing import Final
 
 import msgpack
@@ -42,10 +43,33 @@ class Minute:
     start_us: int
     rows: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     told: set[Group] = field(default_factory=set[Group])
+    _packed: dict[str, bytes] = field(default_factory=dict[str, bytes], init=False, compare=False, repr=False)
+    _changed: set[str] = field(default_factory=set[str], init=False, compare=False, repr=False)  # since they were packed
+
+    def __post_init__(self) -> None:
+        self._changed.update(self.rows)
+
+    def put(self, subject: str, row: list[int]) -> None:
+        """Set the row of a subject."""
+        self.rows[subject] = row
+        self._changed.add(subject)
+
+    def drop(self, subject: str) -> bool:
+        """Take the row of a subject out; whether there was one."""
+        self._changed.add(subject)
+        return self.rows.pop(subject, None) is not None
 
     def encode(self) -> bytes:
-        """As bytes; `decode_minute` gives it back."""
-        return msgpack.packb((self.start_us, self.rows, sorted(self.told)))
+        """As bytes; `decode_minute` gives it back. Only rows that changed since the last time are packed."""
+        for subject in self._changed:
+            row = self.rows.get(subject)
+            if row is None:
+                self._packed.pop(subject, None)
+            else:
+                self._packed[subject] = msgpack.packb((subject, row))[1:]  # without what says that they are two
+        self._changed.clear()
+        head = b"\x93" + msgpack.packb(self.start_us) + b"\xdf" + len(self._packed).to_bytes(4, "big")  # three values, the second a map
+        return b"".join((head, *self._packed.values(), msgpack.packb(sorted(self.told))))
 
 
 def decode_minute(raw: bytes) -> Minute:
@@ -97,7 +121,7 @@ def take(block: Believed, minutes: Mapping[int, Minute], last: dict[str, Last]) 
         held = minutes.get(start_us)
         if held is not None:
             subject = block.subjects[number // span]
-            held.rows[subject] = _added(held.rows.get(subject), rows[place])
+            held.put(subject, _added(held.rows.get(subject), rows[place]))
             changed.add(start_us)
     return changed
 
@@ -109,7 +133,7 @@ def _forget(block: Believed, minutes: Mapping[int, Minute]) -> set[int]:
         held = minutes.get(start_us)
         if held is not None:
             for subject in block.subjects:
-                if held.rows.pop(subject, None) is not None:
+                if held.drop(subject):
                     changed.add(start_us)
     return changed
 
@@ -134,7 +158,7 @@ def _rows(block: Believed, order: I64, inverse: I64, step_um: I64, count: int) -
 def _added(before: list[int] | None, more: list[int]) -> list[int]:
     if before is None:
         return more
-    made = [a + b for a, b in zip(before[:SOUTH], more[:SOUTH], strict=True)]
+    made = list(map(add, before[:SOUTH], more[:SOUTH]))
     return [*made, *(more[SOUTH:] if more[SOUTH] != _NOWHERE else before[SOUTH:])]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import StoreError
-from processors.believed import ABSENT, NO_POS, Believed
+from processors.believed import ABSENT, NO_POS, Believed, gathered
 from processors.minute_totals import (
     DIST_UM,
     HR_N,
@@ -176,3 +176,25 @@ def test_minutes_between_the_samples_of_an_activity_told_again_are_looked_at():
     assert minutes_in(block([("gym/a", 0, 0, 1, ABSENT), ("gym/a", 240, 0, 1, ABSENT)], again=True)) == {
         minute_of(T0_US) + i * MINUTE_US for i in range(5)
     }
+
+
+def test_blocks_gathered_into_one_come_to_the_same_minutes_with_fewer_steps():
+    blocks = [block([("gym/a", at, 3 * at, 150, ABSENT), ("gym/b", at, 4 * at, ABSENT, 200)]) for at in range(0, 150, 7)]
+    blocks += [block([("gym/c", 150 + at, 2 * at, 90, ABSENT)]) for at in range(20)]
+    one = gathered(blocks)
+    assert one.subjects == ["gym/a", "gym/b", "gym/c"]
+    assert len(one) == sum(map(len, blocks))
+    assert every_minute([one]) == every_minute(blocks)
+
+
+def test_minute_packs_what_changed_since_it_was_packed_and_reads_back_whole():
+    held = every_minute([block([("gym/a", 1, 3, 150, ABSENT), ("gym/b", 2, 4, 90, ABSENT)])])[T0_US // MINUTE_US * MINUTE_US]
+    minute = decode_minute(held.encode())
+    assert minute == held
+    for subject, row in (("gym/b", [7] * 11), ("gym/c", [1] * 11), ("gym/a", [2] * 11)):
+        minute.put(subject, row)
+        assert decode_minute(minute.encode()) == minute
+    assert minute.drop("gym/a")
+    assert not minute.drop("gym/d")
+    assert decode_minute(minute.encode()) == minute
+    assert set(minute.rows) == {"gym/b", "gym/c"}
