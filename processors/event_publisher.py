@@ -22,8 +22,10 @@ from aiokafka.errors import KafkaError
 from broker.errors import BadInputError, LinkError
 from broker.events.envelope import decode_structured, encode_kafka
 from broker.kafka import KafkaSettings
+from broker.kafka_topics import event_topics
 from broker.liveness import Part, unwatched
-from processors.kafka_faults import untrusted_server
+from processors.kafka_admin import KafkaAdmin
+from processors.kafka_faults import COPIES, untrusted_server
 from processors.publish_cursor import Cursor, found_in, read_cursor, write_cursor
 from processors.results_db import OutboxRow, events
 from processors.stores import ReadStore
@@ -32,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 BATCH: Final = 1_000
 SEND_S: Final = 30.0
+LOOK_S: Final = 1.0  # a stop waits for no more than it
 STOP_S: Final = 2.0  # a producer that is stopped with its broker dead is left behind after this
 POLL_S: Final = 0.1
 BACK_OFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -83,8 +86,8 @@ class EventPublisher:
                 wait_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
                 self.done.failures += 1
                 self.done.connected = False
-                untrusted = await asyncio.to_thread(untrusted_server, self._kafka) if self._kafka.security.endswith("SSL") else ""
-                self.done.last_error = f"{type(error).__name__}: {error}{untrusted and f'; cure: {untrusted}'}"
+                cure = await asyncio.to_thread(_cure, self._kafka)
+                self.done.last_error = f"{type(error).__name__}: {error}{cure and f'; cure: {cure}'}"
                 _log.warning("events: %s cannot be reached (%s); again in %.1f s", self._kafka.bootstrap, self.done.last_error, wait_s)
                 await asyncio.sleep(wait_s)
 
@@ -135,6 +138,20 @@ class EventPublisher:
                 continue
             async with asyncio.timeout(self._send_s):
                 await producer.send_and_wait(row.topic, value=value, key=key, headers=headers)
+
+
+def _cure(kafka: KafkaSettings) -> str:
+    """What to do about a send that failed, as far as a look at the cluster tells; empty: it looks well. Takes a second or two."""
+    untrusted = untrusted_server(kafka) if kafka.security.endswith("SSL") else ""
+    if untrusted:
+        return untrusted
+    try:
+        admin = KafkaAdmin(kafka, reach_s=LOOK_S, timeout_s=LOOK_S)
+        admin.look()
+    except (LinkError, BadInputError) as error:
+        return error.cure
+    few = admin.too_few_copies([topic.name for topic in event_topics()])
+    return f"{COPIES}: {few}" if few else ""
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from confluent_kafka import Producer
 
-from broker.errors import StoreError
+from broker.errors import LinkError, StoreError
 from broker.events import models
 from broker.events.catalogue import CATALOGUE
 from broker.events.envelope import Event, decode_kafka, decode_structured, make_event
@@ -34,8 +34,10 @@ from deploy.local_site import kafka_properties
 from paceline.role_view import role_views
 from processors.believed import Believed, encode_believed, parts_of
 from processors.event_publisher import EventPublisher
+from processors.kafka_admin import KafkaAdmin
 from processors.kafka_changes import KafkaChanges
 from processors.kafka_view import KafkaView
+from processors.kafka_waiting import REACH_S
 from processors.publish_cursor import read_cursor
 from processors.results_db import put_events
 from processors.state_db import StateDb
@@ -409,7 +411,7 @@ async def test_domain_reads_its_own_topics_only_and_only_the_publisher_writes(ka
     assert writer.done.events == 0
 
 
-async def test_wrong_password_is_a_clear_error_with_the_cure(kafka: KafkaCluster) -> None:
+async def test_wrong_password_is_a_clear_error_with_the_cure(kafka: KafkaCluster, tmp_path: Path) -> None:
     env = {
         "PACELINE_KAFKA__SECURITY": "SASL_PLAINTEXT", "PACELINE_KAFKA__MECHANISM": "PLAIN", "PACELINE_KAFKA__USERNAME": "platform",
         "PACELINE_KAFKA__PASSWORD": "wrong", "PACELINE_KAFKA__BOOTSTRAP": kafka.sasl_bootstrap,
@@ -422,6 +424,27 @@ async def test_wrong_password_is_a_clear_error_with_the_cure(kafka: KafkaCluster
     assert "Authentication failed" in done.stderr
     assert "cure: check kafka.security, kafka.mechanism, kafka.username and kafka.password" in done.stderr
     assert json.dumps("wrong") not in done.stderr
+    settings = KafkaSettings.model_validate({
+        "bootstrap": kafka.sasl_bootstrap, "security": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": "platform", "password": "wrong"
+    })  # fmt: skip
+    fill(tmp_path / "state.db", board_events(1, tenant="wrong"))
+    publisher = EventPublisher(settings, tmp_path / "state.db", tmp_path / "published.json")
+    task = asyncio.create_task(publisher.run())
+    async with asyncio.timeout(150):
+        while "cure: check kafka.security, kafka.mechanism, kafka.username and kafka.password" not in publisher.done.last_error:
+            await asyncio.sleep(0.02)
+        while "check kafka.security" not in await asyncio.to_thread(looked, settings):  # what a stage that waits says
+            await asyncio.sleep(0.02)
+    task.cancel()
+
+
+def looked(settings: KafkaSettings) -> str:
+    """The cure of a look as a stage takes one before it starts; empty: it is let in."""
+    try:
+        KafkaAdmin(settings, reach_s=REACH_S).look()
+    except LinkError as error:
+        return error.cure
+    return ""
 
 
 async def test_samples_that_a_stage_tells_reach_the_state_file_of_a_view_once(kafka: KafkaCluster, tmp_path: Path) -> None:

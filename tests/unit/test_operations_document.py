@@ -38,3 +38,10 @@ def test_order_of_ports_and_the_longest_stop_are_those_of_the_code() -> None:
     text = DOCUMENT.read_text("utf-8")
     assert f"counts on from it: {', '.join(SUPERVISED)}." in text
     assert f"never more than {END_S:.0f} s" in text
+
+
+def test_every_test_that_shows_a_fault_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCUMENT.read_text("utf-8"))
+    assert len(named) > 10
+    for path, test in named:
+        assert re.search(rf"^(async )?def {test}\(", Path(path).read_text("utf-8"), re.MULTILINE), f"{path} has no {test}"
