@@ -92,11 +92,33 @@ class Cells:
         self.written.clear()
 
 
+@dataclass
+class Transaction:
+    """What a replica sends with `stages.exactly_once`: there for others once its checkpoint is committed, and never after a kill before that."""
+
+    topics: Topics
+    open: list[tuple[str, bytes, bytes | None, Sequence[tuple[str, bytes]], int | None]] = field(default_factory=list)
+
+    def send(
+        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = (), partition: int | None = None
+    ) -> None:
+        self.open.append((topic, key, value, headers, partition))
+
+    def commit(self) -> None:
+        for word in self.open:
+            self.topics.send(*word)
+        self.open.clear()
+
+
 class Process:
     """One replica of a stage that has all partitions."""
 
-    def __init__(self, make: Callable[[], StageOnKafka], topics: Topics, cells: dict[int, Cells], offsets: dict[int, int]) -> None:
+    def __init__(
+        self, make: Callable[[], StageOnKafka], topics: Topics, cells: dict[int, Cells], offsets: dict[int, int],
+        exactly_once: bool = False,
+    ) -> None:  # fmt: skip
         self.make, self.topics, self.cells, self.offsets = make, topics, cells, offsets
+        self.transaction = Transaction(topics) if exactly_once else None
         self.start()
 
     def start(self) -> None:
@@ -105,7 +127,7 @@ class Process:
         self.shards: dict[int, Shard] = {}
         for partition in range(self.topics.partitions):
             cells = self.cells.setdefault(partition, Cells())
-            self.shards[partition] = self.stage.open(partition, cells, self.topics)
+            self.shards[partition] = self.stage.open(partition, cells, self.topics if self.transaction is None else self.transaction)
 
     def step(self, most: int, *, together: bool = True) -> int:
         parts: list[tuple[Shard, Sequence[Message]]] = []
@@ -130,10 +152,14 @@ class Process:
         for partition, shard in self.shards.items():
             shard.flush()
             self.cells[partition].commit(self.stage.state, self.topics, partition)
+        if self.transaction is not None:
+            self.transaction.commit()
         self.offsets.update(self.at)
 
     def kill(self) -> None:
-        """As kill -9: what was not in a checkpoint is forgotten, what was sent stays sent."""
+        """As kill -9: what was not in a checkpoint is forgotten; what was sent stays sent, unless it was in a transaction."""
+        if self.transaction is not None:
+            self.transaction.open.clear()
         for partition, shard in self.shards.items():
             shard.close()
             self.cells[partition].written.clear()
@@ -144,7 +170,8 @@ class MemoryCluster:
     """Live, finish and boards over shared topics and one folder of tracks."""
 
     def __init__(
-        self, path: Path, partitions: int = 3, rng: random.Random | None = None, now_us: int = 0, *, tells: bool = False
+        self, path: Path, partitions: int = 3, rng: random.Random | None = None, now_us: int = 0,
+        *, tells: bool = False, exactly_once: bool = False,
     ) -> None:  # fmt: skip
         self.tells = tells
         self.path, self.rng, self.now_us = path, rng, now_us
@@ -157,7 +184,7 @@ class MemoryCluster:
             lambda: FinishOnKafka(Feed(self.references), self.blobs, work),
             BoardsOnKafka,
         ]
-        self.processes = [Process(make, self.topics, {}, {}) for make in makes]
+        self.processes = [Process(make, self.topics, {}, {}, exactly_once) for make in makes]
 
     def append(self, records: Sequence[LogRecord]) -> None:
         for record in records:
