@@ -21,6 +21,7 @@ from gateway.spool_ledger import Ledger, decode_identity, decode_ledger, encode_
 
 PAGE_BYTES: Final = 4096
 MAX_QUARANTINED: Final = 1_000
+FILE_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS identity_a(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS identity_b(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
@@ -130,16 +131,46 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(f"journal mode is {mode}")
         for pragma in ("synchronous=FULL", "wal_autocheckpoint=0", "cache_size=-1024", "cell_size_check=ON", "mmap_size=0"):
             link.execute(f"PRAGMA {pragma}")
+        if not create:
+            _check_version(link, path)
     except BaseException:
         link.close()
         raise
     return link
 
 
+def version_word(version: int) -> int:
+    """How a version stands in the header of the file: in each of four bytes, so that flipped bits never make another version of it."""
+    return version * 0x01010101
+
+
+def _check_version(link: sqlite3.Connection, path: Path) -> None:
+    """StoreError for the spool of a newer program."""
+    word = link.execute("PRAGMA user_version").fetchone()[0]
+    version = word & 0xFF
+    if word != version_word(version):
+        raise DamagedError(f"{path}: its version is damaged")
+    if version > FILE_VERSION:
+        raise StoreError(
+            f"spool {path}: of version {version}, this program writes {FILE_VERSION}",
+            cure="start the newer program that wrote it; rows it holds are owed to the platform, nothing of them was changed",
+        )
+
+
+def note_version(link: sqlite3.Connection) -> None:
+    """Say in a spool of an older program that it is of this version now; one of before versions were noted says 0, and is of the first.
+
+    Once what a kill left in its WAL is taken: it writes there itself.
+    """
+    if link.execute("PRAGMA user_version").fetchone()[0] != version_word(FILE_VERSION):
+        with contextlib.suppress(sqlite3.OperationalError):  # a full disk: noted another time
+            link.execute(f"PRAGMA user_version={version_word(FILE_VERSION)}")
+
+
 def create(path: Path, epoch: int) -> sqlite3.Connection:
     """A new database of that epoch, durable before it returns."""
     link = connect(path, create=True)
-    link.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+    link.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version={version_word(FILE_VERSION)}; {_SCHEMA}")
     for table in ("identity_a", "identity_b", "identity_c"):
         link.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (encode_identity(epoch),))
     write_ledger(link, Ledger(epoch=epoch))

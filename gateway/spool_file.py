@@ -28,6 +28,7 @@ from gateway.spool_disk import (
     create,
     disk_bytes,
     explain,
+    note_version,
     read_epoch,
     read_ledger,
     side_file,
@@ -60,12 +61,10 @@ class SpoolFile:
         self._link: sqlite3.Connection | None = None
         self.rows = RangeSet()
         self.ledger = Ledger()
-        self._pages = self._free_pages = 0
+        self._pages = self._free_pages = self._wal_pages = self._listed_end = 0
         self._recent = RecentDevices()
         self.taken = Taken(capacity_of(settings.cap_bytes))
         self._fresh = True
-        self._wal_pages = 0
-        self._listed_end = 0
         try:
             finish_swap(path)
             self._open_or_salvage()
@@ -117,6 +116,7 @@ class SpoolFile:
         self._load_rows()
         _, frames, _ = link.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._take_leftovers(wal_image, max(frames, 0))
+        note_version(link)
         self._load_taken()
         self._set_limits()
         self._reserve.hold()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from broker.errors import StoreError
 from gateway.spool import Spool, SpoolFullError, SpoolRow, SpoolSettings
+from gateway.spool_disk import FILE_VERSION, version_word
 
 FAST = SpoolSettings(cap_bytes=2_000_000, min_window_s=0.0, max_window_s=0.0, free_after_s=3600.0)
 
@@ -59,6 +62,61 @@ async def test_reopened_spool_keeps_epoch_numbers_and_counts(tmp_path):
     assert await again.append(rows_of(0, 1)) == 111
     assert [n for n, _ in again.read(1, 200, 1_000_000)] == [*range(26, 60), *range(71, 112)]
     await again.close()
+
+
+def version_of(path: Path, word: int | None = None) -> int:
+    with closing(sqlite3.connect(path)) as link:
+        if word is not None:
+            link.execute(f"PRAGMA user_version={word}")
+        return link.execute("PRAGMA user_version").fetchone()[0]
+
+
+async def test_spool_of_before_versions_is_taken_on_with_its_rows_and_notes_its_version(tmp_path):
+    path = tmp_path / "spool.db"
+    spool = await Spool.open(path, FAST)
+    await spool.append(rows_of(0, 5))
+    await spool.close()
+    assert version_of(path) == version_word(FILE_VERSION)
+    version_of(path, 0)
+    again = await Spool.open(path, FAST)
+    assert (again.epoch, again.ranges()) == (spool.epoch, ((1, 5),))
+    await again.close()
+    assert version_of(path) == version_word(FILE_VERSION)
+    assert not list(tmp_path.glob("*corrupt*"))
+
+
+async def test_spool_of_a_newer_program_is_refused_with_its_name_and_left_as_it_was(tmp_path):
+    path = tmp_path / "spool.db"
+    spool = await Spool.open(path, FAST)
+    await spool.append(rows_of(0, 5))
+    await spool.close()
+    version_of(path, version_word(FILE_VERSION + 1))
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=f"of version {FILE_VERSION + 1}, this program writes {FILE_VERSION}") as raised:
+        await Spool.open(path, FAST)
+    assert str(path) in raised.value.message
+    assert "start the newer program" in raised.value.cure
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*corrupt*"))
+    version_of(path, version_word(FILE_VERSION))
+    again = await Spool.open(path, FAST)
+    assert again.ranges() == ((1, 5),)
+    await again.close()
+
+
+@pytest.mark.parametrize("bit", range(32))
+async def test_flipped_bit_of_the_version_is_damage_and_no_newer_program(tmp_path, bit):
+    path = tmp_path / "spool.db"
+    spool = await Spool.open(path, FAST)
+    await spool.append(rows_of(0, 5))
+    await spool.close()
+    word = version_word(FILE_VERSION) ^ (1 << bit)
+    version_of(path, word - (1 << 32) if word >> 31 else word)
+    again = await Spool.open(path, FAST)
+    assert (again.epoch, again.ranges()) == (spool.epoch, ((1, 5),))
+    await again.close()
+    assert list(tmp_path.glob("spool.db.corrupt-*"))
+    assert version_of(path) == version_word(FILE_VERSION)
 
 
 async def test_another_file_has_another_epoch(tmp_path):
