@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from processors.api import ApiOptions
     from processors.api.opening import LogParts
     from processors.control import Control
+    from processors.equipment import EquipmentDesk
     from processors.log import SqliteLog
     from processors.platform import PlatformSettings
 
@@ -141,7 +142,7 @@ async def run_ingest(site: Site, watch: Watch) -> None:
 
 async def run_api(site: Site, watch: Watch) -> None:
     """The API alone, until cancelled: over the log of this machine, or over Kafka where the settings name one; with `api.control` the nodes
-    too."""
+    too, and on a cluster their machines: no other process commands them there."""
     from processors.api import serve_api
     from processors.api.opening import open_services
     from processors.measures import of_nodes
@@ -151,11 +152,13 @@ async def run_api(site: Site, watch: Watch) -> None:
     def no_latency() -> dict[str, float]:
         return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
 
-    control = _control(site) if site.settings.api.control else None
+    desk = _desk(site) if site.settings.api.control and site.settings.kafka.bootstrap else None
+    control = _control(site, desk) if site.settings.api.control else None
     nodes = dict if control is None else lambda: control.nodes
     with (
+        closing(desk) if desk is not None else nullcontext(),
         _api_log(site, watch) as log,
-        open_services(log, site.state_db, site.node_configs, site.settings.tenant, nodes=nodes, latency=no_latency) as services,
+        open_services(log, site.state_db, site.node_configs, site.settings.tenant, nodes=nodes, latency=no_latency, desk=desk) as services,
     ):
         up = asyncio.Event()
         watch.ready_when("page", lambda: "" if up.is_set() else "does not listen yet")
@@ -198,14 +201,22 @@ async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _control(site: Site) -> Control:
-    """Node states and configurations, at the central broker."""
+def _control(site: Site, desk: EquipmentDesk | None) -> Control:
+    """Node states, configurations and commands of a desk, at the central broker."""
     from processors.control import Control
 
     central, user = site.settings.central, "platform/control"
     return Control(
-        site.node_configs, central.link_host, central.port, SecretStr(site.secret("central", user)), files=client_files(site, user)
+        site.node_configs, central.link_host, central.port, SecretStr(site.secret("central", user)), desk, client_files(site, user)
     )
+
+
+def _desk(site: Site) -> EquipmentDesk:
+    """The commands to machines, kept beside the state file: what was sent before a restart goes on."""
+    from processors.equipment import EquipmentDesk
+
+    site.platform_dir.mkdir(parents=True, exist_ok=True)
+    return EquipmentDesk(site.platform_dir / "equipment.db")
 
 
 @contextmanager

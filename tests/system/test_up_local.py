@@ -133,14 +133,21 @@ def alerts(*looks: dict[str, str]) -> set[str]:
     return set(asked("alerts", RULES, given="\n".join(map(json.dumps, scrapes)))) - {"PacelineDiskLow"}
 
 
-def live(site: LocalSite, folder: Path) -> dict[str, Any]:
-    """What the page shows."""
+def api(site: LocalSite, folder: Path, path: str, body: object = None) -> dict[str, Any]:
+    """What a route of the API answers to the site's staff; with `body` it is given that."""
     secrets = json.loads((folder / "volumes" / "site" / "secrets" / "secrets.json").read_text())
     request = urllib.request.Request(
-        f"http://127.0.0.1:{site.places.ports['api']}/api/v1/live", headers={"Authorization": f"Bearer {secrets['api:token']}"}
+        f"http://127.0.0.1:{site.places.ports['api']}/api/v1/{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"Authorization": f"Bearer {secrets['api:token']}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
+
+
+def live(site: LocalSite, folder: Path) -> dict[str, Any]:
+    """What the page shows."""
+    return api(site, folder, "live")
 
 
 @pytest.mark.timeout(1200)
@@ -171,6 +178,7 @@ async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tm
 
         await until(all_is_well, "no alert fires while all is well")
         await drilled(site, tmp_path)
+        await commanded(site, tmp_path)
 
         await site.influx.kill()
         await until(lambda: site.view("influx").reasons(), "the sink says that its server is away")
@@ -184,6 +192,29 @@ async def test_simulated_class_goes_all_the_way_and_what_is_killed_comes_back(tm
         await until(lambda: figure(site, "live", "paceline_stage_records_total", stage="live") > 0, "the live stage goes on")
         await until(lambda: not site.view("live").reasons(), "the live stage is ready again")
         assert site.supervisor.restarts()["live"] >= 1
+
+
+async def commanded(site: LocalSite, folder: Path) -> None:
+    """A command to a machine goes to its box, though the API is killed once it took it, and comes back with what the box says: it knows no
+    such machine."""
+    binding = {"node": "box", "device": "bike-1", "athlete": "ann", "name": "Ann"}
+    await until(lambda: api(site, folder, "bindings", binding), "the binding is stored")
+    order = {"order": {"action": "target_power_w", "value": 200}, "id": "power-1", "good_for_s": 300}
+
+    def sent() -> bool:
+        return api(site, folder, "equipment/bike-1", order)["state"] in {"sent", "refused"}
+
+    await until(sent, "the binding shows, and the command is taken")
+    os.kill(site.supervisor.pids()["api"], signal.SIGKILL)
+    line = dict[str, Any]()
+
+    def answered() -> bool:
+        line.update(api(site, folder, "equipment/bike-1/power-1"))
+        return line["state"] not in {"sent", "accepted"}
+
+    await until(answered, "the box answers")
+    assert (line["state"], line["reason"], line["node"], line["athlete"]) == ("refused", "not_controllable", "box", "ann")
+    await until(lambda: not site.view("api").reasons(), "the API is ready again")
 
 
 async def drilled(site: LocalSite, folder: Path) -> None:
