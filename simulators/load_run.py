@@ -18,9 +18,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from broker.errors import BadInputError, ConfigError, LinkError, PacelineError
+from broker.pinned_tls import ClientFiles
 from simulators.file_limit import allow_connections
 from simulators.load_debt import Answer
 from simulators.load_link import KEEPALIVE_S, LoadLink, LoadNode
@@ -40,13 +42,15 @@ LEAVE_S: Final = 2.0
 class LoadSettings:
     """A load over MQTT. `connects_per_s` is how fast all come at first; `storm_factor` times as fast they come after a storm, or when the
     broker was away. Frames due in the first `warm_s` count in no histogram. `memory_mb` is for what is not answered, of all nodes.
-    BadInputError when nothing would be timed, or no storm would come, before the load is over."""
+    A broker that knows nodes by `identities` is told an empty password. BadInputError when nothing would be timed, or no storm would come,
+    before the load is over."""
 
     plan: LoadPlan
     host: str
     port: int
     passwords: Passwords
     cafile: str = ""  # empty: no TLS
+    identities: str = ""  # folder with key and certificate of each node (`identity_file`); `cafile` has the roots of its platform then
     connects_per_s: float = 100.0
     storm_at_s: float | None = None
     storm_factor: float = 10.0
@@ -79,7 +83,7 @@ class LoadProcess:
         self._settings = settings
         self._of = of
         self._numbers = range(index, settings.plan.connections, of)
-        self._tls = _tls_context(settings.cafile) if settings.cafile else None
+        self._tls = _tls_context(settings.cafile) if settings.cafile and not settings.identities else None
         self._nodes: list[LoadNode] = []
         self._queue: list[tuple[float, int]] = []  # when to connect (loop time), which
         self._trying: set[asyncio.Task[None]] = set()
@@ -90,7 +94,7 @@ class LoadProcess:
         self._stormed_s: float | None = None
         self._back_s: float | None = None
         self._leaving = False
-        self._last_error: LinkError | None = None
+        self._last_error: LinkError | ConfigError | None = None
 
     @property
     def linked(self) -> int:
@@ -104,6 +108,9 @@ class LoadProcess:
         for number in self._numbers:
             plan = NodePlan(settings.plan, number)
             self._nodes.append(LoadNode(plan, password_of(settings.passwords, plan.who.username)))
+            if settings.identities and not identity_file(Path(settings.identities), plan.who.username).is_file():
+                cure = "run the load once on the machine of the authority, which makes them"
+                raise ConfigError(f"{settings.identities}: no certificate of {plan.who.username}", cure=cure)
         self._address = await self._resolved()
         began_s = asyncio.get_running_loop().time()
         for i, number in enumerate(self._numbers):
@@ -215,14 +222,15 @@ class LoadProcess:
         link = LoadLink(node, lambda answers: self._answered(node, answers), lambda _: self._lost(i, link))
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                name = settings.host if self._tls else None
+                tls = self._shown(self._nodes[i].plan.who.username)
+                name = settings.host if tls else None
                 loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: link, self._address, settings.port, ssl=self._tls, server_hostname=name)
+                await loop.create_connection(lambda: link, self._address, settings.port, ssl=tls, server_hostname=name)
                 await link.ready
             if link.closed:
                 raise LinkError(f"{node.plan.who.username}: closed after the handshake")
-        except (OSError, TimeoutError, LinkError) as error:
-            self._last_error = error if isinstance(error, LinkError) else LinkError(
+        except (OSError, TimeoutError, LinkError, ConfigError) as error:
+            self._last_error = error if isinstance(error, (LinkError, ConfigError)) else LinkError(
                 f"broker {settings.host}:{settings.port}: {error or 'no answer in time'}", cure="start it, or change host and port"
             )  # fmt: skip
             self._counts.refused_connects += link.refused
@@ -237,6 +245,13 @@ class LoadProcess:
         if self._stormed_s is not None and self._back_s is None and self.linked == len(self._nodes):
             self._back_s = asyncio.get_running_loop().time() - self._stormed_s
         self._counts.sent_bytes += link.send(node.debt.everything(wall_us()))
+
+    def _shown(self, username: str) -> ssl.SSLContext | None:
+        """TLS of one connection: with a certificate of its own when the broker knows nodes by that. ConfigError names a file."""
+        settings = self._settings
+        if not settings.identities:
+            return self._tls
+        return ClientFiles(node_file=identity_file(Path(settings.identities), username), roots_file=Path(settings.cafile)).context()
 
     def _lost(self, i: int, link: LoadLink) -> None:
         """A link ended without us: back with all others, each at a moment of its own."""
@@ -311,6 +326,11 @@ def _tls_context(cafile: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=cafile)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"cafile {cafile}: {error}", cure="give the PEM file with the authority of the broker's certificate") from error
+
+
+def identity_file(folder: Path, username: str) -> Path:
+    """Where key and certificate of a node (`tenant/node`) lie, PEM."""
+    return folder / f"{username.replace('/', '_')}.pem"
 
 
 def settings_to_json(settings: LoadSettings) -> dict[str, Any]:

@@ -43,9 +43,12 @@ _DEFAULT_BAR_MS = 500.0
 @click.option("--bar", "bars", multiple=True, metavar="PART=MS", help="p99 a part has to hold [default: 500 for each that is watched].")
 @click.option("--lost", type=click.IntRange(min=0), default=0, show_default=True, help="Frames that may be lost.")
 @click.option("--recover-s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="p99 holds again so soon after the storm.")
-@click.option("--host", default="", help="A broker that is not of DATA; with --passwords.")
+@click.option("--host", default="", help="A broker that is not of DATA; with --passwords or --identities.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=1883, show_default=True, help="Of --host.")
 @click.option("--cafile", default="", help="Authority of the broker's certificate: connect by TLS.")
+@click.option(
+    "--identities", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Certificates of the nodes; with --cafile."
+)
 @click.option("--passwords", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="JSON: user name to password.")
 @click.option("--draw-passwords", type=click.Path(path_type=Path, dir_okay=False), help="Write such a FILE, and FILE.hashed.")
 @click.option("--tenant", default="", help="Whose nodes they are [default: that of the site, or `load`].")
@@ -140,19 +143,28 @@ def _load(given: Mapping[str, Any], settings: Settings) -> LoadSettings:
 
     more = {name: given[name] for name in ("connects_per_s", "storm_at_s", "storm_factor", "warm_s", "drain_s", "cafile")}
     if given["host"]:
+        plan, identities = _plan(given, given["tenant"] or "load"), given["identities"]
+        if identities is not None:
+            if not given["cafile"]:
+                raise ConfigError("--identities needs --cafile", cure="give the roots of the authority that made them")
+            return LoadSettings(plan, given["host"], given["port"], "", identities=str(identities), **more)
         if given["passwords"] is None:
-            raise ConfigError("--host needs --passwords", cure="`--draw-passwords FILE` makes such a file, and what the broker has to know")
-        plan = _plan(given, given["tenant"] or "load")
+            raise ConfigError(
+                "--host needs --passwords or --identities",
+                cure="`--draw-passwords FILE` makes such a file, and what the broker has to know",
+            )
         return LoadSettings(plan, given["host"], given["port"], _passwords(given["passwords"]), **more)
     from paceline.site import add_nodes, running_site
 
     site = running_site(settings)
-    if site.settings.central.by_certificate:
-        raise ConfigError(
-            "central.kind: this site's broker knows nodes by certificates", cure="load a broker with passwords: --host and --passwords"
-        )
     plan = _plan(given, given["tenant"] or site.settings.tenant)
     central = site.settings.central
+    if central.by_certificate:
+        from paceline.load_identities import certified
+
+        folder, roots = certified(site, plan.usernames())
+        more["cafile"] = str(roots)
+        return LoadSettings(plan, central.link_host, central.port, "", identities=str(folder), **more)
     return LoadSettings(plan, central.link_host, central.port, add_nodes(site, "central", plan.usernames()), **more)
 
 

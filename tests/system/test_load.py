@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from simulators.load_plan import LoadPlan
 from simulators.load_report import LoadReport
 from simulators.load_run import LoadSettings
 from simulators.swarm import wall_us
+from tests.identity_site import IdentitySite
 from tests.load_site import load_site, logged
 from tests.servers import PROJECT, ServedBroker, start_mosquitto
 
@@ -48,6 +51,26 @@ async def stormed(folder: Path, plan: LoadPlan, connects_per_s: float, processes
     return report
 
 
+async def stormed_by_certificates(folder: Path, nodes: int, seconds: int, frame_s: int, connects_per_s: int) -> str:
+    """A storm by the command on a site whose broker knows every node by a certificate of its authority: nothing is lost, what it said."""
+    async with IdentitySite(folder) as served:
+        await served.start("platform")
+        plan = ("--athletes", nodes, "--connections", nodes, "--seconds", seconds, "--frame-s", frame_s, "--connects-per-s", connects_per_s)
+        more = ("--storm-at", seconds / 3, "--warm-s", 0, "--drain-s", 120, "--processes", 2, "--json")
+        done = await paceline("--data", str(served.site.data), *map(str, (*plan, *more)), env=served.roles["platform"].env)
+        await served.end("platform")
+        assert sum(node.name.startswith("gym/load") for node in served.authority.book.nodes()) == nodes
+        found = Counter(await asyncio.to_thread(logged, served.site.platform_dir))
+    assert "Traceback" not in done.stderr, done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert counts["made"] == nodes // frame_s * seconds, done.stdout
+    assert (counts["lost"], counts["not_taken"], counts["refused"], counts["stored"]) == (0, 0, 0, counts["made"])
+    assert counts["cuts"] >= nodes
+    assert counts["connects"] >= nodes
+    assert len(found) == counts["made"], "every frame is in the log, whatever was sent again"
+    return done.stdout
+
+
 async def restarted(broker: ServedBroker, at_us: int) -> None:
     await asyncio.sleep(max(at_us - wall_us(), 0) / 1e6)
     await broker.kill()
@@ -57,6 +80,15 @@ async def restarted(broker: ServedBroker, at_us: int) -> None:
 async def test_a_storm_of_reconnects_and_a_killed_broker_lose_nothing(tmp_path: Path) -> None:
     plan = LoadPlan("gym", 400, 200, 6, frame_s=1, run=3)
     await stormed(tmp_path, plan, 200, 2, kill=True)
+
+
+async def test_a_storm_at_a_broker_that_knows_nodes_by_certificates_loses_nothing(tmp_path: Path) -> None:
+    await stormed_by_certificates(tmp_path, 40, 3, 1, 100)
+
+
+@pytest.mark.nightly
+async def test_three_thousand_nodes_come_back_by_their_certificates(tmp_path: Path) -> None:
+    print(await stormed_by_certificates(tmp_path, 3_000, 120, 30, 50))
 
 
 @pytest.mark.nightly
@@ -89,6 +121,9 @@ async def test_what_nobody_answers_is_lost_and_the_command_says_so(tmp_path: Pat
         assert "cure:" in refused.stderr
 
 
-async def paceline(*args: str) -> subprocess.CompletedProcess[str]:
+async def paceline(*args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "paceline", "simulate", "fleet", *args]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=300, cwd=PROJECT, check=False)
+    environment = {**os.environ, **(env or {})}
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=840, cwd=PROJECT, env=environment, check=False
+    )

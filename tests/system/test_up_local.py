@@ -199,7 +199,7 @@ async def commanded(site: LocalSite, folder: Path) -> None:
     such machine."""
     binding = {"node": "box", "device": "bike-1", "athlete": "ann", "name": "Ann"}
     await until(lambda: api(site, folder, "bindings", binding), "the binding is stored")
-    order = {"order": {"action": "target_power_w", "value": 200}, "id": "power-1", "good_for_s": 300}
+    order = {"order": {"action": "target_power_w", "value": 200}, "id": "power-for-ann-1", "good_for_s": 300}
 
     def sent() -> bool:
         return api(site, folder, "equipment/bike-1", order)["state"] in {"sent", "refused"}
@@ -209,7 +209,7 @@ async def commanded(site: LocalSite, folder: Path) -> None:
     line = dict[str, Any]()
 
     def answered() -> bool:
-        line.update(api(site, folder, "equipment/bike-1/power-1"))
+        line.update(api(site, folder, "equipment/bike-1/power-for-ann-1"))
         return line["state"] not in {"sent", "accepted"}
 
     await until(answered, "the box answers")
