@@ -144,7 +144,8 @@ class BoxPart(BaseModel):
 class StagesPart(BaseModel):
     """Stages on Kafka: the folder of tracks that all share (empty: in the data folder) or a bucket, `s3://bucket/prefix`, how often they
     commit, whether exactly once, and the name of this replica of its stage, which stays the same when it starts again. `s3_*`: how the
-    bucket is reached; without an endpoint it is Amazon's, without keys those of the machine are taken."""
+    bucket is reached; without an endpoint it is Amazon's, without keys those of the machine are taken. `hot_*`: which boards (patterns of
+    `tenant/segment`) are cut into how many shards."""
 
     model_config = _STRICT
     tracks: str = ""
@@ -155,6 +156,8 @@ class StagesPart(BaseModel):
     commit_s: float = Field(default=0.2, ge=0.1, le=60.0)
     exactly_once: bool = False
     replica: str = Field(default="0", pattern=r"^[a-z0-9-]{1,32}$")
+    hot_boards: tuple[str, ...] = ()
+    hot_shards: int = Field(default=8, ge=1, le=64)
 
 
 class Settings(BaseModel):

@@ -95,13 +95,14 @@ def _hold(place: Path, name: str, replica: str) -> IO[bytes]:
 
 def _made(name: str, site: Site, work: Path) -> StageOnKafka:
     from broker.kafka_topics import FRAMES
+    from processors.hot_board import HotRule
     from processors.quix_boards import BoardsOnKafka
     from processors.quix_finish import FinishOnKafka
     from processors.quix_live import LiveOnKafka
     from processors.reference_feed import ReferenceFeed
 
     if name == "boards":
-        return BoardsOnKafka()
+        return BoardsOnKafka(HotRule(site.settings.stages.hot_boards, site.settings.stages.hot_shards))
     feed, blobs = ReferenceFeed(site.settings.kafka), tracks_of(site)
     if name == "live":
         return LiveOnKafka(feed, blobs, work, partitions=feed.partitions_of(FRAMES), tells=bool(site.settings.influx.url))

@@ -12,7 +12,7 @@ among the own efforts are not kept: they follow from those when somebody asks.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from processors.ladder import BySecond, Key
@@ -37,6 +37,16 @@ class Awarded(NamedTuple):
     effort: str
     before: tuple[str, ...]
     after: tuple[str, ...]
+
+
+OWN_KINDS: Final = frozenset(KINDS[2:])
+BOARD_KINDS: Final = frozenset(KINDS[:2])
+
+
+def among(awarded: Awarded, kinds: Container[str]) -> Awarded:
+    """What was moved of some kinds."""
+    before, after = (tuple(kind for kind in words if kind in kinds) for words in (awarded.before, awarded.after))
+    return awarded._replace(before=before, after=after)
 
 
 class Counting(Protocol):
@@ -157,6 +167,10 @@ class Awards:
             return ()
         own = self._was[held[1]] if held[1] in self._was else self._own_bits(held[1])
         return _words(own.get(effort, 0) | self._board.get((held[1], effort), 0))
+
+    def placed(self) -> list[str]:
+        """The efforts with an award among the first ten, in no order."""
+        return [effort for _, effort in self._board]
 
     def changed(self) -> list[Awarded]:
         """Whose awards differ from what was said before: who has none left first, then by effort."""

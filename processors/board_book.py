@@ -103,6 +103,11 @@ class BoardBook:
         self._boards[tenant, segment] = board
         return board
 
+    def forget(self, tenant: str, segment: str) -> None:
+        """Close a board that is open."""
+        del self._boards[tenant, segment]
+        self._store.closed(tenant, segment)
+
     def _moved(self, board: SegmentBoard, change: BoardChange | None, version: int, appended_us: int) -> None:
         if change is not None:
             self.moves += 1

@@ -7,16 +7,16 @@ for this stage alone, and only those that changed are written at a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgpack
 
 from processors.awards import Awarded
 from processors.effort_store import EffortStore, without_curve
-from processors.packed_efforts import Entry, PackedEfforts, entry_of, may_be_packed
-from processors.packed_holding import PackedHolding
-from processors.packed_pages import fill, pages_of
+from processors.packed_efforts import Entry, entry_of, may_be_packed
+from processors.packed_holding import Fetch, PackedHolding
+from processors.packed_pages import fill, page_count, pages_of
 from processors.results import Effort
 from processors.results_db import effort_of, effort_row
 from processors.row_mirror import ROWS, Cells, row_key
@@ -32,7 +32,7 @@ class BoardCells:
 
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
-        self._open: dict[tuple[str, str], PagedEfforts] = {}
+        self._open: dict[bytes, PagedEfforts] = {}
         self._written: dict[bytes, bytes] = {}  # pages that no checkpoint has yet
         self._entered: dict[bytes, int] = {}  # versions of entries of the class in progress
         self.pages_written = 0
@@ -47,8 +47,7 @@ class BoardCells:
 
     def efforts_of(self, tenant: str, segment: str) -> EffortStore:
         """The efforts of a board that is opened."""
-        made = self._open[tenant, segment] = PagedEfforts(self, tenant, segment)
-        return made
+        return self.paged([tenant, segment], self.effort)
 
     def put_effort(self, e: Effort) -> None:
         """Store an effort as it is now."""
@@ -80,7 +79,35 @@ class BoardCells:
 
     def closed(self, tenant: str, segment: str) -> None:
         """A board is not kept in memory any more."""
-        self._save(self._open.pop((tenant, segment)))
+        self._save(self._open.pop(_prefix([tenant, segment])))
+
+    def paged(self, name: Sequence[str | int], effort: Fetch) -> PagedEfforts:
+        """The efforts of a board of a name, as its pages and `effort` have them; kept up to date from now on."""
+        made = PagedEfforts(self, name, effort)
+        self._open[made.prefix] = made
+        return made
+
+    def drop(self, tenant: str, segment: str) -> list[tuple[Effort, tuple[str, ...]]]:
+        """Forget a board that is closed: pages, efforts and awards; what there was, each effort with its awards."""
+        prefix = _prefix([tenant, segment])
+        found: list[tuple[Effort, tuple[str, ...]]] = []
+        holding = PackedHolding({}, self.effort)
+        board = PagedEfforts(self, [tenant, segment], self.effort)
+        board.fill(holding)
+        for slot in range(holding.packed.used):
+            e = self.effort(holding.packed.id(slot))
+            if e is not None:
+                key = row_key("award", [e.id, e.subject])
+                raw = self._cells.get(key)
+                found.append((e, tuple(msgpack.unpackb(raw)[4].split(",")) if raw is not None else ()))
+                if raw is not None:
+                    self._cells.drop(key)
+                self._cells.drop(row_key("effort", [e.id]))
+        for number in range(page_count(holding.packed.used)):
+            key = prefix + number.to_bytes(4, "big")
+            self._cells.drop(key)
+            self._written[key] = b""
+        return found
 
     def flush(self) -> None:
         """Write the pages that changed; a checkpoint follows."""
@@ -92,7 +119,7 @@ class BoardCells:
         """The pages of a board, in their order."""
         found = dict(self._cells.items(prefix))
         found.update((key, page) for key, page in self._written.items() if key.startswith(prefix))
-        return [found[key] for key in sorted(found)]
+        return [page for key in sorted(found) if (page := found[key])]
 
     def _save(self, board: PagedEfforts) -> None:
         for key, page in board.changed():
@@ -109,10 +136,9 @@ class BoardCells:
                 if may_be_packed(e):
                     boards.setdefault((e.tenant, e.segment), []).append(entry_of(e))
         for (tenant, segment), entries in boards.items():
-            store = PagedEfforts(self, tenant, segment)
+            store = PagedEfforts(self, [tenant, segment], self.effort)
             holding = PackedHolding({}, store.effort)
-            holding.packed.touched = store.touched
-            store.packed = holding.packed
+            store.keep(holding)
             holding.fill(sorted(entries, key=lambda e: (e.version, e.id)), len(entries))
             store.touched.update(range(len(entries)))
             self._save(store)
@@ -121,26 +147,27 @@ class BoardCells:
 class PagedEfforts:
     """An `EffortStore` of one board, whose columns are in pages."""
 
-    def __init__(self, cells: BoardCells, tenant: str, segment: str) -> None:
+    def __init__(self, cells: BoardCells, name: Sequence[str | int], effort: Fetch) -> None:
         self._cells = cells
-        self._name = f"board {tenant}/{segment}"
-        self._prefix = _PAGES + msgpack.packb([tenant, segment])
-        self.packed: PackedEfforts | None = None
+        self._name = "board " + "/".join(map(str, name))
+        self._effort = effort
+        self.prefix = _prefix(name)
+        self.holding: PackedHolding | None = None
         self.touched: set[int] = set()  # slots that no page has as they are
 
     def effort(self, effort_id: str) -> Effort | None:
         """An effort, removed or not, without its curve."""
-        found = self._cells.effort(effort_id)
+        found = self._effort(effort_id)
         return None if found is None else without_curve(found)
 
     def count(self) -> int:
         """How many are held by now, removed ones too."""
-        return 0 if self.packed is None else self.packed.used
+        return 0 if self.holding is None else len(self.holding)
 
     def after(self, version: int) -> Iterator[Effort]:
         """Those of a later version, in the order of versions."""
-        packed = self.packed
-        if packed is not None:
+        if self.holding is not None:
+            packed = self.holding.packed
             for _, slot in sorted((held, slot) for slot in range(packed.used) if (held := packed.version_of(slot)) > version):
                 found = self.effort(packed.id(slot))
                 if found is not None:
@@ -152,16 +179,25 @@ class PagedEfforts:
 
     def fill(self, holding: PackedHolding) -> bool:
         """Fill an empty holding from the pages, and write into them what changes there."""
-        pages = self._cells.pages(self._prefix)
+        pages = self._cells.pages(self.prefix)
         if pages:
             fill(holding, pages, self._name)
-        self.packed = holding.packed
-        self.packed.touched = self.touched
+        self.keep(holding)
         return True
+
+    def keep(self, holding: PackedHolding) -> None:
+        """Have pages written of what changes in a holding from now on."""
+        self.holding = holding
+        holding.packed.touched = self.touched
 
     def changed(self) -> Iterator[tuple[bytes, bytes]]:
         """The pages that changed since the last call, with their keys."""
-        if self.packed is not None and self.touched:
-            for number, page in pages_of(self.packed, self.touched):
-                yield self._prefix + number.to_bytes(4, "big"), page
+        if self.holding is not None and self.touched:
+            for number, page in pages_of(self.holding.packed, self.touched):
+                yield self.prefix + number.to_bytes(4, "big"), page
             self.touched.clear()
+
+
+def _prefix(name: Sequence[str | int]) -> bytes:
+    """How the keys of the pages of a board begin."""
+    return _PAGES + msgpack.packb(name)

@@ -119,13 +119,22 @@ def board_changed(change: BestMoved, top: Sequence[Effort], version: int, append
 
     `top` is the board after the change: the best effort of each subject, first to last, at least the first ten when there are so many.
     """
+    return [*record_changed(change, version, appended_us, ordinal), *first_ten_changed(change, top, version, appended_us, ordinal)]
+
+
+def record_changed(change: BestMoved, version: int, appended_us: int, ordinal: int = 0) -> list[Event]:
+    """What a moved best effort comes to for its subject."""
     before, after = change.best_before, change.best_after
-    if _row(before) == _row(after):
-        return []
+    return [] if _row(before) == _row(after) else [_record(before, after, _Cause(version, appended_us, ordinal))]
+
+
+def first_ten_changed(change: BestMoved, top: Sequence[Effort], version: int, appended_us: int, ordinal: int = 0) -> list[Event]:
+    """What a moved best effort comes to for its board: nothing when its first ten, `top` after the change, are the same."""
+    before, after = change.best_before, change.best_after
     one = after or before
-    assert one is not None
-    cause = _Cause(version, appended_us, ordinal)
-    return [_record(before, after, cause), *_board(one, before, after, list(top[:TOP]), cause)]
+    if one is None or _row(before) == _row(after):
+        return []
+    return _board(one, before, after, list(top[:TOP]), _Cause(version, appended_us, ordinal))
 
 
 def awards_changed(awarded: Awarded, cause_effort: Effort, appended_us: int, ordinal: int = 0) -> list[Event]:

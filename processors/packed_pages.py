@@ -28,6 +28,11 @@ PAGE_BYTES: Final = SLOTS * _SLOT.itemsize
 _CURE: Final = "make the state again: delete the group paceline-boards and its changelog"
 
 
+def page_count(efforts: int) -> int:
+    """How many pages as many efforts take."""
+    return -(-efforts // SLOTS)
+
+
 def pages_of(packed: PackedEfforts, slots: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """The pages that hold some slots, with their numbers from 0."""
     for number in sorted({slot // SLOTS for slot in slots}):

@@ -98,12 +98,17 @@ class ActivityBook(EffortBook):
     def __init__(self, db: sqlite3.Connection, reference: ReferenceData) -> None:
         super().__init__(db, reference)
         self.changed: dict[str, EffortNow] = {}
+        self.known: dict[str, Effort | None] = {}  # what boards know of those
 
     def _put(self, before: Effort | None, now: Effort, appended_us: int) -> None:
         if before is None or replace(before, version=now.version) != now:
             put_effort(self._db, now)
-            self.changed.pop(now.id, None)  # told once a checkpoint, in the order of the last changes
-            self.changed[now.id] = EffortNow(now, appended_us)
+            told = self.changed.pop(now.id, None)  # told once a checkpoint, in the order of the last changes
+            if told is None:
+                self.known[now.id] = before
+            known = self.known[now.id]
+            was = None if known is None or known.subject == now.subject else known
+            self.changed[now.id] = EffortNow(now, appended_us, was=was)
 
     def told(self) -> list[Event]:
         """The events of activities since the last call."""
@@ -217,6 +222,7 @@ class FinishShard:
             placed = replace(word, place=self._owed.place)
             self._owed.add(BOARD_WORDS, board_of(word).encode(), encode_board_word(placed))
         self._book.changed.clear()
+        self._book.known.clear()
         for event in self._book.told():
             headers, key, value = encode_kafka(event)
             self._owed.add(event.topic, key, value, headers)

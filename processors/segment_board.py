@@ -224,6 +224,10 @@ class SegmentBoard:
         """What an effort is awarded, as words of `awards.KINDS`, up to when `awarded` was last asked."""
         return () if self._holding.awards is None else self._holding.awards.of(effort_id)
 
+    def placed(self) -> list[Effort]:
+        """The efforts with an award among the first ten, up to when `awarded` was last asked."""
+        return [] if self._holding.awards is None else [self._one(effort) for effort in self._holding.awards.placed()]
+
     def own(self, subject: str) -> list[Effort]:
         """All efforts of a subject that count, the earliest first."""
         return [self._one(key[2]) for key in sorted(self._holding.own(subject), key=_by_start)]

@@ -21,6 +21,7 @@ from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, LIVE_S
 from broker.reference import decode_reference
 from processors import live_kernel as k
 from processors.believed_db import BelievedWriter
+from processors.board_rows import SHARDS, TABLES, BoardRows
 from processors.copies import is_copy
 from processors.live import activity_of
 from processors.live_cells import spilled_of
@@ -31,7 +32,7 @@ from processors.stage import Outputs
 from processors.state_db import StateDb
 from processors.view_subjects import Subjects
 
-_SHOWN: Final = {  # the rows of each stage that readers show; those of numberings are in the cells of their subjects
+_SHOWN: Final = {  # the rows of each stage that readers show, but those of shards; those of numberings are in the cells of their subjects
     LIVE_STATE: frozenset({"undated", "activity", "wake", "reference"}),
     ACTIVITIES_STATE: frozenset({"final", "final_track"}),
     BOARDS_STATE: frozenset({"effort", "award", "board"}),
@@ -55,6 +56,7 @@ class StateView:
     def __init__(self, store: StateDb, *, tells: bool = False) -> None:
         """`tells`: also keep what is believed of samples for those who follow (`believed_db`)."""
         self._told = BelievedWriter(store.db) if tells else None
+        self._boards = BoardRows(store.db)
         self._store = store
         self._db: sqlite3.Connection = store.db
         self._subjects = Subjects(store.db)
@@ -102,6 +104,8 @@ class StateView:
         table, *of = msgpack.unpackb(key[1:])
         if table == "undated" and value is not None and is_copy(msgpack.unpackb(value)[1]):
             return
+        if topic == BOARDS_STATE and table in TABLES and self._of_shards(table, key, value):
+            return
         if table not in _SHOWN[topic]:
             return
         if table == "activity":
@@ -111,6 +115,16 @@ class StateView:
             self._db.execute("UPDATE reference SET version=0 WHERE entity=? AND tenant=? AND id=?", of)
         else:
             self._cells[key] = value
+
+    def _of_shards(self, table: str, key: bytes, value: bytes | None) -> bool:
+        """Take a row of a board once any is cut into shards; False for one that is as on one machine."""
+        if table in SHARDS and not self._boards.cut:
+            self._rows.write(self._cells)  # what came of whole boards
+            self._cells.clear()
+            self._boards.cut = True
+        if self._boards.cut:
+            self._boards.take(key, value)
+        return self._boards.cut or (table == "effort" and value is None)  # which went to a shard: its row comes
 
     def _state_of(self, key: bytes, value: bytes) -> None:
         """Take a cell of subjects or of a numbering."""

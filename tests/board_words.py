@@ -12,7 +12,7 @@ from pathlib import Path
 
 from broker.events.envelope import Event, decode_structured
 from broker.events.folding import fold
-from broker.kafka_topics import BOARD_WORDS
+from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE
 from processors.board_book import BoardBook, RowStore
 from processors.board_views import View
 from processors.effort_store import SegmentEfforts
@@ -26,6 +26,7 @@ from processors.state_view import Record, StateView
 from tests.memory_cluster import Cells, Process, Topics
 
 NOW_US = 1_781_085_600_000_000
+EFFORTS = "paceline.social.effort.v1"
 MINUTE_US = 60_000_000
 RULINGS: tuple[Ruling, ...] = ("", "", "", "", "flagged", "cleared", "hidden")
 
@@ -35,7 +36,7 @@ def words_of(rng: random.Random, athletes: int, count: int, segments: Sequence[s
     held: list[Effort] = []
     made: list[EffortNow] = []
     while len(made) < count:
-        kind = rng.random()
+        kind, old = rng.random(), None
         if kind < 0.5 or not held:
             who, segment = rng.randrange(athletes), rng.choice(list(segments))
             activity = f"w{who}-{rng.randrange(6)}"
@@ -57,7 +58,8 @@ def words_of(rng: random.Random, athletes: int, count: int, segments: Sequence[s
             else:
                 now = replace(old, subject=f"gym/a{rng.randrange(athletes)}")
             held[at] = now
-        made.append(EffortNow(now, NOW_US + len(made)))
+        was = None if old is None or old.subject == now.subject else old
+        made.append(EffortNow(now, NOW_US + len(made), was=was))
     return made
 
 
@@ -103,7 +105,7 @@ class BoardsAlone:
                 return
 
     def view(self, folder: Path, rng: random.Random | None = None) -> Path:
-        """What readers see, as a state file; with `rng` partitions are read in any order, as a file that is made anew does."""
+        """What readers see, as a state file; with `rng` the partitions of the state are read in any order, as a file that is made anew does."""
         folder.mkdir(parents=True, exist_ok=True)
         store = StateDb(folder / "state.db")
         view = StateView(store)
@@ -111,7 +113,7 @@ class BoardsAlone:
         if rng is not None:
             lanes: dict[tuple[str, int], list[tuple[str, Message]]] = {}
             for lane, one in zip(self.topics.lanes, told, strict=True):
-                lanes.setdefault(lane, []).append(one)
+                lanes.setdefault(lane if lane[0] == BOARDS_STATE else ("events", 0), []).append(one)
             told = []
             while lanes:
                 lane = rng.choice(sorted(lanes))
@@ -148,7 +150,11 @@ def shown(state: Path) -> dict[str, str]:
                 made[f"board {tenant}/{segment} {view}"] = repr((lines, board.percentiles_ms(view), board.efforts(view)))
         for subject, name, *rest in db.execute("SELECT subject, effort, tenant, segment, kinds FROM award ORDER BY effort, subject"):
             made[f"award {name} {subject}"] = repr(rest)
-        for place, said in fold(decode_structured(row.body) for row in events(db, limit=1 << 40)).items():
+        # events of an effort have the key of its subject, so those from before and after it was given to somebody else come in no order
+        told = sorted(
+            (decode_structured(row.body) for row in events(db, limit=1 << 40)), key=lambda e: e.position if e.topic == EFFORTS else 0
+        )
+        for place, said in fold(told).items():
             made[f"told {place}"] = repr(said)
         return made
     finally:

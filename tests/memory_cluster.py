@@ -16,6 +16,7 @@ from broker.kafka_records import decode_log_record, encode_log_record
 from broker.kafka_topics import BOARD_WORDS, FRAMES, REFERENCE, RESULTS
 from broker.logrecord import LogRecord
 from broker.reference import decode_reference
+from processors.hot_board import NONE_HOT, HotRule
 from processors.quix_boards import BoardsOnKafka
 from processors.quix_finish import FinishOnKafka
 from processors.quix_live import LiveOnKafka
@@ -171,7 +172,7 @@ class MemoryCluster:
 
     def __init__(
         self, path: Path, partitions: int = 3, rng: random.Random | None = None, now_us: int = 0,
-        *, tells: bool = False, exactly_once: bool = False,
+        *, tells: bool = False, hot: HotRule = NONE_HOT, exactly_once: bool = False,
     ) -> None:  # fmt: skip
         self.tells = tells
         self.path, self.rng, self.now_us = path, rng, now_us
@@ -182,7 +183,7 @@ class MemoryCluster:
         makes: list[Callable[[], StageOnKafka]] = [
             lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us, partitions=partitions, tells=tells),
             lambda: FinishOnKafka(Feed(self.references), self.blobs, work),
-            BoardsOnKafka,
+            lambda: BoardsOnKafka(hot),
         ]
         self.processes = [Process(make, self.topics, {}, {}, exactly_once) for make in makes]
 

@@ -14,9 +14,12 @@ import pytest
 from broker.errors import StoreError
 from broker.frames import Frame
 from broker.reference import Reference
+from processors.hot_board import NONE_HOT, HotRule
 from processors.row_mirror import MemoryCells, check_version
 from tests.any_way import T0_US, US, Course, World, differing, outcome, plain, world_of
 from tests.memory_cluster import MemoryCluster
+
+EVERY_BOARD = HotRule(["*"], 3)
 
 
 def world(seed: int, *, bound: bool = False) -> World:
@@ -44,11 +47,19 @@ def mixed(of: World, rng: random.Random) -> list[tuple[Frame, str] | Reference]:
     return items
 
 
+def unmerged(seed: int) -> World:
+    """A world in which no effort is given to somebody else: events of one before and after that come in no order from two shards."""
+    made = world(seed)
+    made.refs = [ref for ref in made.refs if ref.entity != "merge"]
+    return made
+
+
 def clustered(
-    path: Path, items: Sequence[tuple[Frame, str] | Reference], rng: random.Random | None, *, exactly_once: bool = False
+    path: Path, items: Sequence[tuple[Frame, str] | Reference], rng: random.Random | None, hot: HotRule = NONE_HOT,
+    *, exactly_once: bool = False,
 ) -> dict[str, str]:  # fmt: skip
     """What readers of a cluster see at the end."""
-    cluster = MemoryCluster(path, rng=rng, now_us=T0_US, exactly_once=exactly_once)
+    cluster = MemoryCluster(path, rng=rng, now_us=T0_US, hot=hot, exactly_once=exactly_once)
     course = Course(path / "course", 1)  # only makes records
     try:
         records = [course.frame(*item) if isinstance(item, tuple) else course.reference(item) for item in items]
@@ -106,6 +117,13 @@ def test_no_binding_ends_otherwise_than_on_one_machine(tmp_path: Path, first: in
         with_bindings(tmp_path, seed, kills=kills, exactly_once=exactly_once)
 
 
+@pytest.mark.parametrize("seed", range(20, 22))
+def test_hot_boards_in_shards_end_as_on_one_machine(tmp_path: Path, seed: int) -> None:
+    alone = plain(tmp_path / "alone", unmerged(seed))
+    together = clustered(tmp_path / "together", in_time(unmerged(seed)), random.Random(seed), EVERY_BOARD)
+    assert alone == together, differing(alone, together)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("first", range(100, 400, 50))
 def test_no_kill_and_no_cut_changes_anything(tmp_path: Path, first: int) -> None:
@@ -113,6 +131,9 @@ def test_no_kill_and_no_cut_changes_anything(tmp_path: Path, first: int) -> None
         rng, alone = random.Random(seed), plain(tmp_path / f"alone{seed}", world(seed))
         together = clustered(tmp_path / f"together{seed}", in_time(world(seed)), rng)
         assert alone == together, f"seed {seed}: {differing(alone, together)}"
+        alone = plain(tmp_path / f"unmerged{seed}", unmerged(seed))
+        together = clustered(tmp_path / f"hot{seed}", in_time(unmerged(seed)), random.Random(seed), EVERY_BOARD)
+        assert alone == together, f"seed {seed}, hot: {differing(alone, together)}"
 
 
 def with_small_limits(path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from tests.kafka_stages import WAIT_S, Replicas, append, make_topics, until
 from tests.stage_load import Load, alone, load_of, seen, told, told_again, wait_until_equal
 
 PARTITIONS = 6
+# boards of worlds with rulings and uploads in which no effort is given to somebody else
+HOT = {"PACELINE_STAGES__HOT_BOARDS": '["gym[0189]/*"]', "PACELINE_STAGES__HOT_SHARDS": "3"}
 pytestmark = pytest.mark.timeout(900)  # as slow as the machine is busy
 
 
@@ -42,7 +44,7 @@ async def killed(kafka: KafkaCluster, folder: Path, seeds: Sequence[int], exactl
     victims = iter([("live", "a"), ("finish", "a"), ("boards", "a"), ("view", "a"), ("live", "a")])
     load = load_of(seeds, folder / "made")
     expected = await asyncio.to_thread(alone, folder / "alone", load)
-    replicas = Replicas(folder / "stages", kafka.bootstrap, exactly_once)
+    replicas = Replicas(folder / "stages", kafka.bootstrap, exactly_once, environment=HOT)
     try:
         append(kafka.bootstrap, load.refs)
         for stage, name in (("live", "a"), ("live", "b"), ("finish", "a"), ("boards", "a"), ("view", "a")):

@@ -12,6 +12,7 @@ import pytest
 from broker.errors import StoreError
 from processors import quix_boards
 from processors.board_cells import BoardCells
+from processors.hot_board import NONE_HOT, HotRule
 from processors.packed_holding import PackedHolding
 from processors.packed_pages import PAGE_BYTES, SLOTS
 from processors.quix_boards import BoardsOnKafka
@@ -22,18 +23,25 @@ from tests.any_way import differing
 from tests.board_words import NOW_US, BoardsAlone, on_one_machine, shown, words_of
 
 
-def killed(folder: Path, seed: int, segments: int, count: int) -> None:
+def killed(folder: Path, seed: int, segments: int, count: int, hot: HotRule = NONE_HOT, cold: int = 0) -> None:
+    """`cold`: so many words come before the rule of hot boards holds."""
     rng = random.Random(seed)
     words = words_of(rng, 14, count, [f"s{n}" for n in range(segments)])
     alone = shown(on_one_machine(folder / f"alone{seed}", words))
-    boards = BoardsAlone(BoardsOnKafka)
+    boards = BoardsAlone(BoardsOnKafka if cold else lambda: BoardsOnKafka(hot))
     while words:
+        if cold and len(words) <= count - cold:
+            boards.process.make = lambda: BoardsOnKafka(hot)
+            boards.process.checkpoint()
+            boards.process.kill()
         n = rng.choice([1, 20, 60])
         boards.say(words[:n])
         words = words[n:]
         boards.drain(rng)
     together = shown(boards.view(folder / f"together{seed}"))
     assert alone == together, f"seed {seed}: {differing(alone, together)}"
+    anew = shown(boards.view(folder / f"anew{seed}", rng))
+    assert alone == anew, f"seed {seed}, read in another order: {differing(alone, anew)}"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -46,10 +54,22 @@ def test_boards_closed_for_want_of_room_come_back_as_they_were(tmp_path: Path, m
     killed(tmp_path, 7, 9, 300)
 
 
+@pytest.mark.parametrize("seed", range(20, 23))
+def test_a_hot_board_in_shards_ends_as_on_one_machine(tmp_path: Path, seed: int) -> None:
+    killed(tmp_path, seed, 2, 300, HotRule(["gym/s0"], 1 + seed % 4))
+
+
+@pytest.mark.parametrize("seed", range(30, 33))
+def test_a_board_that_becomes_hot_ends_as_on_one_machine(tmp_path: Path, seed: int) -> None:
+    killed(tmp_path, seed, 1, 300, HotRule(["*"], 3), cold=150)
+
+
 @pytest.mark.nightly
 def test_no_cut_and_no_kill_changes_a_board(tmp_path: Path) -> None:
     for seed in range(100, 250):
         killed(tmp_path, seed, 1 + seed % 4, 400)
+        killed(tmp_path, seed + 1_000, 1 + seed % 2, 400, HotRule(["*"], 1 + seed % 5))
+        killed(tmp_path, seed + 2_000, 1 + seed % 2, 400, HotRule(["gym/s0"], 1 + seed % 5), cold=50 * (seed % 6) + 50)
 
 
 def effort(number: int, version: int = 1) -> Effort:
