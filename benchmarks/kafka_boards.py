@@ -63,7 +63,9 @@ class RocksCells:
         bounds = ReadOptions()
         bounds.set_iterate_lower_bound(prefix)
         bounds.set_iterate_upper_bound(prefix[:-1] + bytes([prefix[-1] + 1]))
-        yield from self._db.items(from_key=prefix, read_opt=bounds)
+        for key, value in self._db.items(from_key=prefix, read_opt=bounds):
+            assert isinstance(key, bytes)
+            yield key, value
 
     def commit(self) -> None:
         for key, value in self._written.items():

@@ -26,8 +26,8 @@ _DEAL: Final = "INSERT INTO dealt VALUES (?,?) ON CONFLICT DO UPDATE SET version
 
 
 class BoardRows:
-    """Writes into the tables of a state file; `dealt` and `own_award` are its own. `cut`: rows of shards came ever; while none did, those of
-    whole boards may be written as they are."""
+    """Writes into the tables of a state file; `dealt` and `own_award` are its own. `cut`: rows of shards came ever; while none did,
+    those of whole boards may be written as they are."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db

@@ -19,10 +19,9 @@ from processors.awards import BOARD_KINDS, OWN_KINDS, Awarded
 from processors.board_book import BoardBook
 from processors.board_cells import BoardCells
 from processors.hot_front import HotFront
-from processors.owed import Heard
 from processors.row_mirror import Cells
 from processors.shards import Out
-from processors.stage_words import Dealt, EffortNow, How, Item, encode_board_word, whose_of
+from processors.stage_words import Dealt, EffortNow, How, Item, Whose, encode_board_word
 
 _HOT: Final = b"k"
 _MOST_KNOWN: Final = 10_000  # names of boards that are not hot
@@ -55,18 +54,13 @@ class HotBoard:
         self._bytes = 0
         self.front = HotFront(cells, boards, tenant, segment, shards)
 
-    def deal(self, word: bytes, version: int, heard: Heard, out: Out) -> bool:
-        """Deal a word about an effort, unless finish says it again; False when it is another word. `version` grows along the partition."""
-        whose = whose_of(word)
-        if whose is None:
-            return False
-        if whose.place is None or heard.is_new(whose.place):
-            now = shard_of(whose.subject, self._shards)
-            was = now if whose.was == whose.subject else shard_of(whose.was, self._shards)
-            if was != now:
-                self._add(was, Item(How.LEAVE, 2 * version, word), out)
-            self._add(now, Item(How.TAKE, 2 * version + 1, word), out)
-        return True
+    def deal(self, word: bytes, whose: Whose, version: int, out: Out) -> None:
+        """Deal a word about an effort. `version` grows along the partition."""
+        now = shard_of(whose.subject, self._shards)
+        was = now if whose.was == whose.subject else shard_of(whose.was, self._shards)
+        if was != now:
+            self._add(was, Item(How.LEAVE, 2 * version, word), out)
+        self._add(now, Item(How.TAKE, 2 * version + 1, word), out)
 
     def begin(self, book: BoardBook, out: Out) -> None:
         """Deal what stands on the board until now."""

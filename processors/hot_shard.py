@@ -30,6 +30,7 @@ from processors.stage_words import EffortNow, Front, How, Item, Placed, decode_b
 
 _log = logging.getLogger(__name__)
 
+MOST_OF_FRONT: Final = 200  # efforts, or changes, that a word tells the board of
 _TAKEN: Final = b"l"  # the version up to which a shard took what it was dealt
 
 
@@ -118,8 +119,9 @@ class HotShard:
         raw = cells.get(self._key)
         self._taken = 0 if raw is None else int(raw)
 
-    def take(self, items: Sequence[Item], where: str) -> Front | None:
-        """Take what was dealt; what the board is to know of it. BadInputError names `where` for a word that cannot be read."""
+    def take(self, items: Sequence[Item], where: str) -> list[Front]:
+        """Take what was dealt; what the board is to know of it, in words of bounded size. BadInputError names `where` for a word that is
+        none."""
         moved: list[Placed] = []
         held: list[Effort] = []
         whole: Sequence[Effort] = ()
@@ -144,7 +146,8 @@ class HotShard:
         self._hold(held)
         self._ordinals.clear()
         self._cells.put(self._key, str(self._taken).encode())
-        return Front(self._shard, moved, whole) if moved or whole else None
+        made = [Front(self._shard, (), whole[at : at + MOST_OF_FRONT]) for at in range(0, len(whole), MOST_OF_FRONT)]
+        return made + [Front(self._shard, moved[at : at + MOST_OF_FRONT]) for at in range(0, len(moved), MOST_OF_FRONT)]
 
     def board(self) -> SegmentBoard:
         """The athletes of this shard."""

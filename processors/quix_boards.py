@@ -18,14 +18,14 @@ from broker.events.envelope import Event
 from broker.kafka_topics import BOARD_WORDS, BOARDS_STATE
 from processors.board_book import BoardBook
 from processors.board_cells import BoardCells
-from processors.hot_board import NONE_HOT, HotBoard, HotBoards, HotRule
+from processors.hot_board import NONE_HOT, HotBoards, HotRule
 from processors.hot_shard import HotShard
 from processors.owed import Heard
 from processors.packed_efforts import may_be_packed
 from processors.row_mirror import Cells, check_version
 from processors.segment_board import SegmentBoard
 from processors.shards import Message, Out, Shard
-from processors.stage_words import Dealt, EffortNow, Entries, Front, board_key, decode_board_word, encode_board_word
+from processors.stage_words import Dealt, EffortNow, Entries, Front, board_key, decode_board_word, encode_board_word, whose_of
 from processors.state_db import SCHEMA_VERSION
 from processors.working_copy import send_events
 
@@ -71,21 +71,23 @@ class BoardsShard:
     def take(self, messages: Sequence[Message]) -> None:
         fronts: dict[bytes, list[Front]] = {}
         for m in messages:
-            hot = self._hot.of(m.key or b"", self._out)
-            if hot is not None and hot.deal(m.value or b"", m.offset + 1, self._heard, self._out):
+            raw, where = m.value or b"", f"{BOARD_WORDS}[{self._partition}] {m.offset}"
+            whose = whose_of(raw)
+            hot = None if whose is None else self._hot.of(m.key or b"", self._out)
+            if whose is not None and whose.place is not None and not self._heard.is_new(whose.place):
+                continue  # finish was killed, and says it again
+            if whose is not None and hot is not None:
+                hot.deal(raw, whose, m.offset + 1, self._out)
                 continue
-            where = f"{BOARD_WORDS}[{self._partition}] {m.offset}"
             try:
-                word = decode_board_word(m.value or b"", m.offset + 1, where)
+                word = decode_board_word(raw, m.offset + 1, where)
                 if isinstance(word, Dealt):
-                    front = self._part(word).take(word.items, where)
-                    if front is not None:
-                        fronts.setdefault(board_key(word.tenant, word.segment), []).append(front)
+                    fronts.setdefault(board_key(word.tenant, word.segment), []).extend(self._part(word).take(word.items, where))
                 elif isinstance(word, Front):
-                    self._front(word, hot, where)
+                    self._front(word, m.key or b"", where)
                 elif isinstance(word, Entries):
                     self._cells.enter(word.mutations)
-                elif word.place is None or self._heard.is_new(word.place):  # else finish was killed, and says it again
+                else:
                     self._put(word, where)
             except BadInputError as error:
                 _log.error("boards: %s", error)
@@ -118,7 +120,8 @@ class BoardsShard:
         else:
             _log.error("boards: %s: no board takes an effort of %d ms", where, word.effort.elapsed_ms)
 
-    def _front(self, word: Front, hot: HotBoard | None, where: str) -> None:
+    def _front(self, word: Front, key: bytes, where: str) -> None:
+        hot = self._hot.of(key, self._out)
         if hot is None:
             raise BadInputError(f"{where}: a shard of a board that is not hot", cure="only the boards stage writes such words")
         hot.front.take(word)

@@ -70,7 +70,7 @@ def on_one_machine(folder: Path, words: Sequence[EffortNow]) -> Path:
     told: list[Event] = []
     book = BoardBook(RowStore(store.db), told, Counter())
     store.db.execute("BEGIN")
-    for version, word in enumerate(words):
+    for version, word in enumerate(words, 1):
         book.put(effort(store.db, word.effort.id), replace(word.effort, version=version), word.appended_us)
     put_events(store.db, [(e.id, e.type, e.topic, e.key, e.tenant, e.time_us, e.body) for e in told])
     store.db.execute("COMMIT")
