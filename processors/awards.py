@@ -12,7 +12,7 @@ among the own efforts are not kept: they follow from those when somebody asks.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from processors.ladder import BySecond, Key
@@ -27,6 +27,7 @@ _PIECE: Final = 64
 
 Finish = tuple[int, str]  # microseconds, effort id
 Place = tuple[str, str]  # subject, effort id
+_FIRST: Final[Finish] = -(1 << 63), ""  # before all others
 Row = tuple[Key, Hashable]  # with whose it is: equal for efforts of one athlete
 
 
@@ -133,7 +134,7 @@ class Awards:
         self._dropped: set[Place] = set()
         self._taken: set[str] = set()
         self._since: Finish | None = None  # from where the first ten have to be looked at again
-        for effort, bits in self._board_bits((-(1 << 63), "")).items():
+        for effort, bits in self._board_bits(_FIRST).items():
             self._board[self._place(effort)] = bits
 
     def counted_by(self, counting: Counting) -> None:
@@ -168,9 +169,17 @@ class Awards:
         own = self._was[held[1]] if held[1] in self._was else self._own_bits(held[1])
         return _words(own.get(effort, 0) | self._board.get((held[1], effort), 0))
 
-    def placed(self) -> list[str]:
-        """The efforts with an award among the first ten, in no order."""
-        return [effort for _, effort in self._board]
+    def placed(self, part_of: Callable[[str], int]) -> list[tuple[str, int]]:
+        """The efforts that an own board of some athletes would award as among its first ten, with the part that `part_of` has these in."""
+        tops: dict[int, list[Row]] = {}
+        parts: dict[Hashable, int] = {}
+        found: list[tuple[str, int]] = []
+        for key, whose in self._counting.since(_FIRST, ()):
+            if whose not in parts:
+                parts[whose] = part_of(self._place(key[2])[0])
+            if _placed(tops.setdefault(parts[whose], []), key, whose):
+                found.append((key[2], parts[whose]))
+        return found
 
     def changed(self) -> list[Awarded]:
         """Whose awards differ from what was said before: who has none left first, then by effort."""

@@ -87,27 +87,25 @@ class BoardCells:
         self._open[made.prefix] = made
         return made
 
-    def drop(self, tenant: str, segment: str) -> list[tuple[Effort, tuple[str, ...]]]:
-        """Forget a board that is closed: pages, efforts and awards; what there was, each effort with its awards."""
+    def drop(self, tenant: str, segment: str) -> Iterator[tuple[Effort, tuple[str, ...]]]:
+        """Forget a board that is closed: pages, efforts and awards; what there was, one by one, each effort with its awards. It is all gone
+        once the last was asked for."""
         prefix = _prefix([tenant, segment])
-        found: list[tuple[Effort, tuple[str, ...]]] = []
         holding = PackedHolding({}, self.effort)
-        board = PagedEfforts(self, [tenant, segment], self.effort)
-        board.fill(holding)
+        PagedEfforts(self, [tenant, segment], self.effort).fill(holding)
         for slot in range(holding.packed.used):
             e = self.effort(holding.packed.id(slot))
             if e is not None:
                 key = row_key("award", [e.id, e.subject])
                 raw = self._cells.get(key)
-                found.append((e, tuple(msgpack.unpackb(raw)[4].split(",")) if raw is not None else ()))
                 if raw is not None:
                     self._cells.drop(key)
                 self._cells.drop(row_key("effort", [e.id]))
+                yield e, tuple(msgpack.unpackb(raw)[4].split(",")) if raw is not None else ()
         for number in range(page_count(holding.packed.used)):
             key = prefix + number.to_bytes(4, "big")
             self._cells.drop(key)
             self._written[key] = b""
-        return found
 
     def flush(self) -> None:
         """Write the pages that changed; a checkpoint follows."""

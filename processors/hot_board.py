@@ -64,11 +64,12 @@ class HotBoard:
 
     def begin(self, book: BoardBook, out: Out) -> None:
         """Deal what stands on the board until now."""
-        placed = [(e, shard_of(e.subject, self._shards)) for e in book.board(*self._of).placed()]
+        placed = book.board(*self._of).placed(lambda subject: shard_of(subject, self._shards))
         book.forget(*self._of)
-        found = self._boards.drop(*self._of)
         self.front.seed(placed)
-        for e, awards in found:
+        found = False
+        for e, awards in self._boards.drop(*self._of):
+            found = True
             own = ",".join(word for word in awards if word in OWN_KINDS)
             of_board = tuple(word for word in awards if word in BOARD_KINDS)
             if of_board:

@@ -56,7 +56,7 @@ class HotFront:
         self.events: list[Event] = []
 
     def seed(self, efforts: Iterable[tuple[Effort, int]]) -> None:
-        """The efforts, with their shards, of a board that was not cut into shards until now: nothing happened."""
+        """The efforts that are at the front of each shard of a board that was not cut until now: nothing happened."""
         for e, shard in efforts:
             self._hold(e, shard)
         self.board.load([self._numbered(latest(held)) for held in self._efforts.values()])
@@ -64,11 +64,6 @@ class HotFront:
     def take(self, front: Front) -> None:
         """Take what moved in a shard."""
         shard = front.shard
-        if not self._taken[shard]:  # nothing moved there since
-            for e in front.whole:
-                if shard not in self._efforts.get(e.id, {}):
-                    self._set(e.id, shard, e)
-            self.board.awarded()
         ordinals: Counter[int] = Counter()
         for placed in front.moved:
             if placed.version > self._taken[shard]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 import msgpack
 
+from broker.errors import BadInputError
 from broker.events.envelope import Event
 from processors.awards import BOARD_KINDS, OWN_KINDS, Awarded, among
 from processors.board_book import BoardBook
@@ -30,7 +31,7 @@ from processors.stage_words import EffortNow, Front, How, Item, Placed, decode_b
 
 _log = logging.getLogger(__name__)
 
-MOST_OF_FRONT: Final = 200  # efforts, or changes, that a word tells the board of
+MOST_OF_FRONT: Final = 500  # efforts that a word tells the board of
 _TAKEN: Final = b"l"  # the version up to which a shard took what it was dealt
 
 
@@ -120,22 +121,25 @@ class HotShard:
         self._taken = 0 if raw is None else int(raw)
 
     def take(self, items: Sequence[Item], where: str) -> list[Front]:
-        """Take what was dealt; what the board is to know of it, in words of bounded size. BadInputError names `where` for a word that is
-        none."""
+        """Take what was dealt; what the board is to know of it, in words of bounded size. `where` is named for an effort that is none."""
         moved: list[Placed] = []
         held: list[Effort] = []
-        whole: Sequence[Effort] = ()
         for item in items:
             how, version = item.how, item.version
             if how == How.WHOLE:
                 self._hold(held)
                 held = []
-                whole = self._counted_again()
+                self._count_again()
                 continue
-            word = decode_board_word(item.word, version, where)
+            try:
+                word = decode_board_word(item.word, version, where)
+            except BadInputError as error:  # the others of the record are none the worse
+                _log.error("boards: %s", error)
+                continue
             assert isinstance(word, EffortNow)
             if how == How.HOLD:
-                if may_be_packed(word.effort) and self._store.effort(word.effort.id) is None:
+                before = self._store.effort(word.effort.id)
+                if may_be_packed(word.effort) and (before is None or before.version < word.effort.version):
                     held.append(word.effort)
                     self._store.put_effort(word.effort)
                     self._store.put_own(word.effort.subject, word.effort.id, item.own)
@@ -146,8 +150,7 @@ class HotShard:
         self._hold(held)
         self._ordinals.clear()
         self._cells.put(self._key, str(self._taken).encode())
-        made = [Front(self._shard, (), whole[at : at + MOST_OF_FRONT]) for at in range(0, len(whole), MOST_OF_FRONT)]
-        return made + [Front(self._shard, moved[at : at + MOST_OF_FRONT]) for at in range(0, len(moved), MOST_OF_FRONT)]
+        return [Front(self._shard, part) for part in _parts(moved)]
 
     def board(self) -> SegmentBoard:
         """The athletes of this shard."""
@@ -199,10 +202,24 @@ class HotShard:
             assert self._store.paged.holding is not None
             self._store.paged.holding.follow([entry_of(e) for e in efforts])
 
-    def _counted_again(self) -> list[Effort]:
-        """Find out what is awarded after many were taken at once; the efforts at the front."""
+    def _count_again(self) -> None:
+        """Find out what is awarded after many were taken at once."""
         self.board()
         assert self._store.paged is not None
         assert self._store.paged.holding is not None
         self._store.paged.holding.award()
-        return self.board().placed()
+
+
+def _parts(moved: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """In pieces of `MOST_OF_FRONT` efforts, or of one change that is more."""
+    part: list[Placed] = []
+    size = 0
+    for placed in moved:
+        more = 1 + len(placed.came) + len(placed.went)
+        if part and size + more > MOST_OF_FRONT:
+            yield part
+            part, size = [], 0
+        part.append(placed)
+        size += more
+    if part:
+        yield part

@@ -12,7 +12,7 @@ same. One owner: not for several threads at once.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -224,9 +224,10 @@ class SegmentBoard:
         """What an effort is awarded, as words of `awards.KINDS`, up to when `awarded` was last asked."""
         return () if self._holding.awards is None else self._holding.awards.of(effort_id)
 
-    def placed(self) -> list[Effort]:
-        """The efforts with an award among the first ten, up to when `awarded` was last asked."""
-        return [] if self._holding.awards is None else [self._one(effort) for effort in self._holding.awards.placed()]
+    def placed(self, part_of: Callable[[str], int]) -> list[tuple[Effort, int]]:
+        """The efforts that boards of some of the athletes each would award as among the first ten; `part_of` says whose is whose."""
+        awards = self._holding.awards
+        return [] if awards is None else [(self._one(effort), part) for effort, part in awards.placed(part_of)]
 
     def own(self, subject: str) -> list[Effort]:
         """All efforts of a subject that count, the earliest first."""

@@ -102,11 +102,10 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What a shard tells its board: what moved among its efforts that came in among the first ten. `whole`: all of them, after HOLD."""
+    """What a shard tells its board: what moved among its efforts that came in among the first ten."""
 
     shard: int
     moved: Sequence[Placed]
-    whole: Sequence[Effort] = ()
 
 
 Result = Begun | LiveEfforts | ToFinish
@@ -161,7 +160,7 @@ def encode_board_word(word: BoardWord) -> bytes:
         return msgpack.packb([_DEALT, word.tenant, word.segment, word.shard, word.items])
     if isinstance(word, Front):
         moved = [(p.version, p.appended_us, _told(p.cause), p.subjects, [_told(e) for e in p.came], p.went) for p in word.moved]
-        return msgpack.packb([_FRONT, word.shard, moved, [_told(e) for e in word.whole]])
+        return msgpack.packb([_FRONT, word.shard, moved])
     was = () if word.was is None else (_told(word.was),)
     return msgpack.packb([_EFFORT, _told(word.effort), word.appended_us, word.place, *was])
 
@@ -182,9 +181,9 @@ def decode_board_word(raw: bytes, version: int, where: str = "word") -> BoardWor
             tenant, segment, shard, items = rest
             return Dealt(tenant, segment, shard, [Item(*item) for item in items])
         if kind == _FRONT:
-            shard, moved, whole = rest
+            shard, moved = rest
             placed = [Placed(n, at, _effort(cause), subjects, [*map(_effort, came)], went) for n, at, cause, subjects, came, went in moved]
-            return Front(shard, placed, [*map(_effort, whole)])
+            return Front(shard, placed)
     except (ValueError, TypeError, IndexError) as error:
         raise BadInputError(f"{where}: {error}", cure=_CURE) from error
     raise BadInputError(f"{where}: a word of kind {kind}", cure=_CURE)

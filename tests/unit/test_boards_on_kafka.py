@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +11,18 @@ import msgpack
 import pytest
 
 from broker.errors import StoreError
-from processors import quix_boards
+from broker.kafka import partition_of
+from processors import hot_shard, quix_boards
 from processors.board_cells import BoardCells
-from processors.hot_board import NONE_HOT, HotRule
+from processors.hot_board import NONE_HOT, HotRule, shard_key, shard_of
+from processors.hot_shard import HotShard
 from processors.packed_holding import PackedHolding
 from processors.packed_pages import PAGE_BYTES, SLOTS
 from processors.quix_boards import BoardsOnKafka
 from processors.results import Effort, Phase, effort_id
 from processors.results_db import effort_row
 from processors.row_mirror import MemoryCells, row_key
+from processors.stage_words import EffortNow, How, Item, encode_board_word
 from tests.any_way import differing
 from tests.board_words import NOW_US, BoardsAlone, on_one_machine, shown, words_of
 
@@ -64,9 +68,63 @@ def test_a_board_that_becomes_hot_ends_as_on_one_machine(tmp_path: Path, seed: i
     killed(tmp_path, seed, 1, 200, HotRule(["*"], 3), cold=100)
 
 
+def heard_in_turns(folder: Path, words: Sequence[EffortNow], cold: int) -> None:
+    """A board becomes hot after some words, and its shards, each in a partition of its own, are heard one after the other: each until
+    nothing is left."""
+    alone = shown(on_one_machine(folder / "undisturbed", words))
+    boards = BoardsAlone(BoardsOnKafka, 16)
+    boards.say(words[:cold])
+    boards.drain()
+    boards.process.make = lambda: BoardsOnKafka(HotRule(["*"], 4))
+    boards.process.kill()
+    boards.say(words[cold:])
+    own, *parts = (partition_of(key, 16) for key in [b"gym/s0", *(shard_key("gym", "s0", shard) for shard in range(4))])
+    assert len({own, *parts}) == 5
+    process = boards.process
+    every = process.shards
+    for part in (own, *parts):
+        for only in (part, own):
+            process.shards = {only: every[only]}
+            while process.step(100):
+                pass
+    process.shards = every
+    boards.drain()
+    together = shown(boards.view(folder / "turns"))
+    assert alone == together, differing(alone, together)
+
+
+def test_who_comes_in_for_one_of_another_shard_is_awarded_though_nothing_moved_in_the_own_shard(tmp_path: Path) -> None:
+    """Ten of the first shard, and one of the last who was the eleventh until one of those was found to be none."""
+    athletes = [f"gym/a{n}" for n in range(200)]
+    first = [name for name in athletes if shard_of(name, 4) == 0][:10]
+    last = next(name for name in athletes if shard_of(name, 4) == 3)
+    efforts = [replace(effort(n), id=effort_id("w", "s0", n), segment="s0", subject=name) for n, name in enumerate([*first, last])]
+    words = [EffortNow(e, NOW_US) for e in [*efforts, replace(efforts[4], removed=True)]]
+    heard_in_turns(tmp_path, words, len(efforts))
+
+
+def test_an_effort_that_is_none_leaves_the_others_of_its_record() -> None:
+    cells, good = MemoryCells(), [encode_board_word(EffortNow(effort(n), NOW_US)) for n in range(2)]
+    shard = HotShard(cells, BoardCells(cells), "gym", "hill", 0)
+    items = [Item(How.TAKE, 1, good[0]), Item(How.TAKE, 2, b"\x93\x04no"), Item(How.TAKE, 3, good[1])]
+    (front,) = shard.take(items, "stage.boards[0] 7")
+    assert [placed.version for placed in front.moved] == [1, 3]
+    assert len(shard.board()) == 2
+
+
+def test_what_a_shard_tells_is_cut_into_words_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot_shard, "MOST_OF_FRONT", 4)
+    cells = MemoryCells()
+    shard = HotShard(cells, BoardCells(cells), "gym", "hill", 0)
+    items = [Item(How.TAKE, n + 1, encode_board_word(EffortNow(effort(n), NOW_US))) for n in range(5)]
+    told = shard.take(items, "stage.boards[0] 7")
+    assert [[placed.version for placed in front.moved] for front in told] == [[1, 2], [3, 4], [5]]
+
+
 @pytest.mark.nightly
 def test_no_cut_and_no_kill_changes_a_board(tmp_path: Path) -> None:
     for seed in range(100, 250):
+        heard_in_turns(tmp_path / f"{seed}", words_of(random.Random(seed), 60, 400, ["s0"]), 200)
         killed(tmp_path, seed, 1 + seed % 4, 400)
         killed(tmp_path, seed + 1_000, 1 + seed % 2, 400, HotRule(["*"], 1 + seed % 5))
         killed(tmp_path, seed + 2_000, 1 + seed % 2, 400, HotRule(["gym/s0"], 1 + seed % 5), cold=50 * (seed % 6) + 50)
