@@ -121,7 +121,11 @@ class BoardsAlone:
                 if not lanes[lane]:
                     del lanes[lane]
         store.db.execute("BEGIN")
-        view.take([Record(topic, 0, m.offset, m.key or b"", m.value, m.headers) for topic, m in told])
+        records = [Record(topic, 0, m.offset, m.key or b"", m.value, m.headers) for topic, m in told]
+        while records:
+            n = len(records) if rng is None else rng.choice([1, 5, 200])
+            view.take(records[:n])
+            records = records[n:]
         store.db.execute("COMMIT")
         store.close()
         return folder / "state.db"
