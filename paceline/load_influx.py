@@ -58,8 +58,12 @@ class InfluxWatch:
     def _run(self) -> None:
         while not self._stopped.wait(ASK_EACH_S):
             with contextlib.suppress(LinkError):  # asked again; what comes later counts as later
+                newest: dict[str, int] = {}  # an athlete may have several series, one of them from before the activity was known
                 for row in self._admin.query(self._query):
-                    self.sightings["influx"].see(f"{self._tenant}/{row['ath']}", _influx_us(row["_time"]), wall_us())
+                    newest[row["ath"]] = max(newest.get(row["ath"], 0), _influx_us(row["_time"]))
+                now_us = wall_us()
+                for athlete, t_us in newest.items():
+                    self.sightings["influx"].see(f"{self._tenant}/{athlete}", t_us, now_us)
 
 
 def _influx_us(text: str) -> int:
