@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -139,9 +140,10 @@ def open_site(settings: Settings) -> Site:
         for folder in (site.data, site.logs, site.gateway_dir, site.platform_dir):
             folder.mkdir(parents=True, exist_ok=True)
         site.secrets.mkdir(mode=0o700, exist_ok=True)
-        _draw(site, "central", (site.box_user, *central_platform(settings)))
-        _draw(site, "near", NEAR_PLATFORM)
-        token = settings.api.token.get_secret_value() or _kept(site, "api:token")
+        with _drawing(site):
+            _draw(site, "central", (site.box_user, *central_platform(settings)))
+            _draw(site, "near", NEAR_PLATFORM)
+            token = settings.api.token.get_secret_value() or _kept(site, "api:token")
     except OSError as error:
         raise StoreError(f"{settings.data}: {error.strerror}", cure="give a folder you may write with --data") from error
     api = settings.api.model_copy(update={"token": SecretStr(token), "port": settings.api.port or free_port(settings.api.host)})
@@ -161,10 +163,17 @@ def open_site(settings: Settings) -> Site:
 
 def add_nodes(site: Site, broker: str, users: Sequence[str]) -> dict[str, str]:
     """Give each user a secret on a broker (kept ones stay) and return them. Commands that do so at once wait for each other."""
-    with os.fdopen(os.open(site.secrets / ".lock", os.O_WRONLY | os.O_CREAT, 0o600)) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _drawing(site):
         _draw(site, broker, users)
     return {user: site.secret(broker, user) for user in users}
+
+
+@contextmanager
+def _drawing(site: Site) -> Generator[None]:
+    """Alone with the secrets: processes that start at once in a new folder all get those that the first one drew."""
+    with os.fdopen(os.open(site.secrets / ".lock", os.O_WRONLY | os.O_CREAT, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 P = TypeVar("P", BrokerSettings, CentralSettings, IdentitySettings)

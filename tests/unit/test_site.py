@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_second_run_on_a_data_folder_is_refused_and_leaves_the_first_alone(tmp_p
     with locked_directory(tmp_path, "site"), pytest.raises(ConfigError, match="in use by another site"):
         cli.main(["run", "--data", str(tmp_path), "--port", "0"], standalone_mode=False)
     assert (tmp_path / "site.json").read_bytes() == before
+
+
+def test_processes_that_start_at_once_in_a_new_folder_draw_the_same_secrets(tmp_path: Path) -> None:
+    for turn in range(5):
+        settings = Settings.model_validate({"data": tmp_path / str(turn), "api": {"port": 1}})
+        with ThreadPoolExecutor(8) as pool:
+            sites = list(pool.map(lambda _n, settings=settings: open_site(settings), range(8)))
+        assert len({site.settings.api.token.get_secret_value() for site in sites}) == 1
+        assert len({site.secret("central", site.box_user) for site in sites}) == 1
 
 
 def test_second_view_of_a_state_file_is_refused_before_it_touches_anything(tmp_path: Path) -> None:
