@@ -7,7 +7,7 @@ to: a change of the activity under way amid what is gathered is written before t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgpack
@@ -30,9 +30,8 @@ _Row = tuple[Any, ...]
 class Subjects:
     """Over the tables of one file. The caller begins and commits."""
 
-    def __init__(self, db: sqlite3.Connection, follows: Callable[[str], bool] = lambda _: True) -> None:
-        """`follows`: whether a subject is taken at all."""
-        self._db, self._follows = db, follows
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
         self._rows: dict[str, _Row] = {}
         self._attempts: dict[str, bytes] = {}
         self._numberings: dict[tuple[str, str, int], Sequence[Any]] = {}
@@ -48,7 +47,7 @@ class Subjects:
         rows, size = page.rows.tobytes(), k.COLUMNS * 8
         activities: list[list[int]] = page.rows[:, ACTIVITY_FACTS].tolist()
         for at, (subject, (has_row, beside, matching, numberings, under_way, _)) in enumerate(zip(page.keys, page.facts, strict=True)):
-            if is_copy(subject) or not self._follows(subject):  # of a copy its home tells
+            if is_copy(subject):  # its home tells of it
                 continue
             start_us, version = under_way or (k.NEVER, 0)
             row = None
@@ -67,7 +66,7 @@ class Subjects:
 
     def add_numbering(self, subject: str, numbering: Sequence[Any]) -> None:
         """Take a numbering that has a cell of its own."""
-        if not is_copy(subject) and self._follows(subject):
+        if not is_copy(subject):
             self._numberings[subject, numbering[0], numbering[1]] = numbering
 
     def write(self) -> None:
