@@ -93,7 +93,7 @@ def passing(c: Cluster, tenant: str, cell: Cell) -> float:
 
 
 async def capacity(c: Cluster, plan: LoadPlan, burst: float) -> float:
-    """The greatest rate that everybody keeps up with, in frames a second, to a part of that of a burst."""
+    """The greatest rate that everybody keeps up with, in frames a second, to a sixteenth of a burst; 0: of none that was tried."""
     kept, lost = 0.0, burst
     for n in range(TRIES):
         rate = (kept + lost) / 2
@@ -105,7 +105,7 @@ async def capacity(c: Cluster, plan: LoadPlan, burst: float) -> float:
             kept = rate
         else:
             lost = rate
-    return kept or lost
+    return kept
 
 
 async def at_half(c: Cluster, plan: LoadPlan, rate: float) -> dict[str, Any]:
