@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 CORES := $(shell nproc 2>/dev/null || echo 2)
-# Processes of the tests: as many as cores, four at most; none of its own (0) where ARGS names files, so that -x, -s and --pdb work.
-JOBS ?= $(if $(findstring .py,$(ARGS)),0,$(shell echo $$(($(CORES) < 4 ? $(CORES) : 4))))
+# Processes of the tests: one more than cores, four at most, because tests wait for half of their time (keepalives, sessions, kills); none of
+# its own (0) where ARGS names files, so that -x, -s and --pdb work.
+JOBS ?= $(if $(findstring .py,$(ARGS)),0,$(shell echo $$(($(CORES) < 4 ? $(CORES) + 1 : 4))))
+# Compiles the kernels, a minute of a core in a fresh clone and half a second from then on; a second one waits for the first.
+WARM := flock $(VENV)/.warming $(BIN)/python -m processors.warm
 
-.PHONY: demo up-local test check bench nightly clean setup setup-dev
+.PHONY: demo up-local test check bench nightly clean setup setup-dev ahead
 .DEFAULT_GOAL := help
 
 help:
@@ -29,9 +32,11 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[gateway,processors,fast]"
 	@touch $@
 
+# pip takes a core, so the other one compiles the kernels meanwhile, and the modules afterwards, which pip would do one by one.
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	@echo "installing the test and check tools"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[gateway,processors,fast,scale,dev]"
+	@$(WARM) >/dev/null 2>&1 & $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -e ".[gateway,processors,fast,scale,dev]"
+	@nice $(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 &
 	@touch $@
 
 setup: $(VENV)/.demo
@@ -43,15 +48,18 @@ demo: setup
 up-local: setup-dev
 	@$(BIN)/python -m deploy.up_local $(ARGS)
 
+# What tests need of other programs is fetched and built once, beside the checks and the first tests: InfluxDB takes Go two minutes of a core.
+# Tests that need it come last, and wait for it.
+ahead: setup-dev
+	@( test -n "$(findstring .py,$(ARGS))" || nice $(BIN)/python -m tests.made_ahead ) >/dev/null 2>&1 &
+
 # A file stays in one process, for its servers; slow files (system) come first. Tests start hundreds of processes: modules are compiled once.
-# InfluxDB takes Go two minutes of a core, once: it is built meanwhile, and the tests that need it come last and wait for it.
 test: export PYTHONDONTWRITEBYTECODE =
-test: setup-dev
-	@$(BIN)/python -m processors.warm
-	@( test -n "$(findstring .py,$(ARGS))" || { $(BIN)/python -m tests.influx_server; $(BIN)/python -m tests.operator_check; } ) >/dev/null 2>&1 &
+test: setup-dev ahead
+	@$(WARM)
 	@$(BIN)/python -m pytest -m "not nightly" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: setup-dev
+check: setup-dev $(if $(filter test,$(MAKECMDGOALS)),ahead)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright

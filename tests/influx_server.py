@@ -5,7 +5,7 @@
         await influx.kill(); await influx.start()             # kill -9, and again with its data
 
 Go builds it from its module once, into `.cache/tools` (pure Go; 2.7 needs Rust and a quarter of an hour: `influx_two_server`): two minutes of a
-core, so `make test` begins it at its start (`python -m tests.influx_server`), with low priority, and the tests that need it wait. What only
+core, so `make test` begins it ahead (`tests/made_ahead.py`), with low priority, and the tests that need it wait. What only
 2.x has (delete, buckets, tasks) is not there: one class holds those calls. The process is ended by its own id.
 """
 
@@ -125,7 +125,3 @@ async def start_influx(folder: Path, *, asks_log_in: bool = False) -> AsyncItera
         yield influx
     finally:
         await influx.stop()
-
-
-if __name__ == "__main__":
-    find_influxd()

@@ -34,7 +34,3 @@ def metrics_of(questions: Iterable[str]) -> list[list[str]]:
     done = subprocess.run([checker(), "metrics"], input="\n".join(questions), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-if __name__ == "__main__":
-    checker()
