@@ -24,7 +24,7 @@ from processors.shards import Out
 from processors.stage_words import Dealt, EffortNow, How, Item, Whose, encode_board_word
 
 _HOT: Final = b"k"
-_MOST_KNOWN: Final = 10_000  # names of boards that are not hot
+MOST_KNOWN: Final = 10_000  # names of boards that are not hot
 MOST_BYTES: Final = 250_000  # of a record that deals, about
 
 
@@ -104,19 +104,25 @@ class HotBoards:
         self._boards = boards
         self._book = book
         self._rule = rule
-        self._known: dict[bytes, HotBoard | None] = {}
+        self._hot: dict[bytes, HotBoard] = {}
+        self._not_hot: set[bytes] = set()
 
     def of(self, key: bytes, out: Out) -> HotBoard | None:
         """The hot board of a key, None when it is not hot."""
-        if key not in self._known:
-            self._known[key] = self._opened(key, out)
-            if len(self._known) > _MOST_KNOWN:
-                self._known = {name: board for name, board in self._known.items() if board is not None}
-        return self._known[key]
+        if key in self._not_hot:
+            return None
+        board = self._hot.get(key) or self._opened(key, out)
+        if board is not None:
+            self._hot[key] = board
+            return board
+        if len(self._not_hot) >= MOST_KNOWN:
+            self._not_hot.clear()
+        self._not_hot.add(key)
+        return None
 
     def open(self) -> Iterator[HotBoard]:
         """Those that are open."""
-        return (board for board in self._known.values() if board is not None)
+        return iter(self._hot.values())
 
     def _opened(self, key: bytes, out: Out) -> HotBoard | None:
         tenant, _, segment = key.decode().partition("/")

@@ -12,7 +12,7 @@ import pytest
 
 from broker.errors import StoreError
 from broker.kafka import partition_of
-from processors import hot_shard, quix_boards
+from processors import hot_board, hot_shard, quix_boards
 from processors.board_cells import BoardCells
 from processors.hot_board import NONE_HOT, HotRule, shard_key, shard_of
 from processors.hot_shard import HotShard
@@ -119,6 +119,11 @@ def test_what_a_shard_tells_is_cut_into_words_of_bounded_size(monkeypatch: pytes
     items = [Item(How.TAKE, n + 1, encode_board_word(EffortNow(effort(n), NOW_US))) for n in range(5)]
     told = shard.take(items, "stage.boards[0] 7")
     assert [[placed.version for placed in front.moved] for front in told] == [[1, 2], [3, 4], [5]]
+
+
+def test_more_boards_than_names_that_are_known_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot_board, "MOST_KNOWN", 2)
+    killed(tmp_path, 8, 9, 200, HotRule(["gym/s0"], 2))
 
 
 @pytest.mark.nightly
