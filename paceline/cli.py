@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from broker.errors import ConfigError, PacelineError
+from broker.errors import ConfigError, PacelineError, StoreError
 from paceline.lazy import LazyGroup
 
 _COMMANDS: Final = {
@@ -74,4 +74,14 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.filename is None:  # of no file that was named: a fault of ours
+            raise
+        click.echo(f"error: {_unusable(error)}", err=True)
+        raise SystemExit(1) from None
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _unusable(error: OSError) -> StoreError:
+    """A file or folder that cannot be used, where a command knows no better."""
+    return StoreError(f"{error.filename}: {error.strerror}", cure="name one in a folder that is there, which this user may use")

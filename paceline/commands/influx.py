@@ -80,7 +80,7 @@ def setup(
     from paceline.site import Site
     from processors.influx_admin import InfluxAdmin
 
-    given = None if admin_token_file is None else {"influx.token": admin_token_file.read_text("utf-8").strip()}
+    given = None if admin_token_file is None else {"influx.token": _token_in(admin_token_file)}
     settings = read_settings(config_file, data, given).settings
     admin = InfluxAdmin(influx_settings(settings))
     done = admin.make_buckets()
@@ -304,3 +304,10 @@ def schema(*, as_json: bool) -> None:
         for m in bucket.measurements:
             fields = ", ".join(f"{f.name} ({f.kind})" for f in m.fields)
             click.echo(f"  {m.name}: tags {', '.join(m.tags)}; {fields}")
+
+
+def _token_in(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--admin-token-file {path}: {error}", cure="give a readable file with nothing but the token") from error

@@ -122,11 +122,16 @@ def decode(*, as_json: bool, name: str, manufacturer: str, firmware: str, file: 
       paceline profiles decode 2A37 10500004cc02
       paceline profiles decode ant:17 1019fd259d270035 --json
     """
+    from device_profiles.errors import BadProfileError
     from device_profiles.golden import plain
     from device_profiles.reader import Reader
     from device_profiles.samples import Identity
 
-    profile = _find(source, _loaded((file,)) if file else ())
+    try:
+        own = _loaded((file,)) if file else ()
+    except BadProfileError as error:
+        raise BadInputError(str(error)) from error
+    profile = _find(source, own)
     reader = Reader(profile, Identity(name=name, manufacturer=manufacturer, firmware=firmware))
     samples: list[dict[str, Any]] = []
     for i, packet in enumerate(packets):

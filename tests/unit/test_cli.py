@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from paceline.cli import cli
+from paceline.cli import cli, main
 from paceline.lazy import LazyGroup
 
 
@@ -95,6 +95,29 @@ def test_expected_failure_is_one_message_with_its_cure_and_exit_code_1(tmp_path:
     assert "ride.fit" in done.stderr
     assert "cure:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "names"),
+    [
+        (["profiles", "pack", "2a37", "--out", "FILE/pack.py"], "pack.py: Not a directory"),
+        (["token", "add", "gym", "--role", "staff", "--data", "FILE/data"], "secrets: Not a directory"),
+        (["profiles", "decode", "fff1", "00", "--file", "FILE"], "file:1: cannot be read"),
+        (["influx", "setup", "--admin-token-file", "FILE"], "--admin-token-file"),
+    ],
+)
+def test_file_that_cannot_be_used_is_one_message_with_a_cure(
+    args: list[str], names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\xe9\n")
+    monkeypatch.setattr(sys, "argv", ["paceline", *(arg.replace("FILE", str(file)) for arg in args)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code in (1, 2)
+    assert names in told
+    assert "cure:" in told
 
 
 def test_json_of_config_show(tmp_path: Path) -> None:
