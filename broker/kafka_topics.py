@@ -74,7 +74,7 @@ def platform_topics() -> tuple[Topic, ...]:
         ),  # key: the subject; frames, wakes, and what uploads say of themselves
         Topic(DEAD, PLATFORM, EVENT_PARTITIONS, DEAD_DAYS * DAY_MS),  # key: which row; what ingest refused, and why
         Topic(
-            REFERENCE, PLATFORM, 1, FOR_EVER, compacted=True
+            REFERENCE, PLATFORM, 1, FOR_EVER, compacted=True, lag_ms=FRAMES_DAYS * DAY_MS
         ),  # key: tenant/entity/id; one partition: every stage reads it whole, in order
         Topic(RESULTS, PLATFORM, FRAME_PARTITIONS, FRAMES_DAYS * DAY_MS),  # key: the subject; what the live stage tells the finish stage
         Topic(BOARD_WORDS, PLATFORM, FRAME_PARTITIONS, FRAMES_DAYS * DAY_MS),  # key: the board; changed efforts and entries

@@ -105,7 +105,8 @@ def _made(name: str, site: Site, work: Path) -> StageOnKafka:
         return BoardsOnKafka(HotRule(site.settings.stages.hot_boards, site.settings.stages.hot_shards))
     feed, blobs = ReferenceFeed(site.settings.kafka), tracks_of(site)
     if name == "live":
-        return LiveOnKafka(feed, blobs, work, partitions=feed.partitions_of(FRAMES), tells=bool(site.settings.influx.url))
+        partitions, s = feed.partitions_of(FRAMES), site.settings
+        return LiveOnKafka(feed, blobs, work, partitions=partitions, tells=bool(s.influx.url), exactly_once=s.stages.exactly_once)
     return FinishOnKafka(feed, blobs, work)
 
 

@@ -43,6 +43,7 @@ from broker.metrics import Measure
 from broker.watch import Watch
 from processors.collector import waiting_collector
 from processors.kafka_faults import cure_of
+from processors.partition_reach import AsksReach, reach_of
 from processors.quix_faults import broken_session
 from processors.quix_fencing import is_taken_over
 from processors.shards import Message, Shard, StageOnKafka, TakesTogether
@@ -128,6 +129,8 @@ class StageApp(Application):
                 f"stage {stage.name}: kafka {replica.kafka.bootstrap}: {told.str()}", cure=cure_of(replica.kafka, told)
             ) from error
         self._processing_context = _Flushing.of(self._processing_context, self._flush)
+        if isinstance(stage, AsksReach):
+            stage.reach_with(lambda partition: reach_of(self._consumer, stage.topic, partition))
         self._store = self._state_manager.get_store(stage.topic, _STORE)
         self._watch.ready_when("group", lambda: "" if self._joined else "has not joined its consumer group")
         self._watch.ready_when("state", lambda: "is read from the changelog" if self._state_manager.recovery_required else "")
@@ -266,9 +269,7 @@ class StageApp(Application):
         now_s = time.monotonic()
         if now_s - self._ticked_s >= TICK_S:
             self._ticked_s = now_s
-            shards = {partition: shard for partition, (_, shard) in self._shards.items()}
-            self._stage.between(shards)
-            for shard in shards.values():
+            for _, shard in self._shards.values():
                 shard.tick()
 
     def _take(self, parts: Mapping[int, list[Message]]) -> None:
@@ -303,9 +304,12 @@ class StageApp(Application):
             if partition not in self._shards:
                 self._shards[partition] = store, self._stage.open(partition, _Cells(self, partition), self)
 
-    def _flush(self) -> None:
+    def _flush(self, last: bool) -> None:
+        """Changes of reference data go into the checkpoint that is made next: words that rest on them wait for no later one."""
         self._still_ours()
         with waiting_collector():
+            if not last:
+                self._stage.between({partition: shard for partition, (_, shard) in self._shards.items()})
             self._flush_shards()
 
     def _flush_shards(self) -> None:
@@ -318,17 +322,17 @@ class StageApp(Application):
 class _Flushing(ProcessingContext):
     """Has the shards write their cells before each checkpoint."""
 
-    before_commit: Callable[[], None]
+    before_commit: Callable[[bool], None]  # told whether partitions go away with it
 
     @classmethod
-    def of(cls, held: ProcessingContext, before_commit: Callable[[], None]) -> _Flushing:
+    def of(cls, held: ProcessingContext, before_commit: Callable[[bool], None]) -> _Flushing:
         made = cls(**{f.name: getattr(held, f.name) for f in fields(held) if f.init})
         made.before_commit = before_commit
         return made
 
     def commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:
         if force or self.checkpoint.expired():
-            self.before_commit()
+            self.before_commit(force)
         super().commit_checkpoint(force, revoking)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Final
 
 import msgpack
 
-from broker.errors import BadInputError, StoreError
+from broker.errors import BadInputError
 from broker.events.envelope import Event, encode_kafka
-from broker.kafka_topics import ACTIVITIES_STATE, BOARD_WORDS, REFERENCE, RESULTS
+from broker.kafka_topics import ACTIVITIES_STATE, BOARD_WORDS, RESULTS
 from broker.logrecord import Kind, LogRecord
 from broker.reference import SegmentRef
 from processors.effort_book import EffortBook
@@ -47,7 +46,6 @@ _SAID: Final = b"w"  # the cell of the last word that was taken
 _CHANGES: Final = b"c"
 _ASKED: Final = "CREATE TABLE asked (subject TEXT, start_us INTEGER, body BLOB, PRIMARY KEY (subject, start_us)) WITHOUT ROWID"
 _FORGET: Final = "DELETE FROM activity WHERE subject=? AND anchor_us=?"
-HEAR_S: Final = 60.0
 AFTER_ALL_WORDS: Final = 10**15  # changes of reference data are as new as this plus their offset: no word has such a one
 
 
@@ -85,11 +83,7 @@ class FinishOnKafka:
 
     def _hear(self, offset: int) -> None:
         """Take the changes up to an offset, which the live stage had taken. StoreError when they do not come."""
-        until_s = time.monotonic() + HEAR_S
-        while self._feed.end < offset:
-            self._take_changes(0.05)
-            if time.monotonic() > until_s:
-                raise StoreError(f"{REFERENCE} could not be read up to {offset} in {HEAR_S:.0f} s", cure="check Kafka; this starts again")
+        self._feed.hear(offset, self._take_changes)
 
 
 class ActivityBook(EffortBook):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 import numpy as np
@@ -99,6 +99,13 @@ class ReferenceData:
     def use_index(self, tenant: str, index: SegmentIndex) -> None:
         """Take segments that were indexed elsewhere for those of a tenant; later changes lie above them."""
         self._indexes[tenant] = index
+
+    def share_indexes(self, of: ReferenceData, but: Container[str]) -> None:
+        """Look segments up in the indexes of another, except in those of some tenants: the same segments are not indexed twice."""
+        for tenant in [tenant for tenant in self._changed if tenant not in but]:
+            of.index(tenant)
+            self._indexes[tenant] = of._indexes[tenant]
+            del self._changed[tenant]
 
     def index(self, tenant: str) -> SegmentIndex | None:
         """The segments of a tenant, None when it has none."""

@@ -59,7 +59,7 @@ class StageOnKafka(Protocol):
         ...
 
     def between(self, shards: Mapping[int, Shard]) -> None:
-        """Called between batches: what concerns the whole process, as reference data."""
+        """Called between batches, right before a checkpoint: what concerns the whole process, as reference data."""
         ...
 
 

@@ -54,6 +54,10 @@ class Sharing:
         self._out = out
         self._folding: set[str] = set()
 
+    def refer_to(self, reference: ReferenceData) -> None:
+        """Look up there from now on."""
+        self._reference = reference
+
     def fresh(self, outputs: Outputs) -> None:
         """What a step found to count for others."""
         for shared in outputs.shared:

@@ -17,6 +17,7 @@ from broker.kafka_topics import BOARD_WORDS, FRAMES, REFERENCE, RESULTS
 from broker.logrecord import LogRecord
 from broker.reference import decode_reference
 from processors.hot_board import NONE_HOT, HotRule
+from processors.partition_reach import AsksReach, Reach
 from processors.quix_boards import BoardsOnKafka
 from processors.quix_finish import FinishOnKafka
 from processors.quix_live import LiveOnKafka
@@ -124,6 +125,8 @@ class Process:
 
     def start(self) -> None:
         self.stage = self.make()
+        if isinstance(self.stage, AsksReach):
+            self.stage.reach_with(lambda n: Reach(self.offsets.get(n, 0), len(self.topics.held.get((self.stage.topic, n), ()))))
         self.at = dict(self.offsets)
         self.shards: dict[int, Shard] = {}
         for partition in range(self.topics.partitions):
@@ -181,7 +184,9 @@ class MemoryCluster:
         self.blobs = FolderBlobs(path / "tracks")
         work = path / "work"
         makes: list[Callable[[], StageOnKafka]] = [
-            lambda: LiveOnKafka(Feed(self.references), self.blobs, work, lambda: self.now_us, partitions=partitions, tells=tells),
+            lambda: LiveOnKafka(
+                Feed(self.references), self.blobs, work, lambda: self.now_us, partitions=partitions, tells=tells, exactly_once=exactly_once
+            ),
             lambda: FinishOnKafka(Feed(self.references), self.blobs, work),
             lambda: BoardsOnKafka(hot),
         ]
@@ -200,7 +205,7 @@ class MemoryCluster:
     def drain(self) -> None:
         """Until nobody has anything to do, nor owes anything to the others."""
         idle = 0
-        while idle < 2:
+        while idle < 3:  # what a change moves is owed in one round, told in the next and taken in the one after
             most = 1000 if self.rng is None else self.rng.choice([1, 2, 7, 40, 1000])
             done = 0
             for process in self.processes:
