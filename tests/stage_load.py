@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +54,18 @@ def load_of(seeds: Sequence[int], folder: Path) -> Load:
     course.close()
     frames.sort(key=lambda f: (f[0].t0_us, f[0].boot, f[0].seq))
     return Load(refs, [record for _, record in frames])
+
+
+def beside(refs: Sequence[LogRecord], parts: int, kept_first: Sequence[str] = ()) -> tuple[list[LogRecord], list[list[LogRecord]]]:
+    """Changes to be known first, and as many parts of those that come beside kills: in order the second half of those of each tenant, but
+    of `kept_first` none."""
+    first, later = list[LogRecord](), list[LogRecord]()
+    count = Counter(ref.tenant for ref in refs)
+    seen_of = Counter[str]()
+    for ref in refs:
+        seen_of[ref.tenant] += 1
+        (first if ref.tenant in kept_first or seen_of[ref.tenant] * 2 <= count[ref.tenant] else later).append(ref)
+    return first, [later[n * len(later) // parts : (n + 1) * len(later) // parts] for n in range(parts)]
 
 
 def alone(folder: Path, load: Load) -> dict[str, str]:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +31,13 @@ from broker.kafka_topics import (
     all_topics,
     event_topics,
 )  # fmt: skip
-from broker.logrecord import Kind
+from broker.logrecord import Kind, LogRecord
 from broker.topics import UPLOAD_NODE
 from tests.kafka_reader import log_records
 from tests.kafka_server import KafkaCluster, start_kafka
 from tests.kafka_stages import Replicas, append, make_topics, until
 from tests.servers import ServedBroker, start_mosquitto
-from tests.stage_load import Load, alone, load_of, told, told_again, wait_until_equal
+from tests.stage_load import Load, alone, beside, load_of, told, told_again, wait_until_equal
 from tests.system.ingest_node import ResendingNode
 
 SETTLE_S = 900.0
@@ -76,10 +76,13 @@ class Site:
             PACELINE_INGEST__PASSWORD=self.broker.password("platform/ingest"),
         )  # fmt: skip
 
-    def start_all(self) -> None:
-        append(self.replicas.bootstrap, self.load.refs)
+    def start_all(self, changes: int = 0) -> list[list[LogRecord]]:
+        """Tell what is known, and start. What changes later, in so many parts."""
+        first, later = beside(self.load.refs, changes) if changes else (self.load.refs, [])
+        append(self.replicas.bootstrap, first)
         for stage, name in (("ingest", "a"), ("live", "a"), ("live", "b"), ("finish", "a"), ("boards", "a"), ("view", "a")):
             self.start(stage, name)
+        return later
 
     def lose(self, stage: str, name: str) -> None:
         """The disk of a replica is gone; that of a view or of ingest has nothing of its own in this test."""
@@ -191,17 +194,18 @@ class Delays(threading.Thread):
         return sorted(read_s - written_s for written_s, read_s in list(self.found) if written_s < to_s and read_s >= from_s)
 
 
-async def struck(site: Site, kills: int, rng: random.Random, reader: Delays) -> list[tuple[float, str]]:
-    """Kill random processes one after the other, with what else happens to a cluster in between; when each was killed.
+async def struck(site: Site, changes: Sequence[list[LogRecord]], rng: random.Random, reader: Delays) -> list[tuple[float, str]]:
+    """Kill a random process beside each of some changes, with what else happens to a cluster in between; when each was killed.
 
     Nobody is killed before the reader has something that was written since the last kill.
     """
-    replicas, struck_at = site.replicas, list[tuple[float, str]]()
-    for number in range(kills):
+    replicas, struck_at, kills = site.replicas, list[tuple[float, str]](), len(changes)
+    for number, change in enumerate(changes):
         await asyncio.sleep(rng.uniform(1.0, 4.0))
         await wrote(site, reader, struck_at[-1][0] if struck_at else 0.0)
         victims = [of for of in replicas.running if number or of[0] != "view"]
         stage, name = rng.choice(victims)
+        append(replicas.bootstrap, change)
         replicas.kill(stage, name)
         struck_at.append((time.time(), f"{stage} {name}"))
         if rng.random() < 0.5 and stage not in ("view", "ingest"):
@@ -247,11 +251,11 @@ def paused(site: Site, stage: str, name: str) -> None:
 async def test_twenty_kills_in_a_row_a_pause_a_broker_restart_and_a_cold_start_of_all(tmp_path: Path, exactly_once: bool) -> None:
     kills, rng = 20, random.Random(8 + exactly_once)
     async with site_of(tmp_path, range(40, 52), exactly_once=exactly_once) as site:
-        site.start_all()
+        changes = site.start_all(kills)
         reader = Delays(site.kafka.bootstrap)
         reader.start()
         site.send(for_s=900)  # so that they never run out of something to write
-        struck_at = await struck(site, kills, rng, reader)
+        struck_at = await struck(site, changes, rng, reader)
         site.hurry()
         reader.done.set()
         ends = [*(at for at, _ in struck_at[1:]), time.time()]
