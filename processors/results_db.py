@@ -49,6 +49,7 @@ _EFFORT: Final = (
 _BARE: Final = _EFFORT.replace("curve", "x''")
 _NEAR: Final = 20_000  # in 1e-7 degrees: activities this near to a changed segment are matched again
 _TURN: Final = 3_600_000_000
+_LAST_NUMBER: Final = (1 << 63) - 1  # of SQLite
 Box = tuple[int, int, int, int]
 
 
@@ -369,7 +370,8 @@ def put_events(db: sqlite3.Connection, rows: Iterable[tuple[str, str, str, str, 
 
 
 def events(db: sqlite3.Connection, after: int = 0, limit: int = 1000, tenant: str | None = None) -> list[OutboxRow]:
-    """Events behind sequence number `after`."""
+    """Events behind sequence number `after`, whatever number that is."""
+    after = min(after, _LAST_NUMBER)
     where, of = ("", ()) if tenant is None else ("AND tenant=?", (tenant,))
     return [OutboxRow(*r) for r in db.execute(f"SELECT * FROM outbox WHERE seq>? {where} ORDER BY seq LIMIT ?", (after, *of, limit))]
 

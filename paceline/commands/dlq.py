@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from processors.log import SqliteLog
 
 Command = Callable[..., None]
+_MOST_DIGITS: Final = 18  # of the number of a letter: any of them is one that SQLite knows
 
 
 def filters(command: Command) -> Command:
@@ -209,7 +210,7 @@ def _us(at: datetime | None) -> int | None:
 
 
 def _id_of(number: str) -> int:
-    if not number.isascii() or not number.isdigit():
+    if not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS:
         raise BadInputError(f"{number!r} is no dead letter of one machine", cure="give a number of `paceline dlq list`")
     return int(number)
 

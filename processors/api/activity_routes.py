@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 
+from broker.frames import MAX_TIME_US
 from processors.api import models
 from processors.api.access import Viewer
 from processors.api.board_reads import phase_of
@@ -49,7 +50,7 @@ async def list_activities(
 
 
 def _page(store: ReadStore, viewer: Viewer, subject: str | None, before: int | None, limit: int) -> list[FinalRow]:
-    before_us = 1 << 62 if before is None else before
+    before_us = MAX_TIME_US if before is None else min(max(before, -MAX_TIME_US), MAX_TIME_US)
 
     def read(most: int) -> list[FinalRow]:
         if subject is not None:

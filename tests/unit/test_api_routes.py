@@ -44,6 +44,14 @@ async def test_pages_of_activities_join_also_where_many_start_at_once(got: Store
         assert ([a.athlete for a in one.activities], one.next_before_us) == (["r3"], None)
 
 
+@pytest.mark.parametrize("far", [10**30, -(10**30)])
+async def test_a_place_beyond_all_numbers_is_before_or_behind_everything(far: int, got: Stores) -> None:
+    with client_of(got, ApiOptions("gym")) as http:
+        found = (await http.get(f"{PREFIX}/activities?before={far}")).json()["activities"]
+        assert found == ((await http.get(f"{PREFIX}/activities")).json()["activities"] if far > 0 else [])
+        assert (await http.get(f"{PREFIX}/events?after={abs(far)}")).json() == {"events": [], "last_seq": abs(far)}
+
+
 async def test_activity_has_its_laps_efforts_and_places(got: Stores) -> None:
     with client_of(got, ApiOptions("gym")) as http:
         listed = (await http.get(f"{PREFIX}/activities?athlete=ann")).json()["activities"]

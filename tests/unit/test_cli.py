@@ -13,6 +13,7 @@ import pytest
 
 from paceline.cli import cli, main
 from paceline.lazy import LazyGroup
+from processors.log import SqliteLog
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -104,14 +105,19 @@ def test_expected_failure_is_one_message_with_its_cure_and_exit_code_1(tmp_path:
         (["token", "add", "gym", "--role", "staff", "--data", "FILE/data"], "secrets: Not a directory"),
         (["profiles", "decode", "fff1", "00", "--file", "FILE"], "file:1: cannot be read"),
         (["influx", "setup", "--admin-token-file", "FILE"], "--admin-token-file"),
+        (["dlq", "show", "9" * 30, "--data", "DATA"], "is no dead letter"),
     ],
 )
-def test_file_that_cannot_be_used_is_one_message_with_a_cure(
+def test_what_cannot_be_used_is_one_message_with_a_cure(
     args: list[str], names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"\xe9\n")
-    monkeypatch.setattr(sys, "argv", ["paceline", *(arg.replace("FILE", str(file)) for arg in args)])
+    log = tmp_path / "data" / "platform" / "log.db"
+    log.parent.mkdir(parents=True)
+    SqliteLog.open(log).close()
+    given = [arg.replace("FILE", str(file)).replace("DATA", str(tmp_path / "data")) for arg in args]
+    monkeypatch.setattr(sys, "argv", ["paceline", *given])
     with pytest.raises(SystemExit) as ended:
         main()
     told = capsys.readouterr().err
