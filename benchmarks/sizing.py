@@ -26,7 +26,10 @@ PARTITIONS: Final = 64
 RAW_DAYS: Final = 7  # of telemetry.frames and of the words between stages
 SAMPLES_DAYS: Final = 1
 INFLUX_DAYS: Final = 2
-ONE_PROCESS: Final = frozenset({"view", "sink"})  # whose work does not divide
+BY_TENANT: Final = frozenset({"view", "sink"})  # whose work divides by tenant (view.part)
+MOST_PARTS: Final = 64
+PASSED_US: Final = 0.4  # CPU of a state that a part of the view passes over: cpu_us_per_state_passed of `paceline bench view`
+PARTS_SHOWN: Final = (1, 2, 4, 8, 16, 32, 64)
 STAGES: Final = frozenset({"live", "finish", "boards"})
 MONTH_DAYS: Final = 30
 BILLED: Final = 1_000_000  # athletes
@@ -83,11 +86,45 @@ def cores(figures: dict[str, Any], regime: Regime) -> dict[str, float]:
     return {part: (costs[part] + (ends if part == "finish" else 0.0)) * AT_ONCE / 1e6 for part in PARTS}
 
 
-def told_processes(part: str, busy_cores: float) -> str:
+def passed_cores(regime: Regime) -> float:
+    """Cores that each part of the view spends on states of other parts' tenants, about: all of them."""
+    return PASSED_US * regime.frames_per_s / 1e6
+
+
+def part_cores(part: str, busy_cores: float, parts: int, regime: Regime) -> float:
+    """Cores of one of so many equal parts of the view, or of the sink beside it: that reads only what its view took."""
+    return busy_cores / parts + (passed_cores(regime) if part == "view" and parts > 1 else 0.0)
+
+
+def parts_needed(busy: dict[str, float], regime: Regime) -> int:
+    """How many parts there must be so that view and sink of each are planned for half a core; 64 when that is not enough."""
+    fits = (n for n in range(1, MOST_PARTS) if all(part_cores(part, busy[part], n, regime) <= BUSY for part in BY_TENANT))
+    return next(fits, MOST_PARTS)
+
+
+def parts_table(figures: dict[str, Any]) -> str:
+    """Half a million at once: cores of a part of the view and of its sink, and what all views together read from Kafka."""
+    head = " | ".join(f"view, {r.name} | its sink | views read, MB/s" for r in REGIMES)
+    lines = [f"| parts | {head} |", "|---|" + "---|---|---|" * len(REGIMES)]
+    for parts in PARTS_SHOWN:
+        cells: list[str] = []
+        for regime in REGIMES:
+            busy = cores(figures, regime)
+            each = (part_cores(part, busy[part], parts, regime) for part in ("view", "sink"))
+            cells += [*(f"{one:.2f}" for one in each), f"{view_reads(figures, regime) * parts:,.0f}"]
+        lines.append(f"| {parts} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def view_reads(figures: dict[str, Any], regime: Regime) -> float:
+    """Megabytes a second that each view is sent by Kafka, whatever its part."""
+    sizes = measured(figures, regime.samples)["bytes_per_frame"]
+    return sum(sizes.get(kind, 0.0) for kind in (*CHANGELOGS, "events", "live.samples")) * regime.frames_per_s / 1e6
+
+
+def told_processes(part: str, busy: dict[str, float], regime: Regime) -> str:
     """As the table says it."""
-    if part in ONE_PROCESS:
-        return "1" if busy_cores <= 1 else "**one is not enough**"
-    return str(processes(part, busy_cores))
+    return str(parts_needed(busy, regime) if part in BY_TENANT else processes(part, busy[part]))
 
 
 def processes(part: str, busy_cores: float) -> int:
@@ -105,7 +142,7 @@ def sizing_table(figures: dict[str, Any]) -> str:
     busy = [cores(figures, regime) for regime in REGIMES]
     for part in PARTS:
         counts = [processes(part, each[part]) for each in busy]
-        told = " | ".join(f"{each[part]:.1f} | {told_processes(part, each[part])}" for each in busy)
+        told = " | ".join(f"{each[part]:.1f} | {told_processes(part, each, r)}" for each, r in zip(busy, REGIMES, strict=True))
         lines.append(f"| {part} | {told} | {_limit(part, counts)} |")
     sums = [sum(each.values()) for each in busy]
     lines.append("| all | " + " | ".join(f"{total:.1f} | {machines(total)} machines" for total in sums) + f" | of {MACHINE_CORES} cores |")
@@ -125,8 +162,8 @@ def _limit(part: str, counts: list[int]) -> str:
         "mosquitto": "one thread a broker; a connection is a file",
         "ingest": "`$share` divides it",
         "kafka": "brokers",
-        "view": "one process a state file: it reads everything",
-        "sink": "one a view",
+        "view": "parts by tenant; each is sent everything",
+        "sink": "one beside each view",
         "influxd": "500,000 series a bucket",
     }[part]
 
@@ -229,6 +266,7 @@ def blocks(made: dict[str, Any], fleet: dict[str, Any] | None = None) -> dict[st
         "growth": f"{machine_line(made)}\n\n{growth_table(figures)}",
         "bytes": bytes_table(figures),
         "sizing": sizing_table(figures),
+        "parts": parts_table(figures),
         "traffic": traffic_table(figures),
         "bill": bill_table(figures),
     }

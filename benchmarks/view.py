@@ -3,8 +3,9 @@
 Pages as the live stage writes them: 64 partitions, a checkpoint each fifth of a second, so a fifth of the athletes of a partition share a
 page; each athlete is in a page a second. `cpu_us_per_state` is all of `StateView`: decoding, the rows of state, activity, numbering and
 attempts, commits and what SQLite moves out of its journal, in transactions of a tenth of a second. Those of a page stay together.
-`scattered`: they share it with others each second. `late`: two seconds at once, as a view that is behind finds them. Baseline of the same
-run: the same records in tables ordered by key, a record a batch, as nothing is gathered then.
+`scattered`: they share it with others each second. `late`: two seconds at once, as a view that is behind finds them. `passed`: those of
+other parts' tenants, in a view of a 64th of the tenants whose athletes share all pages (`view.part`), without what it takes. Baseline of
+the same run: the same records in tables ordered by key, a record a batch, as nothing is gathered then.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ from processors.live_pages import Facts, encode_page
 from processors.live_row import I64, fresh_row
 from processors.state_db import StateDb
 from processors.state_view import Record, StateView
+from processors.view_part import WHOLE, ViewPart
 
 PARTITIONS: Final = 64
 CHECKPOINTS: Final = 5  # a second
 MATCHING_BYTES: Final = 300
 CHANGING: Final = tuple(range(24, 70))  # columns of a row that are another athlete's, or another second's
+TENANTS: Final = 640
+PARTS: Final = 64
 T_US: Final = 1_781_085_600_000_000
 Page = tuple[int, bytes, bytes]  # partition, key, value
 
 
-def subject_of(number: int) -> str:
-    return f"bench/athlete{number:06d}"
+def subject_of(number: int, tenants: int) -> str:
+    return f"bench{number % tenants}/athlete{number:06d}"
 
 
 def facts(number: int, second: int, chance: np.random.Generator) -> Facts:
@@ -48,7 +52,7 @@ def facts(number: int, second: int, chance: np.random.Generator) -> Facts:
     return True, b"", chance.bytes(MATCHING_BYTES), (numbering,), (T_US, 1), T_US + second * 1_000_000 + 900_000_000
 
 
-def pages(athletes: int, seconds: int, *, scattered: bool = False) -> Iterator[list[Page]]:
+def pages(athletes: int, seconds: int, *, scattered: bool = False, tenants: int = 1) -> Iterator[list[Page]]:
     """The pages of each checkpoint. `scattered`: who shares a page is another each second."""
     chance = np.random.default_rng(5)
     base = fresh_row()
@@ -66,29 +70,29 @@ def pages(athletes: int, seconds: int, *, scattered: bool = False) -> Iterator[l
                 rows[:, CHANGING] = chance.integers(0, 1 << 40, (len(members), len(CHANGING)))
                 rows[:, k.LAST_T] = T_US + second * 1_000_000
                 of = [facts(n, second, chance) for n in members]
-                value = encode_page(second * CHECKPOINTS + turn + 1, [subject_of(n) for n in members], rows, of)
+                value = encode_page(second * CHECKPOINTS + turn + 1, [subject_of(n, tenants) for n in members], rows, of)
                 made.append((partition, b"p" + turn.to_bytes(4, "big"), value))
             yield made
 
 
-def polls(athletes: int, seconds: int, *, scattered: bool = False) -> list[list[Record]]:
+def polls(athletes: int, seconds: int, *, scattered: bool = False, tenants: int = 1) -> list[list[Record]]:
     """The same as a view finds them, half a checkpoint at a time."""
     half = PARTITIONS // 2
     return [
         [Record(LIVE_STATE, partition, 0, key, value, ()) for partition, key, value in checkpoint[at : at + half]]
-        for checkpoint in pages(athletes, seconds, scattered=scattered)
+        for checkpoint in pages(athletes, seconds, scattered=scattered, tenants=tenants)
         for at in (0, half)
     ]
 
 
-def taken_us(batches: Sequence[Sequence[Record]], athletes: int, *, plainly: bool = False) -> float:
+def taken_us(batches: Sequence[Sequence[Record]], athletes: int, *, plainly: bool = False, part: ViewPart = WHOLE) -> float:
     """CPU microseconds a state of taking batches, a transaction each, after the first second. `plainly`: a record by itself, ordered by
-    key."""
+    key. `part`: whose are taken."""
     first = 2 * CHECKPOINTS
     with TemporaryDirectory() as folder:
         store = StateDb(Path(folder) / "state.db", by_arrival=not plainly)
         hold_much(store.db)
-        view = StateView(store)
+        view = StateView(store, part=part)
         began_s = 0.0
         for number, batch in enumerate(batches):
             if number == first:
@@ -110,6 +114,9 @@ def run(quick: bool) -> dict[str, object]:
     us, late_us = taken_us(found, athletes), taken_us(late, athletes)
     scattered_us = taken_us(polls(athletes, seconds, scattered=True), athletes)
     plain_us = taken_us(found, athletes, plainly=True)
+    part = ViewPart(1, PARTS)
+    share = sum(part.has(f"bench{n}") for n in range(TENANTS)) / TENANTS
+    passed_us = (taken_us(polls(athletes, seconds, tenants=TENANTS), athletes, part=part) - share * us) / (1 - share)
     return {
         "name": "view",
         "figures": {
@@ -117,6 +124,8 @@ def run(quick: bool) -> dict[str, object]:
             "cpu_us_per_state": round(us, 1),
             "cpu_us_per_state_scattered": round(scattered_us, 1),
             "cpu_us_per_state_late": round(late_us, 1),
+            "cpu_us_per_state_passed": round(passed_us, 2),
+            "taken_share": round(share, 3),
         },
         "baseline": {"cpu_us_per_state_by_record": round(plain_us, 1), "ratio": round(plain_us / us, 1)},
         "machine": machine(),

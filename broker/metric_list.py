@@ -90,6 +90,9 @@ SAMPLE_TO_BOARD: Final = _metric(
 
 _metric = _of("view")
 VIEW_RECORDS: Final = _metric("view_records", "counter", "Records taken into the state file that `paceline api` serves.")
+VIEW_PASSED: Final = _metric(
+    "view_passed", "counter", "Records of which nothing was of its part of the tenants (`view.part`), passed over."
+)
 VIEW_LAG_RECORDS: Final = _metric(
     "view_lag_records", "gauge", "Records of a topic not taken yet, as far as the last fetch told.", labels=("topic",)
 )

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from broker.errors import ConfigError
+from broker.errors import BadInputError, ConfigError
 from broker.ids import is_id
 from broker.influx import InfluxSettings
 from broker.kafka import KafkaSettings
@@ -25,6 +25,7 @@ from broker.logs import Level, LogSettings
 from broker.metrics import MetricsSettings
 from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
 from paceline.ca_rules import CaRules
+from processors.view_part import WHOLE, ViewPart, part_from
 
 PREFIX: Final = "PACELINE_"
 MIN_SHARE_CHARS: Final = 16  # of a group of ingest processes, whose name nobody else may guess
@@ -160,6 +161,27 @@ class StagesPart(BaseModel):
     hot_shards: int = Field(default=8, ge=1, le=64)
 
 
+class ViewSettings(BaseModel):
+    """Which part of the tenants the view of this data folder follows on Kafka, and with it the API and the sink that read it: `k/n`, the
+    k-th of n; `1/1` is everything."""
+
+    model_config = _STRICT
+    part: str = str(WHOLE)
+
+    @field_validator("part")
+    @classmethod
+    def _is_one(cls, value: str) -> str:
+        try:
+            return str(part_from(value))
+        except BadInputError as error:
+            raise ValueError(error.cure) from error
+
+    @property
+    def followed(self) -> ViewPart:
+        """The part."""
+        return part_from(self.part)
+
+
 class Settings(BaseModel):
     """All settings of `paceline run` and of each role."""
 
@@ -179,6 +201,7 @@ class Settings(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     influx: InfluxSettings = InfluxSettings()
     stages: StagesPart = StagesPart()
+    view: ViewSettings = ViewSettings()
 
 
 @dataclass(frozen=True, slots=True)

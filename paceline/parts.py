@@ -118,7 +118,7 @@ def api_options(site: Site) -> ApiOptions:
     from processors.api import ApiOptions
 
     s = site.settings
-    return ApiOptions(s.tenant, s.api.host, s.api.port, s.api.token.get_secret_value(), site.token_file)
+    return ApiOptions(s.tenant, s.api.host, s.api.port, s.api.token.get_secret_value(), site.token_file, part=s.view.followed)
 
 
 async def run_ingest(site: Site, watch: Watch) -> None:
@@ -148,10 +148,13 @@ async def run_api(site: Site, watch: Watch) -> None:
     from processors.measures import of_nodes
     from processors.pulse import NAME as PULSE
     from processors.pulse import leave_pulse
+    from processors.view_file import check_part
 
     def no_latency() -> dict[str, float]:
         return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
 
+    if site.state_db.exists():
+        check_part(site.state_db, site.settings.view.followed)
     desk = _desk(site) if site.settings.api.control and site.settings.kafka.bootstrap else None
     control = _control(site, desk) if site.settings.api.control else None
     nodes = dict if control is None else lambda: control.nodes

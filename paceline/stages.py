@@ -116,6 +116,9 @@ def _follow(site: Site, watch: Watch) -> None:
     from processors.kafka_waiting import KafkaWaiting
     from processors.measures import of_view, size_of
 
+    def made_view() -> KafkaView:
+        return KafkaView(kafka, site.state_db, tells=bool(site.settings.influx.url), part=site.settings.view.followed)
+
     kafka, stop = site.settings.kafka, threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is called with
@@ -124,7 +127,7 @@ def _follow(site: Site, watch: Watch) -> None:
 
     with locked_directory(site.platform_dir, "view"):  # two would write one file, each from where it is
         with ending_at_once(watch):
-            view = KafkaWaiting(kafka, watch).made(lambda: KafkaView(kafka, site.state_db, tells=bool(site.settings.influx.url)))
+            view = KafkaWaiting(kafka, watch).made(made_view)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         try:

@@ -146,6 +146,26 @@ def unseen(block: Believed, covered: int) -> Believed:
     return _chosen(block, block.position > covered)
 
 
+def chosen_of(raw: bytes, wanted: Callable[[str], bool], where: str = "believed samples") -> bytes | None:
+    """An encoded block with only the subjects and the health of tenants that are wanted: as it came when that is all of it, None when it is
+    nothing; then its columns are not unpacked. StoreError names `where` when the bytes are damaged."""
+    try:
+        _, subjects, _, _, _, _, health = msgpack.unpackb(raw, use_list=False)
+        kept = [place for place, subject in enumerate(subjects) if wanted(subject.partition("/")[0])]
+        said = [one for one in health if wanted(one[0])]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"{where}: damaged ({error})", cure=_CURE) from error
+    if len(kept) == len(subjects) and len(said) == len(health):
+        return raw
+    if not kept and not said:
+        return None
+    block = decode_believed(raw, where)
+    new = np.full(len(subjects), -1, np.int64)
+    new[kept] = np.arange(len(kept))
+    part = _chosen(replace(block, subject_of=new[block.subject_of]), new[block.subject_of] >= 0)
+    return encode_believed(replace(part, subjects=[subjects[place] for place in kept], health=[Health(*one) for one in said]))
+
+
 def gathered(blocks: Sequence[Believed]) -> Believed:
     """Blocks that are told once, as one: samples and health in their order, a subject once. At least one block."""
     if len(blocks) == 1:

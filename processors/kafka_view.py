@@ -23,9 +23,10 @@ from broker.liveness import Part, unwatched
 from processors.kafka_admin import admin_options
 from processors.kafka_faults import AWAY, cure_of
 from processors.measures import CAUGHT_UP_S
-from processors.state_db import StateDb
 from processors.state_view import Record, StateView
+from processors.view_file import is_filling, open_part, whole_now
 from processors.view_lag import Partition, ViewLag
+from processors.view_part import WHOLE, ViewPart
 
 _log = logging.getLogger(__name__)
 
@@ -59,15 +60,16 @@ def hold_much(db: sqlite3.Connection) -> None:
 class KafkaView:
     """One follower of one file."""
 
-    def __init__(self, kafka: KafkaSettings, state: Path, *, tells: bool = False) -> None:
-        """`tells`: also follow what is believed of samples (`live.samples`)."""
+    def __init__(self, kafka: KafkaSettings, state: Path, *, tells: bool = False, part: ViewPart = WHOLE) -> None:
+        """`tells`: also follow what is believed of samples (`live.samples`). `part`: of which tenants."""
         forget_when_old(state, time.time())
         self._kafka = kafka
         self._state = state
-        self._store = StateDb(state, by_arrival=True)
-        hold_much(self._store.db)
-        self._store.db.execute("INSERT OR IGNORE INTO position VALUES (?, 0)", (f"{REFERENCE}[0]",))  # whose file it is
-        self._view = StateView(self._store, tells=tells)
+        self.store = open_part(state, part)
+        hold_much(self.store.db)
+        self.store.db.execute("INSERT OR IGNORE INTO position VALUES (?, 0)", (f"{REFERENCE}[0]",))  # whose file it is
+        self._filling = is_filling(self.store.db)
+        self._view = StateView(self.store, tells=tells, part=part)
         settings: dict[str, Any] = {
             **admin_options(kafka), "group.id": "none", "enable.auto.commit": False, "auto.offset.reset": "earliest",
             "fetch.queue.backoff.ms": 5, "enable.partition.eof": True, "error_cb": self._complained,
@@ -89,7 +91,7 @@ class KafkaView:
 
     def _check_cluster(self) -> None:
         """StoreError when the file is ahead of the cluster: then it was made of another one; LinkError when Kafka does not say."""
-        at, there = self._store.position(f"{REFERENCE}[0]"), self._partitions(REFERENCE)
+        at, there = self.store.position(f"{REFERENCE}[0]"), self._partitions(REFERENCE)
         try:
             end = self._consumer.get_watermark_offsets(TopicPartition(REFERENCE, 0), timeout=START_S)[1] if at and there else at
         except KafkaException as error:
@@ -114,7 +116,7 @@ class KafkaView:
                 return len(found.partitions)
 
     def _from(self, topic: str, partition: int) -> int:
-        at = self._store.position(f"{topic}[{partition}]")
+        at = self.store.position(f"{topic}[{partition}]")
         return at or _BEGINNING
 
     def step(self) -> int:
@@ -122,7 +124,7 @@ class KafkaView:
         records = self._records()
         if not records:
             return 0
-        db = self._store.db
+        db = self.store.db
         db.execute("BEGIN IMMEDIATE")
         for record, error in self._view.take(records):
             self.unreadable += 1
@@ -132,6 +134,11 @@ class KafkaView:
         db.execute("COMMIT")
         self.records += len(records)
         return len(records)
+
+    @property
+    def passed(self) -> int:
+        """Records of which nothing was of this part of the tenants."""
+        return self._view.passed
 
     def _records(self) -> list[Record]:
         records: list[Record] = []
@@ -195,8 +202,15 @@ class KafkaView:
         while not stop.is_set():
             alive.beat()
             self.step()
+            self.look_whole()
             self._look_again()
+
+    def look_whole(self) -> None:
+        """Note when a file that was begun for this part has everything for the first time: an API may serve it from then on."""
+        if self._filling and not self.caught_up():
+            whole_now(self.store.db)
+            self._filling = False
 
     def close(self) -> None:
         self._consumer.close()
-        self._store.close()
+        self.store.close()

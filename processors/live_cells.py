@@ -8,7 +8,7 @@ activity under way, numberings, frames not yet folded (`raw_pages`). Folded trac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, Final
@@ -363,10 +363,10 @@ def _spill_key(of: Numbered) -> bytes:
     return _NUMBERING + msgpack.packb((of.key, of.origin, of.boot))
 
 
-def spilled_of(key: bytes, value: bytes) -> tuple[str, Sequence[Any]] | None:
+def spilled_of(key: bytes, value: bytes, wanted: Callable[[str], bool] | None = None) -> tuple[str, Sequence[Any]] | None:
     """The subject and the numbering in a cell of one that is not in the entry of its subject (any more), as entries have them; None in
-    others. It is as new as when it left: what changes later is in an entry again."""
+    others, and in those of a subject that is not wanted. It is as new as when it left: what changes later is in an entry again."""
     if not key.startswith(_NUMBERING):
         return None
     subject, *_ = msgpack.unpackb(key[len(_NUMBERING) :])
-    return str(subject), msgpack.unpackb(value)
+    return None if wanted is not None and not wanted(subject) else (str(subject), msgpack.unpackb(value))

@@ -10,7 +10,7 @@ they are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -67,6 +67,30 @@ def decode_columns(value: bytes) -> Columns:
     return Columns(number, keys, _unpacked(packed, len(keys)), facts)
 
 
+def decode_some(value: bytes, wanted: Callable[[str], bool]) -> Columns | None:
+    """The same of the subjects that are wanted; None, and nothing but the keys is taken apart, when there are none."""
+    reader = msgpack.Unpacker(use_list=False, max_buffer_size=len(value))
+    reader.feed(value)
+    reader.read_array_header()
+    number, keys = reader.unpack(), reader.unpack()
+    places = [place for place, key in enumerate(keys) if wanted(key)]
+    if not places:
+        return None
+    if len(places) == len(keys):
+        return decode_columns(value)
+    rows = _unpacked(reader.unpack(), len(keys), places)
+    reader.read_array_header()
+    facts: list[Facts] = []
+    at = 0
+    for place in places:
+        while at < place:
+            reader.skip()
+            at += 1
+        facts.append(reader.unpack())
+        at += 1
+    return Columns(number, [keys[place] for place in places], rows, facts)
+
+
 def decode_page(value: bytes) -> tuple[int, list[Entry]]:
     """The number of a page and its entries."""
     page = decode_columns(value)
@@ -81,11 +105,13 @@ def _packed(rows: I64) -> bytes:
     return b"".join((rows[0].tobytes(), np.packbits(varying).tobytes(), rows[:, varying].T.tobytes()))
 
 
-def _unpacked(raw: bytes, count: int) -> I64:
+def _unpacked(raw: bytes, count: int, places: Sequence[int] | None = None) -> I64:
+    """The rows, or those at some places."""
     at = _ROW_BYTES + COLUMNS // 8
     varying = np.unpackbits(np.frombuffer(raw, np.uint8, COLUMNS // 8, _ROW_BYTES)).astype(bool)
-    rows = np.tile(np.frombuffer(raw, np.int64, COLUMNS), (count, 1))
-    rows[:, varying] = np.frombuffer(raw, np.int64, offset=at).reshape(-1, count).T
+    rows = np.tile(np.frombuffer(raw, np.int64, COLUMNS), (count if places is None else len(places), 1))
+    columns = np.frombuffer(raw, np.int64, offset=at).reshape(-1, count)
+    rows[:, varying] = (columns if places is None else columns[:, places]).T
     return rows
 
 
@@ -96,11 +122,11 @@ def entries_of(key: bytes, value: bytes) -> list[Entry]:
     return [Entry(key[1:].decode(), *msgpack.unpackb(value, use_list=False))] if key.startswith(_OWN) else []
 
 
-def columns_of(key: bytes, value: bytes) -> Columns | None:
-    """The same as columns; None for other cells. An own cell has no number."""
+def columns_of(key: bytes, value: bytes, wanted: Callable[[str], bool] | None = None) -> Columns | None:
+    """The same as columns, of all subjects or of those wanted; None for other cells, and where nobody is. An own cell has no number."""
     if key.startswith(_PAGE):
-        return decode_columns(value)
-    if not key.startswith(_OWN):
+        return decode_columns(value) if wanted is None else decode_some(value, wanted)
+    if not key.startswith(_OWN) or (wanted is not None and not wanted(key[1:].decode())):
         return None
     entry = Entry(key[1:].decode(), *msgpack.unpackb(value, use_list=False))
     rows = np.frombuffer(entry.row or bytes(_ROW_BYTES), np.int64).reshape(1, COLUMNS)

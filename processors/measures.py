@@ -46,6 +46,7 @@ from broker.metric_list import (
     STATE_SIZE,
     VIEW_LAG,
     VIEW_LAG_RECORDS,
+    VIEW_PASSED,
     VIEW_RECORDS,
     VIEW_UNREADABLE,
 )
@@ -177,6 +178,7 @@ def of_publisher(done: Published) -> Iterator[Measure]:
 def of_view(view: KafkaView, clock_us: Callable[[], int] = wall_us) -> Iterator[Measure]:
     """The follower that keeps a state file for readers."""
     yield VIEW_RECORDS.of(view.records)
+    yield VIEW_PASSED.of(view.passed)
     yield VIEW_UNREADABLE.of(view.unreadable)
     for topic, waiting in view.lag.records(view.end_of).items():
         yield VIEW_LAG_RECORDS.of(waiting, topic)

@@ -204,7 +204,13 @@ class _Transport(httpx.ASGITransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/live/stream"):
             return await super().handle_async_request(request)
-        status, body, gone, asked = 0, b"", asyncio.Event(), iter([{"type": "http.request", "body": b"", "more_body": False}])
+        status, said, body, gone, asked = (
+            0,
+            list[tuple[bytes, bytes]](),
+            b"",
+            asyncio.Event(),
+            iter([{"type": "http.request", "body": b"", "more_body": False}]),
+        )
 
         async def receive() -> dict[str, Any]:
             for message in asked:
@@ -213,8 +219,8 @@ class _Transport(httpx.ASGITransport):
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
-            nonlocal status, body
-            status = message.get("status", status)
+            nonlocal status, said, body
+            status, said = message.get("status", status), message.get("headers", said)
             body += message.get("body", b"")
             if b"data: " in body:
                 gone.set()
@@ -225,7 +231,7 @@ class _Transport(httpx.ASGITransport):
             "server": (request.url.host, request.url.port), "headers": [(name.lower(), value) for name, value in request.headers.raw],
         }  # fmt: skip
         await asyncio.wait_for(self.app(scope, receive, send), 30)
-        return httpx.Response(status, content=body)
+        return httpx.Response(status, headers=[one for one in said if one[0] != b"content-length"], content=body)
 
 
 @contextmanager

@@ -39,6 +39,27 @@ def list_(*, as_json: bool) -> None:
 
 
 @topics.command()
+@json_option
+@click.option("--of", type=click.IntRange(1, 64), required=True, help="How many parts the view has.")
+@click.argument("tenants", nargs=-1, required=True)
+def parts(*, as_json: bool, of: int, tenants: tuple[str, ...]) -> None:
+    """Print in which part of the view (view.part) each of TENANTS is, for the table of a proxy. Needs no Kafka.
+
+    \b
+    Example:
+      paceline topics parts gym club --of 4
+    """
+    from processors.view_part import ViewPart, number_of
+
+    rows = {tenant: str(ViewPart(number_of(tenant, of), of)) for tenant in tenants}
+    if as_json:
+        print_json(rows)
+        return
+    for tenant, part in rows.items():
+        click.echo(f"{tenant:<32} {part}")
+
+
+@topics.command()
 @settings_options
 @json_option
 @click.option("--replication", type=click.IntRange(1, 32), default=1, show_default=True, help="Copies of each new topic.")

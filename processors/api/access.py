@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from processors.api.problems import RefusedError
+from processors.api.problems import ElsewhereError, RefusedError
 from processors.api.tokens import Access, Tokens
 from processors.directory import ALIAS, Known
 from processors.snapshot import local, screen_id, screen_name, staff_name
+from processors.view_part import WHOLE, ViewPart
 
 _CURE: Final = "give a token: `Authorization: Bearer TOKEN` or `?token=TOKEN`; `paceline token add` makes one"
 
@@ -42,14 +43,19 @@ def _names_loopback(host: bytes) -> bool:
 class Guard:
     """Answers what a request may do, from its ASGI scope."""
 
-    def __init__(self, host: str, tenant: str, tokens: Tokens) -> None:
+    def __init__(self, host: str, tenant: str, tokens: Tokens, part: ViewPart = WHOLE) -> None:
+        """`part`: the tenants that are served here."""
+        self._part = part
         self._loopback = is_loopback(host)
         self._machine = Access(tenant, "staff")
         self._tokens = tokens
 
     def access(self, scope: Any) -> Access:
-        """RefusedError: 401 for nobody we know, 403 for a write that another site's page asks for, 400 for a role nobody can ask for."""
+        """RefusedError: 401 for nobody we know, 403 for a write that another site's page asks for, 400 for a role nobody can ask for, 421
+        for a tenant whose part of the view is served elsewhere."""
         found = self._found(scope)
+        if not self._part.has(found.tenant):
+            raise ElsewhereError(found.tenant, self._part)
         return Access(found.tenant, "screen") if _as_screen(scope["query_string"]) else found
 
     def _found(self, scope: Any) -> Access:

@@ -27,7 +27,7 @@ from processors.api.kinds import PREFIX
 from processors.api.live import EventStream
 from processors.api.live_models import LiveState
 from processors.api.models import Health, Problem
-from processors.api.problems import KIND, RefusedError, body_of, install, refusal_of
+from processors.api.problems import KIND, RefusedError, body_of, headers_of, install, refusal_of
 from processors.api.services import ApiOptions, Feeds, Parts, PartsOf, Reader, Services
 from processors.api.tokens import Access, Tokens
 
@@ -78,7 +78,7 @@ def create_app(services: Services, options: ApiOptions) -> FastAPI:
     """The application. LinkError when it would listen beyond loopback without a token."""
     if not options.token and not is_loopback(options.host):
         raise LinkError(f"the API on {options.host} needs a read token", cure="set api.token, or listen on 127.0.0.1")
-    guard = Guard(options.host, options.tenant, Tokens(options.token_file, options.token, options.tenant))
+    guard = Guard(options.host, options.tenant, Tokens(options.token_file, options.token, options.tenant), options.part)
     app = FastAPI(
         title="Paceline",
         version="1",
@@ -86,7 +86,7 @@ def create_app(services: Services, options: ApiOptions) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses={code: {"model": Problem, "content": {KIND: {}}} for code in (400, 401, 403, 404, 422, 503)},
+        responses={code: {"model": Problem, "content": {KIND: {}}} for code in (400, 401, 403, 404, 421, 422, 503)},
     )
     app.state.parts = Parts(options, services, guard, Feeds(services), BoardReads(services.reads, options.zone, services.clock_us))
     install(app)
@@ -148,7 +148,7 @@ class Front:
 def _refused(error: RefusedError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     body = body_of(error.status, error.detail, error.cure)
     headers = [(b"content-type", KIND.encode()), (b"content-length", b"%d" % len(body))]
-    return error.status, [*headers, (b"www-authenticate", b"Bearer")] if error.status == 401 else headers, body
+    return error.status, [*headers, *((name.lower().encode(), value.encode()) for name, value in headers_of(error).items())], body
 
 
 class _Server(uvicorn.Server):

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from broker.errors import BadInputError, PacelineError
 from processors.api.models import Problem
+from processors.view_part import HEADER, ViewPart, number_of
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,18 @@ class RefusedError(Exception):
         self.cure = cure
 
 
+class ElsewhereError(RefusedError):
+    """A request of a tenant that another API serves: `part` is that of its view, and a header of the answer says so to proxies."""
+
+    def __init__(self, tenant: str, here: ViewPart) -> None:
+        self.part = ViewPart(number_of(tenant, here.of), here.of)
+        super().__init__(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            f"tenant {tenant} is in part {self.part} of the view, this API serves part {here}",
+            f"ask the API whose view.part is {self.part}; see docs/kafka.md, Parts of the view",
+        )
+
+
 def not_found(what: str, cure: str) -> RefusedError:
     """There is no such thing for this reader."""
     return RefusedError(404, f"there is no {what}", cure)
@@ -49,8 +62,14 @@ def body_of(status: int, detail: str, cure: str) -> bytes:
 
 def answer_of(error: RefusedError) -> Response:
     """The response to a refused request."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
-    return Response(body_of(error.status, error.detail, error.cure), error.status, headers, KIND)
+    return Response(body_of(error.status, error.detail, error.cure), error.status, headers_of(error), KIND)
+
+
+def headers_of(error: RefusedError) -> dict[str, str]:
+    """What an answer says in its headers of why it was refused."""
+    if isinstance(error, ElsewhereError):
+        return {HEADER: str(error.part)}
+    return {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
 
 
 def refusal_of(error: PacelineError) -> RefusedError:

@@ -21,6 +21,7 @@ from processors.reads import Reads
 from processors.reference_writer import ReferenceWriter
 from processors.snapshot import for_screens
 from processors.uploads import Uploads
+from processors.view_part import WHOLE, ViewPart
 from processors.wall import wall_us
 
 MAX_TENANTS: Final = 1_000  # with a live view at once
@@ -28,7 +29,8 @@ MAX_TENANTS: Final = 1_000  # with a live view at once
 
 @dataclass(frozen=True, slots=True)
 class ApiOptions:
-    """Where to listen, whose data the site's own token shows, that token, the file of the other tokens, and the time zone of "today"."""
+    """Where to listen, whose data the site's own token shows, that token, the file of the other tokens, the time zone of "today", and of
+    which tenants the state file is."""
 
     tenant: str
     host: str = "127.0.0.1"
@@ -36,6 +38,7 @@ class ApiOptions:
     token: str = ""
     token_file: Path | None = None
     zone: str = "UTC"
+    part: ViewPart = WHOLE
 
     @property
     def url(self) -> str:

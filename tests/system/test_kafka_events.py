@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,9 @@ from processors.kafka_waiting import REACH_S
 from processors.publish_cursor import read_cursor
 from processors.results_db import put_events
 from processors.state_db import StateDb
+from processors.stores import ReadStore
+from processors.view_file import check_part, is_filling
+from processors.view_part import ViewPart
 from tests.contract.test_believed_runners import alone, blocks, counted, in_order
 from tests.influx_world import samples_in
 from tests.kafka_reader import read_topic
@@ -471,6 +474,44 @@ def samples_of(found: list[Believed]) -> dict[tuple[str, int], float]:
         for block in found
         for of, t_us, um in zip(block.subject_of.tolist(), block.t_us.tolist(), block.dist_um.tolist(), strict=True)
     }
+
+
+async def test_parts_of_a_view_have_their_tenants_and_are_made_again_for_another_number_of_parts(
+    kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    settings, parts = KafkaSettings(bootstrap=kafka.bootstrap), [ViewPart(number, 2) for number in (1, 2)]
+    tenants = [next(f"tenant{n}" for n in range(64) if part.has(f"tenant{n}")) for part in parts]
+    refs = [AthleteRef(tenant=tenant, id="ann", name=f"Ann of {tenant}") for tenant in tenants]
+
+    def change() -> None:
+        with KafkaChanges(settings, send_s=120) as changes:
+            changes.append([LogRecord(Kind.REFERENCE, ref.tenant, ref.tenant, "", AT_US, encode_reference(ref)) for ref in refs])
+
+    def kept(name: str, part: ViewPart) -> set[str]:
+        """The tenants, among those two, that a view has once it has caught up."""
+        state = tmp_path / name / "state.db"
+        view = KafkaView(settings, state, part=part)
+        try:
+            assert part.is_whole or is_filling(view.store.db)
+
+            def whole() -> bool:
+                view.step()
+                view.look_whole()
+                return not is_filling(view.store.db) and not any(view.lag.records(view.end_of).values())
+
+            until(whole, "the view does not come to the ends")
+            assert (view.passed > 0) is not part.is_whole
+        finally:
+            view.close()
+        check_part(state, part)
+        with closing(ReadStore(state)) as store:
+            return {tenant for (tenant,) in store.db.execute("SELECT DISTINCT tenant FROM reference")} & set(tenants)
+
+    await asyncio.to_thread(change)
+    for part, tenant in zip(parts, tenants, strict=True):
+        assert await asyncio.to_thread(kept, f"part{part.number}", part) == {tenant}
+    third = ViewPart(1, 3)
+    assert await asyncio.to_thread(kept, "part1", third) == {tenant for tenant in tenants if third.has(tenant)}
 
 
 async def test_view_says_how_far_it_is_behind_each_topic_and_what_a_transaction_leaves_is_nothing(

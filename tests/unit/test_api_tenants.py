@@ -17,6 +17,7 @@ from processors.api.kinds import PREFIX
 from processors.api.tokens import add_token
 from processors.directory import alias_of
 from processors.results import activity_id, effort_id
+from processors.view_part import ViewPart, number_of
 from tests.api_stores import HOUR_US, NOW_US, Stores, apply_references, client_of, stores
 
 OURS, THEIRS = "gym", "otherhall"
@@ -164,6 +165,30 @@ async def test_a_tenant_is_alone(named: tuple[str, str], got: Stores, tmp_path: 
                 _, written = got.log.read(before, 100)
                 assert written
                 assert {record.tenant for record in written} == {tenant}
+
+
+async def test_a_tenant_of_another_part_of_the_view_is_told_where_to_ask_on_every_route(got: Stores, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.json"
+    token = {tenant: add_token(tokens, tenant, "staff") for tenant in (OURS, THEIRS)}
+    here, elsewhere = (ViewPart(number_of(tenant, 3), 3) for tenant in (OURS, THEIRS))
+    assert here != elsewhere
+    with client_of(got, ApiOptions(OURS, "0.0.0.0", 8800, "site", tokens, part=here), "gym.example") as http:
+        before = got.log.end()
+        for named, case in sorted(CASES.items()):
+            if named[1] != "/health":
+                refused = await ask(http, case, THEIRS, token[THEIRS])
+                assert (refused.status_code, refused.headers["paceline-part"]) == (421, str(elsewhere)), named
+                assert f"whose view.part is {elsewhere}" in refused.json()["cure"]
+        assert got.log.end() == before
+        assert (await ask(http, CASES["GET", "/live"], OURS, token[OURS])).status_code == 200
+    app = create_app(got.services, ApiOptions(THEIRS, part=here))
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(Front(app)), base_url="http://127.0.0.1:8800") as http:
+            for path in ("live", "segments/hill/board"):  # the second by the short way
+                refused = await http.get(f"{PREFIX}/{path}")
+                assert (refused.status_code, refused.headers["paceline-part"]) == (421, str(elsewhere))
+    finally:
+        close_app(app)
 
 
 async def test_this_machine_sees_what_a_screen_sees_when_it_asks_for_that(got: Stores) -> None:

@@ -1,0 +1,220 @@
+"""Parts of a view: each has of its tenants what the whole has of them, nothing of others, and all together have everything."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from broker.errors import BadInputError, ConfigError, StoreError
+from broker.frames import encode_frame
+from broker.ids import route_of
+from broker.kafka_topics import ACTIVITIES_STATE, REFERENCE
+from broker.logrecord import Kind, LogRecord
+from broker.reference import AthleteRef, ErasureRef, MergeRef, Reference, encode_reference
+from paceline.config import load
+from processors.believed import decode_believed
+from processors.believed_db import blocks_after
+from processors.hot_board import NONE_HOT, HotRule
+from processors.row_mirror import row_key
+from processors.state_db import StateDb
+from processors.state_view import Record, StateView
+from processors.view_file import check_part, is_filling, open_part, whole_now
+from processors.view_lines import MOST_WAITING
+from processors.view_part import WHOLE, ViewPart, number_of, part_from
+from tests.any_way import T0_US, US, ride, segment
+from tests.memory_cluster import MemoryCluster
+
+TENANTS = ("club", "gym", "hall")
+PARTS = tuple(ViewPart(number, 3) for number in (1, 2, 3))
+SUBJECT_IN = {
+    "state": "key", "numbering": "subject", "attempts": "subject", "activity": "subject", "undated": "subject", "wake": "key",
+    "reference": "tenant", "final": "subject", "effort": "tenant", "award": "subject", "board": "subject", "outbox": "tenant",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[NONE_HOT, HotRule(("*/hill",), 2)], ids=["whole boards", "hot boards"])
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Record]]:
+    """What the stages say of rides of two athletes of each tenant over a segment, one of whom is erased and one merged."""
+    cluster = MemoryCluster(tmp_path_factory.mktemp("cluster"), now_us=T0_US + 3_000 * US, tells=True, hot=request.param)
+    frames = [
+        (tenant, frame)
+        for number, tenant in enumerate(TENANTS)
+        for name in ("anna", "bob")
+        for frame in ride(random.Random(name), f"w-{name}", number + 1, 0, 400, subject=f"{tenant}/{name}", speed_mps=5.0)
+    ]
+    frames.sort(key=lambda one: (one[1].t0_us, one[0], one[1].device))
+
+    def refer(*values: Reference) -> None:
+        cluster.append([LogRecord(Kind.REFERENCE, v.tenant, v.tenant, "", cluster.now_us, encode_reference(v)) for v in values])
+        cluster.drain()
+
+    try:
+        for tenant in TENANTS:
+            refer(segment("hill", 40, 140).model_copy(update={"tenant": tenant}))
+            refer(*(AthleteRef(tenant=tenant, id=name, name=name) for name in ("anna", "bob", "zoe")))
+        cluster.append(
+            [
+                LogRecord(
+                    Kind.FRAME, route_of(tenant, "box", f.device, f.subject, self_numbered=f.self_numbered), tenant, "box", cluster.now_us,
+                    encode_frame(f),
+                )
+                for tenant, f in frames
+            ]
+        )  # fmt: skip
+        cluster.drain()
+        for _ in range(4):
+            cluster.pass_time(700 * US)
+        refer(MergeRef(tenant="club", id="bob", into="zoe"), ErasureRef(tenant="gym", id="bob"))
+        cluster.pass_time(US)
+        cluster.view()
+        lanes = zip(cluster.topics.told, cluster.topics.lanes, strict=True)
+        yield [Record(topic, lane, m.offset, m.key or b"", m.value, m.headers) for (topic, m), (_, lane) in lanes]
+    finally:
+        cluster.close()
+
+
+def view_of(path: Path, told: list[Record], part: ViewPart, batch: int = 40) -> StateDb:
+    store = open_part(path, part)
+    view = StateView(store, tells=True, part=part)
+    for at in range(0, len(told), batch):
+        store.db.execute("BEGIN IMMEDIATE")
+        assert view.take(told[at : at + batch]) == []
+        store.db.execute("COMMIT")
+    return store
+
+
+def rows(store: StateDb, wanted: ViewPart) -> dict[str, list[object]]:
+    """Rows by table, of the tenants of a part."""
+    found: dict[str, list[object]] = {}
+    for table, owner in SUBJECT_IN.items():
+        columns = [name for _, name, *_ in store.db.execute(f"PRAGMA table_info({table})") if (table, name) != ("outbox", "seq")]
+        said = [dict(zip(columns, row, strict=True)) for row in store.db.execute(f"SELECT {', '.join(columns)} FROM {table}")]
+        found[table] = sorted((row for row in said if wanted.has_subject(str(row[owner]))), key=repr)
+    ours = "SELECT final_track.*, subject FROM final_track JOIN final USING (id) ORDER BY id"
+    found["final_track"] = [row[:2] for row in store.db.execute(ours) if wanted.has_subject(row[2])]
+    found["believed"] = sorted(
+        (b.subjects[of], t_us, um)
+        for b in (decode_believed(block.body) for block in blocks_after(store.db, 0, 1_000_000))
+        for of, t_us, um in zip(b.subject_of.tolist(), b.t_us.tolist(), b.dist_um.tolist(), strict=True)
+        if wanted.has_subject(b.subjects[of])
+    )  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 40])
+def test_each_part_has_what_the_whole_has_of_its_tenants_and_nothing_else(tmp_path: Path, told: list[Record], batch: int) -> None:
+    with closing(view_of(tmp_path / "whole.db", told, WHOLE)) as whole:
+        everything = rows(whole, WHOLE)
+        assert {table for table in everything if not everything[table]} <= {"undated", "attempts", "wake"}
+        sizes = dict.fromkeys(everything, 0)
+        for part in PARTS:
+            with closing(view_of(tmp_path / f"{part.number}.db", told, part, batch)) as store:
+                here = rows(store, WHOLE)
+                assert here == rows(whole, part)
+                assert store.db.execute("SELECT count(*) FROM final_track").fetchone()[0] == len(here["final_track"])
+                assert store.db.execute("SELECT count(*) FROM waiting_line").fetchone()[0] == 0
+                sizes = {table: sizes[table] + len(here[table]) for table in sizes}
+        assert sizes == {table: len(found) for table, found in everything.items()}
+
+
+def test_records_of_other_parts_are_counted_as_passed_over(tmp_path: Path, told: list[Record]) -> None:
+    nobodys = next(part for number in range(1, 65) if not any((part := ViewPart(number, 64)).has(tenant) for tenant in TENANTS))
+    with closing(open_part(tmp_path / "state.db", nobodys)) as store:
+        view = StateView(store, tells=True, part=nobodys)
+        view.take(told)
+        assert not any(rows(store, WHOLE).values())
+        assert 0 < view.passed <= len(told)
+
+
+def test_a_line_before_its_activity_waits_for_it_and_few_wait(tmp_path: Path) -> None:
+    def line(n: int) -> Record:
+        return Record(ACTIVITIES_STATE, 0, n, row_key("final_track", [f"a{n}"]), msgpack_row(f"a{n}", b"line"), ())
+
+    def activity(n: int, tenant: str) -> Record:
+        row = (f"a{n}", f"{tenant}/ann", 1, 1, 2, None, None, None, None, 1, b"body")
+        return Record(ACTIVITIES_STATE, 0, n, row_key("final", [f"a{n}"]), msgpack_row(*row), ())
+
+    ours = next(tenant for tenant in TENANTS if PARTS[0].has(tenant))
+    theirs = next(tenant for tenant in TENANTS if not PARTS[0].has(tenant))
+    with closing(open_part(tmp_path / "state.db", PARTS[0])) as store:
+        view = StateView(store, part=PARTS[0])
+        for batch in ([line(1), line(2)], [activity(1, theirs), activity(2, ours)], [line(1)], [activity(3, theirs), line(3)]):
+            view.take(batch)
+        assert store.db.execute("SELECT id FROM final_track").fetchall() == [("a2",)]
+        assert store.db.execute("SELECT id FROM final").fetchall() == [("a2",)]
+        view.take([line(n) for n in range(10, 10 + MOST_WAITING + 5)])
+        assert store.db.execute("SELECT count(*) FROM waiting_line").fetchone()[0] == MOST_WAITING
+
+
+def msgpack_row(*values: object) -> bytes:
+    return msgpack.packb(values)
+
+
+def test_a_tenant_is_in_one_part_of_any_number_of_them() -> None:
+    for of in (1, 2, 7, 64):
+        counts = [sum(ViewPart(number, of).has(f"t{n}") for number in range(1, of + 1)) for n in range(200)]
+        assert counts == [1] * 200
+    assert [number_of(tenant, 4) for tenant in ("gym", "club", "hall", "münchen")] == [1, 3, 4, 4]  # for ever: files rest on it
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1/65", "1", "1/2/3", "a/b", "01/2", "", "1/2 "])
+def test_what_is_no_part_is_refused_with_the_way_to_write_one(text: str) -> None:
+    with pytest.raises(BadInputError, match="is no part") as refused:
+        part_from(text)
+    assert "k/n" in refused.value.cure
+    with pytest.raises(ConfigError, match=r"view\.part"):
+        load(None, {"PACELINE_VIEW__PART": text or "none"})
+
+
+def test_a_setting_names_the_part() -> None:
+    assert load(None, {}).settings.view.followed == WHOLE
+    assert load(None, {"PACELINE_VIEW__PART": "2/4"}).settings.view.followed == ViewPart(2, 4)
+
+
+def kept(path: Path, part: ViewPart) -> StateDb:
+    """A file as a view of a part begins it."""
+    store = open_part(path, part)
+    store.db.execute("INSERT OR IGNORE INTO position VALUES (?, 0)", (f"{REFERENCE}[0]",))
+    return store
+
+
+def test_a_file_of_another_part_is_made_again_and_served_only_when_it_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "state.db"
+    for part in (WHOLE, ViewPart(1, 2), ViewPart(1, 3), WHOLE):
+        with closing(kept(path, part)) as store:
+            assert is_filling(store.db) == ("made again" in caplog.text)
+            store.db.execute("INSERT INTO wake VALUES ('gym/ann', 'close', 1)")
+        if "made again" in caplog.text:
+            with pytest.raises(StoreError, match="is not read whole yet") as refused:
+                check_part(path, part)
+            assert "paceline health" in refused.value.cure
+            check_part(path, part, filled=False)
+        with closing(kept(path, part)) as store:  # it starts again: the file stays
+            assert store.db.execute("SELECT count(*) FROM wake").fetchone() == (1,)
+            whole_now(store.db)
+        check_part(path, part)
+        with pytest.raises(StoreError, match=rf"is of part {part} of the tenants, view.part here is 5/7"):
+            check_part(path, ViewPart(5, 7))
+    assert caplog.text.count("made again") == 3
+
+
+def test_the_state_of_one_machine_is_never_removed_for_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(StateDb(path)) as store:
+        store.db.execute("INSERT INTO position VALUES ('live', 7)")
+    with pytest.raises(ConfigError, match="is not what a view keeps"):
+        open_part(path, ViewPart(1, 2))
+    with closing(open_part(path, WHOLE)) as store:
+        assert store.position("live") == 7
+
+
+def test_a_part_that_is_begun_says_so_before_anything_is_in_it(tmp_path: Path) -> None:
+    with closing(open_part(tmp_path / "state.db", ViewPart(2, 2))) as store:
+        assert is_filling(store.db)
+    with closing(open_part(tmp_path / "new.db", WHOLE)) as store:
+        assert not is_filling(store.db)
