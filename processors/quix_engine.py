@@ -128,7 +128,7 @@ class StageApp(Application):
             raise LinkError(
                 f"stage {stage.name}: kafka {replica.kafka.bootstrap}: {told.str()}", cure=cure_of(replica.kafka, told)
             ) from error
-        self._processing_context = _Flushing.of(self._processing_context, self._flush)
+        self._processing_context = FlushingContext.of(self._processing_context, self._flush)
         if isinstance(stage, AsksReach):
             stage.reach_with(lambda partition: reach_of(self._consumer, stage.topic, partition))
         self._store = self._state_manager.get_store(stage.topic, _STORE)
@@ -319,21 +319,21 @@ class StageApp(Application):
                 shard.flush()
 
 
-class _Flushing(ProcessingContext):
+class FlushingContext(ProcessingContext):
     """Has the shards write their cells before each checkpoint."""
 
     before_commit: Callable[[bool], None]  # told whether partitions go away with it
 
     @classmethod
-    def of(cls, held: ProcessingContext, before_commit: Callable[[bool], None]) -> _Flushing:
+    def of(cls, held: ProcessingContext, before_commit: Callable[[bool], None]) -> FlushingContext:
         made = cls(**{f.name: getattr(held, f.name) for f in fields(held) if f.init})
         made.before_commit = before_commit
         return made
 
     def commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:
-        if force or self.checkpoint.expired():
+        if force or self.checkpoint.expired():  # looked at once: offsets must not be committed without the cells
             self.before_commit(force)
-        super().commit_checkpoint(force, revoking)
+            super().commit_checkpoint(force=True, revoking=revoking)
 
 
 class _Producer(InternalProducer):

@@ -1,0 +1,53 @@
+"""When the engine of the stages on Kafka makes a checkpoint: never without what the shards have to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from quixstreams.processing import ProcessingContext
+
+from processors.quix_engine import FlushingContext
+
+
+class Checkpoint:
+    """One of Quix whose time runs out when it was asked `lasts` times."""
+
+    def __init__(self, done: list[str], lasts: int) -> None:
+        self._done, self._lasts = done, lasts
+
+    def expired(self) -> bool:
+        self._lasts -= 1
+        return self._lasts < 0
+
+    def empty(self) -> bool:
+        return False
+
+    def commit(self, *, revoking: bool) -> None:
+        self._done.append("revoked" if revoking else "committed")
+
+
+def context_of(done: list[str], lasts: int) -> ProcessingContext:
+    nobody = cast("Any", None)
+    made = FlushingContext.of(ProcessingContext(1.0, nobody, nobody, nobody, nobody, nobody), lambda last: done.append(f"written {last}"))
+    made._checkpoint = cast("Any", Checkpoint(done, lasts))
+    made.init_checkpoint = cast("Callable[[], None]", lambda: done.append("begun"))
+    return made
+
+
+@pytest.mark.parametrize("lasts", range(3))
+def test_whenever_its_time_runs_out_a_checkpoint_has_the_cells_before_it_is_committed(lasts: int) -> None:
+    done: list[str] = []
+    context = context_of(done, lasts)
+    for _ in range(lasts):
+        context.commit_checkpoint()
+    assert done == []
+    context.commit_checkpoint()
+    assert done == ["written False", "committed", "begun"]
+
+
+def test_partitions_that_go_away_are_committed_at_once() -> None:
+    done: list[str] = []
+    context_of(done, 9).commit_checkpoint(force=True, revoking=True)
+    assert done == ["written True", "revoked", "begun"]
