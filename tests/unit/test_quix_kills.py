@@ -105,7 +105,7 @@ def test_kills_of_finish_at_any_point_tell_no_event_more_and_none_less(tmp_path:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(11), 13])  # in the world of 11 nearly nothing is told
 def test_no_kill_of_any_stage_tells_an_event_more_or_less(tmp_path: Path, seed: int) -> None:
     befores, afters = (nothing, kill_before_commit), (nothing, kill, kill_while_telling)
     same(tmp_path, seed, [(before, after, at) for before in befores for after in afters for at in (LIVE, FINISH, BOARDS)])
