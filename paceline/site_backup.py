@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -32,11 +33,14 @@ _MAGIC: Final = b"SQLite format 3\x00"
 
 
 def back_up(data: Path, file: Path) -> dict[str, int]:
-    """Write the site in `data` to `file`; bytes by part. StoreError when a part cannot be read or the file not be written."""
+    """Write the site in `data` to `file`; bytes by part. StoreError when a part cannot be read or the file not be written, ConfigError for
+    a device, pipe or link, which the backup would take the place of."""
     if not data.is_dir():
         raise ConfigError(f"{data}: there is no data folder", cure="give that of a site with --data")
     if file.resolve().is_relative_to(data.resolve()):
         raise ConfigError(f"{file}: is in the data folder itself", cure="give a place outside of it: a backup must not hold itself")
+    if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
+        raise ConfigError(f"{file}: is no plain file", cure="give the name of a file: a backup takes the place of what is there")
     sizes: dict[str, int] = {}
     sums: dict[str, str] = {}
     try:

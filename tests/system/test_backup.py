@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import tarfile
 from contextlib import closing
@@ -93,6 +94,19 @@ def test_damaged_or_foreign_file_and_a_folder_in_use_are_refused_with_a_cure(tmp
         back_up(tmp_path / "nowhere", file)
     with pytest.raises(StoreError, match="no backup"):
         back_up(data, tmp_path / "no" / "such" / "folder.tar")
+
+
+def test_what_is_no_plain_file_is_refused_and_stays_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    file.write_text("mine")
+    link.symlink_to(file)
+    for name in (pipe, link):
+        with pytest.raises(ConfigError, match=f"{name.name}: is no plain file"):
+            back_up(tmp_path / "data", name)
+    assert pipe.is_fifo()
+    assert link.read_text() == "mine"
 
 
 def test_site_is_restored_into_an_empty_folder_that_cannot_be_moved_as_a_volume_is(tmp_path: Path) -> None:
