@@ -24,8 +24,8 @@ from processors.kafka_admin import admin_options
 from processors.kafka_faults import AWAY, cure_of
 from processors.measures import CAUGHT_UP_S
 from processors.state_view import Record, StateView
+from processors.topic_lag import Partition, TopicLag
 from processors.view_file import is_filling, open_part, whole_now
-from processors.view_lag import Partition, ViewLag
 from processors.view_part import WHOLE, ViewPart
 
 _log = logging.getLogger(__name__)
@@ -78,12 +78,12 @@ class KafkaView:
         self._told: set[tuple[str, str]] = set()
         self.unreadable = self.records = 0
         self._away = ""
-        self._asked_s = 0.0
+        self._asked_s = self._looked_s = 0.0
         topics = (*TOPICS, BELIEVED) if tells else TOPICS
         try:
             self._check_cluster()
             at = [TopicPartition(t, p, self._from(t, p)) for t in topics for p in range(self._partitions(t))]
-            self.lag = ViewLag((place.topic, place.partition) for place in at)
+            self.lag = TopicLag((place.topic, place.partition) for place in at)
             self._consumer.assign(at)
         except BaseException:
             self.close()
@@ -204,6 +204,9 @@ class KafkaView:
             self.step()
             self.look_whole()
             self._look_again()
+            if (since_s := time.monotonic() - self._looked_s) >= LOOK_S:
+                self._looked_s += since_s
+                self.lag.looked(self.end_of, time.time())
 
     def look_whole(self) -> None:
         """Note when a file that was begun for this part has everything for the first time: an API may serve it from then on."""

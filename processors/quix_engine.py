@@ -12,20 +12,19 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from confluent_kafka import KafkaException, TopicPartition
 from quixstreams import Application
+from quixstreams.internal_consumer import InternalConsumer
 from quixstreams.internal_producer import InternalProducer
 from quixstreams.kafka import ConnectionConfig
 from quixstreams.kafka.consumer import raise_for_msg_error
 from quixstreams.models import TopicConfig
 from quixstreams.models.topics import TopicManager
 from quixstreams.models.topics.exceptions import TopicConfigurationMismatch, TopicNotFoundError
-from quixstreams.processing import ProcessingContext
 from quixstreams.state import PartitionTransaction
 
 from broker.errors import ConfigError, LinkError
@@ -45,9 +44,11 @@ from processors.collector import waiting_collector
 from processors.kafka_faults import cure_of
 from processors.partition_reach import AsksReach, reach_of
 from processors.quix_faults import broken_session
-from processors.quix_fencing import is_taken_over
+from processors.quix_fencing import TRANSACTION_MS, is_taken_over, waking_s
+from processors.quix_parts import FlushingContext, LeanProducer, NamingTopics, QuietConsumer, connection_of, is_end
 from processors.shards import Message, Shard, StageOnKafka, TakesTogether
 from processors.stage_stats import StageStats
+from processors.topic_lag import Partition, TopicLag
 
 if TYPE_CHECKING:
     from quixstreams import Message as RawMessage
@@ -58,8 +59,8 @@ MOST_MESSAGES: Final = 32_768  # of one batch
 WAIT_S: Final = 0.02  # for more of them
 TICK_S: Final = 0.1
 SESSION_MS: Final = 10_000  # so long a killed replica holds its partitions
-TRANSACTION_MS: Final = 10_000  # so long an open transaction of a killed replica holds back readers of what is committed
 CAUGHT_UP_S: Final = 10.0  # a replica that is further behind is not ready: what it tells is old
+LOOK_S: Final = 1.0  # between two looks at what waits
 _STORE: Final = "default"
 
 
@@ -92,7 +93,7 @@ class StageApp(Application):
         if replica.exactly_once:
             producer |= {"transactional.id": f"{_group(stage)}-{replica.name}", "transaction.timeout.ms": TRANSACTION_MS}
         super().__init__(
-            ConnectionConfig(**_connection(replica.kafka)),
+            ConnectionConfig(**connection_of(replica.kafka)),
             consumer_group=_group(stage),
             auto_offset_reset="earliest",
             commit_interval=replica.commit_s,
@@ -103,6 +104,7 @@ class StageApp(Application):
                 "heartbeat.interval.ms": 2_000,
                 "fetch.queue.backoff.ms": 5,
                 "fetch.wait.max.ms": 50,  # a question to a broker waits behind a fetch
+                "enable.partition.eof": True,  # what a transaction leaves behind is no record that waits
                 "client.id": f"{stage.name}-{replica.name}",
                 "group.instance.id": f"{stage.name}-{replica.name}",  # one that starts again has its partitions back at once
             },
@@ -113,12 +115,13 @@ class StageApp(Application):
         )
         self._shards: dict[int, tuple[object, Shard]] = {}
         self._next: dict[int, int] = {}
-        self._ticked_s = 0.0
-        self._round_s = time.monotonic()
+        self._ticked_s = self._looked_s = 0.0
+        self._round_s = waking_s()
         self._name, self._kafka = replica.name, replica.kafka
         try:
             topic = self.topic(stage.topic, key_deserializer="bytes", value_deserializer="bytes")
             self.dataframe(topic)  # subscribes to it
+            self._behind = TopicLag((stage.topic, partition) for partition in range(topic.broker_config.num_partitions))
             changelog = TopicConfig(topic.broker_config.num_partitions, topic.broker_config.replication_factor)
             self._state_manager.register_store(stage.topic, _STORE, changelog_config=changelog)
         except (TopicNotFoundError, TopicConfigurationMismatch) as error:
@@ -128,7 +131,7 @@ class StageApp(Application):
             raise LinkError(
                 f"stage {stage.name}: kafka {replica.kafka.bootstrap}: {told.str()}", cure=cure_of(replica.kafka, told)
             ) from error
-        self._processing_context = FlushingContext.of(self._processing_context, self._flush)
+        self._processing_context = self._flushing = FlushingContext.of(self._processing_context, self._flush)
         if isinstance(stage, AsksReach):
             stage.reach_with(lambda partition: reach_of(self._consumer, stage.topic, partition))
         self._store = self._state_manager.get_store(stage.topic, _STORE)
@@ -142,12 +145,13 @@ class StageApp(Application):
         try:
             return super().run()
         except Exception as error:
-            if is_taken_over(error):
+            open_s = waking_s() - self._flushing.opened_s
+            if is_taken_over(error, open_s):
                 raise ConfigError(
                     f"stages.replica {self._name}: another process of stage {self._stage.name} runs under this name and took its place",
                     cure="give each replica of a stage a name of its own, stages.replica or PACELINE_STAGES__REPLICA",
                 ) from error
-            if (broken := broken_session(self._stage.name, self._kafka, error)) is not None:
+            if (broken := broken_session(self._stage.name, self._kafka, error, open_s)) is not None:
                 raise broken from error
             raise
 
@@ -174,7 +178,7 @@ class StageApp(Application):
     def _still_ours(self) -> None:
         """A round longer than the session: this process may have been stopped, and others have its partitions. The coordinator knows,
         and must be asked before the changelog is written: that takes records of anybody."""
-        if time.monotonic() - self._round_s < SESSION_MS / 1000:
+        if waking_s() - self._round_s < SESSION_MS / 1000:
             return
         starts = self._processing_context.checkpoint._starting_tp_offsets  # noqa: SLF001 - what is committed now
         at = {**self._next, **{partition: first for (_, partition), first in starts.items()}}
@@ -186,15 +190,14 @@ class StageApp(Application):
 
     def lag(self) -> int:
         """Records of our partitions that are not taken yet, as far as the last fetch told."""
-        waiting = 0
-        for partition, after in list(self._next.items()):
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._stage.topic, partition), cached=True)
-            waiting += max(high - after, 0)
-        return waiting
+        return self._behind.records(self._end_of)[self._stage.topic]
 
     def _lag_s(self) -> float:
-        """How old the newest record is that was taken, while more wait: about how old the oldest waiting one is."""
-        return max(time.time() - self._taken_ms / 1000, 0.0) if self._taken_ms and self.lag() else 0.0
+        """About how old the oldest of them is."""
+        return self._behind.seconds(self._end_of, time.time())[self._stage.topic]
+
+    def _end_of(self, partition: Partition) -> int:
+        return self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)[1]
 
     def _caught_up(self) -> str:
         behind_s = self._lag_s()
@@ -227,18 +230,24 @@ class StageApp(Application):
     def _get_internal_producer(self, on_error: Any = None, transactional: bool | None = None) -> InternalProducer:
         """As Quix makes it, but sent with less on the way."""
         made = super()._get_internal_producer(on_error, transactional)
-        made.__class__ = _Producer
+        made.__class__ = LeanProducer
+        return made
+
+    def _get_internal_consumer(self, on_error: Any = None, extra_config_overrides: Any = None) -> InternalConsumer:
+        """As Quix makes it; what it polls by itself has no word of an end, which Quix does not know."""
+        made = super()._get_internal_consumer(on_error, extra_config_overrides)
+        made.__class__ = QuietConsumer
         return made
 
     def _get_topic_manager(self) -> TopicManager:
         made = super()._get_topic_manager()
-        made.__class__ = _Topics
-        made.changelog = self._stage.state  # type: ignore[attr-defined] - of _Topics
+        made.__class__ = NamingTopics
+        made.changelog = self._stage.state  # type: ignore[attr-defined] - of NamingTopics
         return made
 
     def _process_message(self, dataframe_composed: Any) -> None:  # noqa: ARG002 - Quix hands it over
         """One round: a batch of messages, in place of one message through a data frame."""
-        self._round_s = time.monotonic()
+        self._round_s = waking_s()
         self._alive.beat()
         self._producer.poll(0)
         with waiting_collector():  # over the whole round: a look through all states for each of its parts would cost as much as the parts
@@ -251,18 +260,23 @@ class StageApp(Application):
         self._keep_shards()
         parts: dict[int, list[Message]] = {}
         newest: dict[int, RawMessage] = {}
+        ends: dict[int, int] = {}
         topic = self._stage.topic
         for raw in messages:
+            partition = raw.partition()
             if raw.error() is not None:
-                raise_for_msg_error(raw)
-            if raw.topic() == topic:
-                partition = raw.partition()
+                if not is_end(raw):
+                    raise_for_msg_error(raw)
+                if raw.topic() == topic:
+                    ends[partition] = raw.offset()
+            elif raw.topic() == topic:
                 part = parts.get(partition)
                 if part is None:
                     part = parts[partition] = []
                 part.append(Message(raw.offset(), raw.key(), raw.value(), raw.headers() or ()))
                 newest[partition] = raw
         self._take(parts)
+        self._tell_lag(newest, ends)
         self._taken_ms = max((raw.timestamp()[1] for raw in newest.values()), default=self._taken_ms)
         if parts:
             self.stats.committed(sum(map(len, parts.values())), time.monotonic() - began_s, (), 0, 0)
@@ -271,6 +285,18 @@ class StageApp(Application):
             self._ticked_s = now_s
             for _, shard in self._shards.values():
                 shard.tick()
+
+    def _tell_lag(self, newest: Mapping[int, RawMessage], ends: Mapping[int, int]) -> None:
+        now_s, topic = time.time(), self._stage.topic
+        for partition, raw in newest.items():
+            if partition in self._shards:
+                self._behind.taken((topic, partition), raw.offset(), raw.timestamp()[1])
+        for partition, offset in ends.items():
+            if partition in self._shards:
+                self._behind.at_end((topic, partition), offset, now_s)
+        if (since_s := time.monotonic() - self._looked_s) >= LOOK_S:
+            self._looked_s += since_s
+            self._behind.looked(self._end_of, now_s)
 
     def _take(self, parts: Mapping[int, list[Message]]) -> None:
         """Hand the parts to their shards: none of a partition that is not ours, none twice."""
@@ -297,6 +323,7 @@ class StageApp(Application):
             if ours.get(partition) is not store:
                 del self._shards[partition]
                 self._next.pop(partition, None)
+                self._behind.forget((self._stage.topic, partition))
                 shard.close()
         if self._state_manager.recovery_required:
             return
@@ -317,50 +344,6 @@ class StageApp(Application):
         for partition, (store, shard) in self._shards.items():
             if self._store.partitions.get(partition) is store:
                 shard.flush()
-
-
-class FlushingContext(ProcessingContext):
-    """Has the shards write their cells before each checkpoint."""
-
-    before_commit: Callable[[bool], None]  # told whether partitions go away with it
-
-    @classmethod
-    def of(cls, held: ProcessingContext, before_commit: Callable[[bool], None]) -> FlushingContext:
-        made = cls(**{f.name: getattr(held, f.name) for f in fields(held) if f.init})
-        made.before_commit = before_commit
-        return made
-
-    def commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:
-        if force or self.checkpoint.expired():  # looked at once: offsets must not be committed without the cells
-            self.before_commit(force)
-            super().commit_checkpoint(force=True, revoking=revoking)
-
-
-class _Producer(InternalProducer):
-    """Hands a record to librdkafka at once: the layers between cost as much again, and a checkpoint sends thousands."""
-
-    def produce(
-        self, topic: str, value: bytes | None = None, key: bytes | None = None, headers: Any = None, partition: int | None = None,
-        **_: object,
-    ) -> None:  # fmt: skip
-        self._raise_for_error()
-        inner, at = self._producer._producer, -1 if partition is None else partition  # noqa: SLF001 - past the layers
-        while True:
-            try:
-                inner.produce(topic, value, key, at, on_delivery=self._on_delivery, headers=headers or [])
-            except BufferError:
-                self._producer.poll(0.05)
-            else:
-                return
-
-
-class _Topics(TopicManager):
-    """Names the changelog of the stage's state."""
-
-    changelog: str
-
-    def _internal_name(self, topic_type: str, topic_name: str | None, suffix: str) -> str:
-        return self.changelog if topic_type == "changelog" else super()._internal_name(topic_type, topic_name, suffix)
 
 
 class _Cells:
@@ -385,13 +368,3 @@ class _Cells:
 
 def _group(stage: StageOnKafka) -> str:
     return f"paceline-{stage.name}"
-
-
-def _connection(kafka: KafkaSettings) -> dict[str, Any]:
-    """How Quix reaches the cluster."""
-    made: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security.lower()}
-    if kafka.security.startswith("SASL"):
-        made |= {"sasl_mechanism": kafka.mechanism, "sasl_username": kafka.username, "sasl_password": kafka.password}
-    if kafka.cafile:
-        made["ssl_ca_location"] = kafka.cafile
-    return made

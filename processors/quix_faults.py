@@ -6,10 +6,9 @@ new process does in the same way. Who keeps the stage starts it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from quixstreams.checkpointing.exceptions import CheckpointProducerTimeout
 from quixstreams.exceptions import KafkaPartitionError, PartitionAssignmentError
 from quixstreams.kafka.exceptions import BaseKafkaException
@@ -17,22 +16,19 @@ from quixstreams.kafka.exceptions import BaseKafkaException
 from broker.errors import LinkError
 from broker.kafka import KafkaSettings
 from processors.kafka_faults import cure_of
+from processors.quix_fencing import kafka_words, stood_still
 
 AGAIN: Final = "start it again, which who keeps it does: it goes on from its last checkpoint"
 _OF_KAFKA: Final = (KafkaException, BaseKafkaException, CheckpointProducerTimeout, KafkaPartitionError, PartitionAssignmentError)
 
 
-def broken_session(stage: str, kafka: KafkaSettings, error: BaseException) -> LinkError | None:
-    """The error for whoever runs the stage; None when `error` is not of Kafka."""
+def broken_session(stage: str, kafka: KafkaSettings, error: BaseException, open_s: float = 0.0) -> LinkError | None:
+    """The error for whoever runs the stage; None when `error` is not of Kafka. `open_s`: how long its transaction was open."""
     if not isinstance(error, _OF_KAFKA):
         return None
-    told = next(_told(error), None)
+    told = next(kafka_words(error), None)
+    if told is not None and stood_still(error, open_s):
+        why = f"it stood still for {open_s:.0f} s, and Kafka gave up its transaction: {told.str()}"
+        return LinkError(f"stage {stage}: the session with kafka {kafka.bootstrap} broke: {why}", cure=AGAIN)
     cure = AGAIN if told is None else cure_of(kafka, told, otherwise=AGAIN)
     return LinkError(f"stage {stage}: the session with kafka {kafka.bootstrap} broke: {told.str() if told else error}", cure=cure)
-
-
-def _told(error: BaseException | None) -> Iterator[KafkaError]:
-    """What Kafka said, of an error and of what caused it."""
-    while error is not None:
-        yield from (told for told in (*error.args, getattr(error, "error", None)) if isinstance(told, KafkaError))
-        error = error.__cause__ or error.__context__

@@ -1,23 +1,51 @@
-"""How Kafka says that a newer process has taken the place of this one: two replicas of a stage under one name."""
+"""How Kafka says that a process must not go on as it is: another one has taken its place under the same name, or it stood still for so
+long that Kafka gave its transaction up. The words are mostly the same, so the time says which.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import Final
 
 from confluent_kafka import KafkaError
 
-_TAKEN_OVER: Final = (KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._FENCED)  # noqa: SLF001 - its public name
+TRANSACTION_MS: Final = 10_000  # so long an open transaction of a killed replica holds back readers of what is committed
+_OF_MEMBERS: Final = (KafkaError.FENCED_INSTANCE_ID,)
+_OF_PRODUCERS: Final = (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED, KafkaError._FENCED)  # noqa: SLF001 - its public name
+_FATAL: Final = KafkaError._FATAL  # noqa: SLF001 - its public name
 
 
-def is_taken_over(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, says so."""
+def waking_s() -> float:
+    """Seconds of a clock that goes on while this process is stopped, and while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def is_taken_over(error: BaseException | None, open_s: float) -> bool:
+    """Whether an error, or what caused it, says that a newer process has this one's name. `open_s`: how long its transaction was open."""
+    return any(_of_member(told) or (_of_producer(told) and not _given_up(open_s)) for told in kafka_words(error))
+
+
+def stood_still(error: BaseException | None, open_s: float) -> bool:
+    """Whether it says that the transaction of this process was open for longer than Kafka lets it."""
+    return _given_up(open_s) and any(map(_of_producer, kafka_words(error)))
+
+
+def kafka_words(error: BaseException | None) -> Iterator[KafkaError]:
+    """What Kafka said, of an error and of what caused it."""
     while error is not None:
-        if any(isinstance(told, KafkaError) and _fenced(told) for told in (*error.args, getattr(error, "error", None))):
-            return True
+        yield from (told for told in (*error.args, getattr(error, "error", None)) if isinstance(told, KafkaError))
         error = error.__cause__ or error.__context__
-    return False
 
 
-def _fenced(told: KafkaError) -> bool:
-    """The consumer says it as a fatal error with the broker's words in it."""
-    return told.code() in _TAKEN_OVER or (told.code() == KafkaError._FATAL and "fenced" in told.str())  # noqa: SLF001 - its public name
+def _given_up(open_s: float) -> bool:
+    return open_s * 1000 >= TRANSACTION_MS
+
+
+def _of_member(told: KafkaError) -> bool:
+    """A consumer says it as a fatal error with the broker's words in it."""
+    return told.code() in _OF_MEMBERS or (told.code() == _FATAL and "group.instance.id" in told.str())
+
+
+def _of_producer(told: KafkaError) -> bool:
+    return told.code() in _OF_PRODUCERS or (told.code() == _FATAL and "fenced" in told.str() and not _of_member(told))

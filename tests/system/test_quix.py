@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -112,6 +113,38 @@ async def test_kills_joins_and_a_lost_machine_change_nothing(kafka: KafkaCluster
 @pytest.mark.nightly
 async def test_with_exactly_once_no_event_is_told_twice(kafka: KafkaCluster, tmp_path: Path) -> None:
     await killed(kafka, tmp_path, range(6, 12), exactly_once=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
+async def test_replica_that_stood_still_is_started_again_and_has_no_twin(kafka: KafkaCluster, tmp_path: Path, exactly_once: bool) -> None:
+    """Stopped for longer than its session and its transaction, in the middle of its work; exactly once until Kafka gave its transaction up."""
+    load = load_of(range(30, 34), tmp_path / "made")
+    expected = await asyncio.to_thread(alone, tmp_path / "alone", load)
+    replicas = Replicas(tmp_path / "stages", kafka.bootstrap, exactly_once, commit_s=3.0)
+    replicas.again = partial(kept, replicas)
+    fenced = "it stood still for "
+    try:
+        append(kafka.bootstrap, load.refs)
+        for stage in ("live", "finish", "boards", "view"):
+            replicas.start(stage)
+        step = len(load.frames) // 5 + 1
+        append(kafka.bootstrap, load.frames[:step])
+        await asyncio.to_thread(until, lambda: replicas.all_alive() or len(seen(replicas)) > 0, "nothing is seen")
+        for number in range(1, 5):
+            append(kafka.bootstrap, load.frames[number * step : (number + 1) * step])
+            await asyncio.sleep(1.0)
+            if fenced not in replicas.log("live").read_text():
+                process = replicas.running["live", "a"]
+                process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(16)
+                process.send_signal(signal.SIGCONT)
+        await asyncio.to_thread(wait_until_equal, replicas, expected)
+        said = replicas.log("live").read_text()
+        assert "give each replica of a stage a name of its own" not in said, said[-3000:]
+        assert (fenced in said) is exactly_once, said[-3000:]
+    finally:
+        replicas.end()
 
 
 def served(replicas: Replicas, tenant: str) -> None:

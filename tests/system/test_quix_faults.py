@@ -62,7 +62,8 @@ class Site:
     ended: list[str] = field(default_factory=list[str])
 
     def again(self, stage: str, name: str, code: int) -> None:
-        """Start a process again that ended, as its keeper does."""
+        """Start a process again that ended, as its keeper does; a stage that says that a setting is wrong is not."""
+        assert code != 2, self.replicas.log(stage, name).read_text(errors="replace")[-3000:]
         del self.replicas.running[stage, name]
         self.ended.append(f"{stage} {name} ({code})")
         self.start(stage, name)

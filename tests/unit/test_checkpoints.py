@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from quixstreams.processing import ProcessingContext
 
-from processors.quix_engine import FlushingContext
+from processors.quix_parts import FlushingContext
 
 
 class Checkpoint:

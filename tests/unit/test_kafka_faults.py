@@ -14,6 +14,7 @@ from broker.kafka import KafkaSettings
 from processors.kafka_admin import KafkaAdmin
 from processors.kafka_faults import COPIES, WAITING, not_stored, too_few_copies
 from processors.quix_faults import AGAIN, broken_session
+from processors.quix_fencing import is_taken_over
 
 KAFKA = KafkaSettings(bootstrap="kafka1:9092", username="stages")
 
@@ -52,6 +53,24 @@ def test_session_that_broke_says_why_and_what_to_do(error: Exception, words: str
     assert told.message.startswith("stage live: the session with kafka kafka1:9092 broke: ")
     assert words in told.message
     assert cure in told.cure
+
+
+@pytest.mark.parametrize("code", [KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED, KafkaError._FENCED])
+def test_producer_fenced_after_its_process_stood_still_has_no_twin(code: int) -> None:
+    error = RuntimeError("the checkpoint failed")
+    error.__cause__ = fenced = KafkaException(KafkaError(code))
+    assert is_taken_over(error, open_s=1.2)
+    assert not is_taken_over(error, open_s=16.0)
+    told = broken_session("boards", KAFKA, fenced, open_s=16.0)
+    assert told is not None
+    assert "it stood still for 16 s, and Kafka gave up its transaction" in told.message
+    assert told.cure == AGAIN
+
+
+def test_member_whose_name_a_newer_one_has_is_taken_over_however_long_it_stood() -> None:
+    assert is_taken_over(KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID)), open_s=100.0)
+    fatal = KafkaError(KafkaError._FATAL, "Static consumer fenced by other consumer with same group.instance.id")
+    assert is_taken_over(KafkaException(fatal), open_s=100.0)
 
 
 def test_fault_of_ours_is_no_broken_session() -> None:

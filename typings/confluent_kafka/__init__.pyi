@@ -10,6 +10,8 @@ class KafkaException(Exception): ...  # noqa: N818 - its name
 class KafkaError:
     FENCED_INSTANCE_ID: int
     INVALID_PRODUCER_EPOCH: int
+    PRODUCER_FENCED: int
+    _PARTITION_EOF: int
     _FENCED: int
     _FATAL: int
     def code(self) -> int: ...

@@ -1,4 +1,4 @@
-"""How far a view is behind the topics it follows: in records, and in seconds. Pure: what was fetched is told to it, time is given.
+"""How far a view or a stage is behind the topics it follows: in records, and in seconds. Pure: what was fetched is told, time is given.
 
 A partition of which nothing was heard yet, neither a record nor that it holds no more, is not read: no figure is known of it. A place after
 a record need not be the end where the topic has no more of them: what a transaction leaves behind counts as an offset.
@@ -13,8 +13,8 @@ Partition = tuple[str, int]
 NO_TIME: Final = 0
 
 
-class ViewLag:
-    """What one view was told. One thread tells, any may ask."""
+class TopicLag:
+    """What one reader was told. One thread tells, any may ask."""
 
     def __init__(self, partitions: Iterable[Partition]) -> None:
         self.partitions = frozenset(partitions)
@@ -31,6 +31,17 @@ class ViewLag:
         """Nothing was left in front of this offset at `now_s` (UTC)."""
         self._next[partition] = max(offset, self._next.get(partition, 0))
         self._even_s[partition] = now_s
+
+    def looked(self, ends: Callable[[Partition], int], now_s: float) -> None:
+        """Where nothing waits at `now_s`: what is seen to wait later came after that. To be told about once a second."""
+        for partition, after in self._next.items():
+            if ends(partition) <= after:
+                self._even_s[partition] = now_s
+
+    def forget(self, partition: Partition) -> None:
+        """The partition is somebody else's now."""
+        for known in (self._next, self._taken_ms, self._even_s):
+            known.pop(partition, None)
 
     def not_read(self) -> int:
         """Of how many partitions nothing was heard yet."""
