@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import importlib.metadata
 import os
 import shutil
 import socket
 import sqlite3
-import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from broker.errors import ConfigError, PacelineError
+from broker.mqtt_faults import mqtt_fault
+from broker.pinned_tls import ClientFiles
+from broker.tls_faults import cure_of_tls, look_at
 from broker.topics import UP_FILTERS, topic
 from gateway.identity import client_files as box_files
 from gateway.setup_credential import IDENTITY_FOLDER
@@ -34,6 +37,8 @@ from paceline.site import Site, client_files
 
 TIMEOUT_S: Final = 5.0
 FREE_BYTES: Final = 500_000_000
+_ROOM: Final = f"free space there: at least {FREE_BYTES / 1e9:.1f} GB"
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 EARLIEST_S: Final = 1_767_225_600  # 2026-01-01: a clock before it is not set
 SQLITE: Final = (3, 35, 0)
 LIBRARIES: Final = ("aiomqtt", "msgpack", "pydantic", "numpy", "fastapi", "fitparse", "amqtt")
@@ -56,9 +61,9 @@ async def examine(
 
     `sensors`: how many there shall be, for what is said of radios; None: as many as the gateway knows.
     """
-    findings = [*versions(), clock(now_s()), *folder(site.data), *secrets(site)]
+    findings = [*versions(), clock(now_s()), *folder(site.data), *tracks_folder(site.settings), *secrets(site)]
     findings += await radios(site, sensors)
-    findings += await asyncio.to_thread(servers, site.settings)
+    findings += await asyncio.to_thread(servers, site.settings, now_s)
     if site.settings.central.by_certificate:
         from paceline.ca_doctor import identity_findings  # brings the library of certificates
 
@@ -72,7 +77,10 @@ async def examine(
         findings.append(await page(site))
         findings += await asyncio.to_thread(processes, site)
     else:
-        findings += [port(name, host, number) for name, host, number in _ports(site)]
+        if site.settings.central.kind == "external" and (site.secrets / "secrets.json").exists():
+            findings.append(await connects(site, "central"))
+        here = await asyncio.to_thread(processes, site)  # a role of a cluster: the ports are its own
+        findings += here or [port(name, host, number) for name, host, number in _ports(site)]
     return findings
 
 
@@ -104,12 +112,29 @@ def folder(data: Path) -> list[Finding]:
     try:
         _try_writing(place)
     except OSError as error:
-        return [Finding("data folder", False, f"{place}: {error.strerror}", "give a folder you may write with --data, or make it writable")]
+        cure = _ROOM if error.errno in _FULL else "give a folder you may write with --data, or make it writable"
+        return [Finding("data folder", False, f"{place}: {error.strerror}", cure)]
+    return [Finding("data folder", True, f"{data} can be written"), _space("disk space", place)]
+
+
+def tracks_folder(settings: Settings) -> list[Finding]:
+    """The same of the folder of tracks that stages share, where they have one of their own."""
+    tracks = settings.stages.tracks
+    if not tracks or tracks.startswith("s3://"):
+        return []
+    place = Path(tracks)
+    try:
+        _try_writing(place)
+    except OSError as error:
+        cure = _ROOM if error.errno in _FULL else "make the folder, or mount it, for the user of the stages; or set stages.tracks"
+        return [Finding("tracks folder", False, f"{place}: {error.strerror}", cure)]
+    return [Finding("tracks folder", True, f"{place} can be written"), _space("space for tracks", place)]
+
+
+def _space(check: str, place: Path) -> Finding:
     free = shutil.disk_usage(place).free
-    return [
-        Finding("data folder", True, f"{data} can be written"),
-        Finding("disk space", free >= FREE_BYTES, f"{free / 1e9:.1f} GB free", f"free space: at least {FREE_BYTES / 1e9:.1f} GB"),
-    ]
+    said = f"{free / 1e9:.1f} GB free where {place} is"
+    return Finding(check, free >= FREE_BYTES, said, _ROOM)
 
 
 def _try_writing(place: Path) -> None:
@@ -145,21 +170,22 @@ def lock_holder(path: Path) -> str:
     return ""
 
 
-def servers(settings: Settings) -> list[Finding]:
+def servers(settings: Settings, now_s: Callable[[], float] = time.time) -> list[Finding]:
     """The servers beyond this machine that the settings name."""
-    from paceline.doctor_services import influx, kafka
+    from paceline.doctor_services import clocks, influx, kafka
 
     found = [kafka(settings.kafka)] if settings.kafka.bootstrap else []
     if settings.influx.url:
         from paceline.parts import influx_settings
 
-        found += influx(influx_settings(settings))
+        found += [*influx(influx_settings(settings)), *clocks(influx_settings(settings), now_s)]
     return found
 
 
 def _ports(site: Site) -> list[tuple[str, str, int]]:
     s = site.settings
-    brokers = [(f"{name} broker port", part.host, part.port) for name, part in (("central", s.central), ("near", s.near))]
+    parts = (("central", s.central), ("near", s.near))
+    brokers = [(f"{name} broker port", part.host, part.port) for name, part in parts if part.kind != "external"]
     return [one for one in (*brokers, ("page port", s.api.host, s.api.port)) if one[2]]
 
 
@@ -190,33 +216,36 @@ async def connects(site: Site, broker: Literal["central", "near"]) -> Finding:
     central, near = site.settings.central, site.settings.near
     host, number = (central.link_host, central.port) if broker == "central" else (near.host, near.port)
     at = f"{host}:{number}"
+    files = _files(site, "platform/tap") if broker == "central" else None
     try:
-        tls = _tls(site, "platform/tap") if broker == "central" else None
-        granted = await _subscribe(host, number, "platform/tap", site.secret(broker, "platform/tap"), tls)
+        granted = await _subscribe(host, number, "platform/tap", site.secret(broker, "platform/tap"), files)
     except PacelineError as error:
         return Finding(name, False, error.message, error.cure)
     except TimeoutError:
         return Finding(name, False, f"{at}: no answer within {TIMEOUT_S:.0f} s", "is the network between here and there up?")
     except OSError as error:
         return Finding(name, False, f"{at}: {error.strerror or error}", f"start it: `paceline run`, and see {site.logs}")
-    return Finding(name, granted, f"{at} answers" if granted else f"{at}: refuses the topics of the platform", _ACL_CURE)
+    if not granted:
+        return Finding(name, False, f"{at}: refuses the topics of the platform", _ACL_CURE)
+    if files is not None and (doubt := await asyncio.to_thread(look_at, at, str(files.roots_file))) is not None:  # we look at no dates
+        return Finding(name, False, f"{at} answers us, and not who looks at dates: {doubt}", cure_of_tls(doubt, at, files.must_be_of))
+    return Finding(name, True, f"{at} answers")
 
 
 _ACL_CURE: Final = "write its access rules anew: `paceline broker config mosquitto`"
 
 
-def _tls(site: Site, user: str) -> ssl.SSLContext | None:
-    """What the central broker is shown for a user of ours; None where it goes by passwords. ConfigError when it cannot be read."""
+def _files(site: Site, user: str) -> ClientFiles | None:
+    """What the central broker is shown for a user of ours; None where it goes by passwords."""
     files = client_files(site, user)
-    if files is None:
-        return None
-    return (box_files(site.gateway_dir / IDENTITY_FOLDER) if user == site.box_user else files).context()
+    return box_files(site.gateway_dir / IDENTITY_FOLDER) if files is not None and user == site.box_user else files
 
 
-async def _subscribe(host: str, port: int, user: str, secret: str, tls: ssl.SSLContext | None) -> bool:
+async def _subscribe(host: str, port: int, user: str, secret: str, files: ClientFiles | None) -> bool:
     import aiomqtt
 
     await _reach(host, port)
+    tls = files.context() if files is not None else None
     try:
         async with aiomqtt.Client(
             host, port, username=user, password=secret, identifier=user, timeout=TIMEOUT_S, tls_context=tls
@@ -224,7 +253,7 @@ async def _subscribe(host: str, port: int, user: str, secret: str, tls: ssl.SSLC
             codes = await client.subscribe(UP_FILTERS[0], qos=1)
             return all(_code(code) < 0x80 for code in codes)
     except aiomqtt.MqttError as error:
-        raise _refused(host, port, user, error) from error
+        raise await _refused(host, port, user, error, files) from error
 
 
 def _code(code: object) -> int:
@@ -240,12 +269,12 @@ async def _reach(host: str, port: int) -> None:
         await writer.wait_closed()
 
 
-def _refused(host: str, port: int, user: str, error: Exception) -> ConfigError:
+async def _refused(host: str, port: int, user: str, error: Exception, files: ClientFiles | None) -> PacelineError:
+    if files is not None:
+        return await mqtt_fault(error, host, port, user, files)
     return ConfigError(
         f"{host}:{port} refuses {user}: {error}",
-        cure="the secret in secrets/secrets.json is not the one of this broker: give the broker's password file that user anew"
-        if "certificate" not in str(error).lower() and "ssl" not in str(error).lower()
-        else "broker and certificates are not of one authority: start `paceline run` anew, and see docs/identity.md",
+        cure="the secret in secrets/secrets.json is not the one of this broker: give the broker's password file that user anew",
     )
 
 
@@ -255,9 +284,10 @@ async def may_send(site: Site) -> Finding:
 
     central, user = site.settings.central, site.box_user
     tenant, _, node = user.partition("/")
+    listens, sends = _files(site, "platform/tap"), _files(site, user)
     try:
         secret = site.secret("central", user)
-        listening, sending = _tls(site, "platform/tap"), _tls(site, user)
+        listening, sending = (files.context() if files is not None else None for files in (listens, sends))
         await _reach(central.link_host, central.port)
         async with (
             asyncio.timeout(2 * TIMEOUT_S),
@@ -283,7 +313,7 @@ async def may_send(site: Site) -> Finding:
     except PacelineError as error:
         return Finding("rights of the box", False, error.message, error.cure)
     except aiomqtt.MqttError as error:
-        refused = _refused(central.host, central.port, user, error)
+        refused = await _refused(central.link_host, central.port, user, error, sends)
         return Finding("rights of the box", False, refused.message, refused.cure)
     except TimeoutError:
         return Finding("rights of the box", False, f"what {user} publishes does not arrive", _ACL_CURE)
@@ -298,6 +328,8 @@ def processes(site: Site) -> list[Finding]:
     for view in role_views(site.data):
         name, cure = f"{view.role} ready", f"see {site.logs / view.role}.log"
         try:
+            if view.role_there() != view.role:  # of another container, which shares this folder and not this address
+                continue
             still, reasons = view.stands_still(), view.reasons()
         except OSError as error:
             found.append(Finding(name, False, f"{view.host}:{view.port}: {error}", f"it is away: `paceline run` starts it again; {cure}"))

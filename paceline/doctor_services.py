@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ssl
+import urllib.request
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
 
 from broker.errors import PacelineError
 from broker.influx import InfluxSettings
@@ -10,22 +14,34 @@ from broker.kafka import KafkaSettings
 
 if TYPE_CHECKING:
     from paceline.doctor import Finding
+    from processors.kafka_admin import Change
+
+
+REACH_S: Final = 5.0
+APART_S: Final = 60.0  # what is dated five minutes ahead is refused (docs/bad-input.md)
 
 
 def kafka(settings: KafkaSettings) -> Finding:
     """Whether the cluster answers, lets us in, and has every topic as it must be."""
     from broker.kafka_topics import all_topics
     from paceline.doctor import Finding
-    from processors.kafka_admin import KafkaAdmin
+    from processors.kafka_admin import UNREACHED_CURE, KafkaAdmin
+    from processors.kafka_faults import AWAY
 
     wanted = all_topics()
     try:
-        changes = KafkaAdmin(settings).differences(wanted, 1)
+        changes = KafkaAdmin(settings, reach_s=REACH_S).differences(wanted, 1)
     except PacelineError as error:
-        return Finding("kafka", False, error.message, error.cure)
-    wrong = "; ".join(f"{change.topic} {change.what}" for change in changes[:3])
+        return Finding("kafka", False, error.message, f"{AWAY}; else {error.cure}" if error.cure == UNREACHED_CURE else error.cure)
+    wrong = "; ".join(map(_wrong, changes[:3]))
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
     return Finding("kafka", not changes, f"{wrong}{more}" if wrong else f"{len(wanted)} topics as they must be", "paceline topics apply")
+
+
+def _wrong(change: Change) -> str:
+    if not change.setting:
+        return f"topic {change.topic} is missing"
+    return f"topic {change.topic}: {change.setting} is {change.found or 'not set'} and must be {change.wanted}"
 
 
 def influx(settings: InfluxSettings) -> list[Finding]:
@@ -49,3 +65,18 @@ def influx(settings: InfluxSettings) -> list[Finding]:
     finally:
         link.close()
     return found
+
+
+def clocks(settings: InfluxSettings, now_s: Callable[[], float]) -> list[Finding]:
+    """Whether the clock of this machine and that of InfluxDB, which dates its answers, are one; nothing when it does not answer."""
+    from paceline.doctor import Finding
+
+    try:
+        trust = ssl.create_default_context(cafile=settings.cafile or None) if settings.url.startswith("https") else None
+        with urllib.request.urlopen(f"{settings.url}/ping", timeout=REACH_S, context=trust) as answer:  # noqa: S310 - http or https
+            dated = str(answer.headers["Date"] or "")
+        ahead_s = now_s() - parsedate_to_datetime(dated).timestamp()
+    except (OSError, ValueError):
+        return []
+    said = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the clock of {settings.url}"
+    return [Finding("clocks", abs(ahead_s) < APART_S, said, "set the one that is wrong, here or there (timedatectl set-ntp true)")]

@@ -33,6 +33,10 @@ class RoleView:
         finally:
             connection.close()
 
+    def role_there(self) -> str:
+        """The role of the process that answers. OSError when nobody does."""
+        return cast("str", self._document("/readyz")["role"])
+
     def stands_still(self) -> list[str]:
         """The loops that do not move; empty while it lives. OSError when nobody answers."""
         return cast("list[str]", self._document("/healthz")["stands_still"])

@@ -23,6 +23,7 @@ from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_top
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
 from paceline.ca_certificates import Life, key_pem, life_from, make_root, make_server, new_key, pem_of
+from paceline.doctor_services import kafka as examined
 from paceline.role_view import role_views
 from processors.accept import accept
 from processors.bulk_client import BulkSettings
@@ -286,6 +287,7 @@ async def test_stop_does_not_wait_for_a_dead_kafka(kafka, broker, tenant, tmp_pa
         before.start()
         await asyncio.to_thread(before.join_done, 150)
         await kafka.kill()
+        doctor = asyncio.create_task(doctor_says(settings_of(kafka), "Connection refused", "start Kafka"))
         node.start()
         await until(lambda: node.sent > 100, 150)
         await ingest.stop()
@@ -294,6 +296,7 @@ async def test_stop_does_not_wait_for_a_dead_kafka(kafka, broker, tenant, tmp_pa
         await until(lambda: "nothing is taken until the log can be written" in ingest.said, 150)
         await ingest.stop()
         assert "cure: check address" in ingest.said
+        await doctor
         ingest.start()
         await kafka.start()
         await asyncio.to_thread(node.join_done, 240)
@@ -372,9 +375,19 @@ async def refused(log, what, cure, records=None):
     assert "nothing was acknowledged" in caught.value.cure
 
 
+async def doctor_says(settings, what, cure):
+    """The doctor beside it finds the same."""
+    async with asyncio.timeout(150):
+        while not re.search(what, (finding := await asyncio.to_thread(examined, settings)).found):  # slow to answer is told of first
+            await asyncio.sleep(0.1)
+    assert not finding.ok
+    assert cure in finding.cure
+
+
 async def test_wrong_password_and_a_user_who_may_not_write_are_told_what_to_do(kafka, tenant):
     with KafkaLog(settings_of(kafka, "writer", password="wrong"), send_s=2) as log:
         await refused(log, "Authentication failed", "check kafka.security, kafka.mechanism, kafka.username and kafka.password")
+    await doctor_says(settings_of(kafka, "writer", password="wrong"), "Authentication failed", "kafka.username and kafka.password")
     with KafkaLog(settings_of(kafka, "reader")) as log:
         await refused(log, "(?i)authorization failed", "paceline topics apply --writer reader")
     with KafkaLog(settings_of(kafka, "writer"), send_s=PATIENT_S) as log:
@@ -395,6 +408,7 @@ async def test_certificate_that_is_not_believed_is_told_with_its_fault(kafka, se
     settings = KafkaSettings(bootstrap=at, security="SSL", cafile=str(served / authority))
     with KafkaLog(settings, send_s=2) as log:
         await refused(log, "SSL handshake failed", f"the certificate of {at} {cure}")
+    await doctor_says(settings, "SSL handshake failed", f"the certificate of {at} {cure}")
     publisher = EventPublisher(settings, tmp_path / "state.db", tmp_path / "published.json")
     task = asyncio.create_task(publisher.run())
     await until(lambda: cure in publisher.done.last_error, 150)  # a broker that is slow to answer is told of first
@@ -449,6 +463,7 @@ async def test_topic_that_would_lose_records_is_refused_until_it_is_mended(kafka
         await refused(
             log, "topic telemetry.dlq: cleanup.policy is compact and must be delete", "paceline topics apply", [frame_record(tenant)]
         )
+        await doctor_says(settings_of(kafka), "topic telemetry.dlq: cleanup.policy is compact and must be delete", "paceline topics apply")
         await applied(kafka)
         await asyncio.to_thread(log.append, [frame_record(tenant)])
         await asyncio.to_thread(configure, kafka, DEAD, "retention.ms", "86400000")  # how long is the operator's word
@@ -466,9 +481,11 @@ async def test_topic_that_is_missing_or_has_other_partitions_is_refused(kafka):
         client.delete_topics([DEAD], request_timeout=60)[DEAD].result(60)
         await there(wanted=False)
         await refused(log, "topic telemetry.dlq is missing", "paceline topics apply")
+        await doctor_says(settings_of(kafka), "topic telemetry.dlq is missing", "paceline topics apply")
         client.create_topics([NewTopic(DEAD, 3, 1)], request_timeout=60)[DEAD].result(60)
         await there(wanted=True)
         await refused(log, "telemetry.dlq has 3 partitions, not 12", "make a new topic with the right number")
+        await doctor_says(settings_of(kafka), "telemetry.dlq has 3 partitions, not 12", "make a new topic with the right number")
         client.delete_topics([DEAD], request_timeout=60)[DEAD].result(60)
         await there(wanted=False)
         await applied(kafka)

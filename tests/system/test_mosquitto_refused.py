@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import ssl
 import time
 from collections import Counter
@@ -24,7 +25,10 @@ from broker.mqtt_faults import mqtt_fault
 from broker.pinned_tls import ClientFiles
 from gateway.link import LinkSettings, explain, open_link, tls_context
 from paceline.ca_certificates import Life, key_pem, life_from, make_node, make_root, make_server, new_key, pem_of
+from paceline.config import Settings
+from paceline.doctor import connects
 from paceline.link import Link, messages
+from paceline.site import Site as DataSite
 from paceline.supervise import free_port
 from processors.bulk_client import BulkClient, BulkSettings
 from processors.control import Control
@@ -210,6 +214,43 @@ async def test_tap_and_control_ask_the_broker_what_it_has_against_them(site: Sit
     tap, control = await asyncio.gather(tap_error(Link("127.0.0.1", port, TAP, "", files)), control_error(site.folder, port, "", files))
     assert tap.cure == cure
     assert cure in control
+
+
+def examined(site: Site, folder: Path, listener: str, node: str = "ours", roots: str = "ca") -> DataSite:
+    """A data folder of a platform whose central broker is elsewhere, with these certificates."""
+    made = DataSite(
+        Settings.model_validate({"data": folder, "central": {"kind": "external", "certificates": True, "port": site.ports[listener]}})
+    )
+    published = made.secrets / "authority" / "published" / "roots.pem"
+    for path, text in (
+        (made.client_file(TAP), (site.folder / node).read_text()),
+        (published, (site.folder / roots).read_text()),
+        (made.secrets / "secrets.json", json.dumps({f"central:{TAP}": site.broker.password(TAP)})),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("listener", "node", "roots", "cure"),
+    [
+        ("good", "ours", "ca", ""),
+        ("good", "ours", "other", "is not of an authority that is trusted here"),
+        ("expired", "ours", "ca", "has expired: give it a new one"),
+        ("named", "ours", "ca", "has another name: use a name that is in it"),
+        pytest.param(
+            "asking", "late", "ca", "our certificate has expired: renew it", marks=pytest.mark.nightly
+        ),  # waits five seconds first
+    ],
+)
+async def test_doctor_finds_what_is_wrong_with_certificates(
+    site: Site, tmp_path: Path, listener: str, node: str, roots: str, cure: str
+) -> None:
+    found = await connects(examined(site, tmp_path, listener, node, roots), "central")
+    assert found.ok is (cure == ""), found
+    assert site.server(listener) in found.found
+    assert cure in found.cure
 
 
 async def test_each_is_let_in_where_all_is_right(site: Site) -> None:

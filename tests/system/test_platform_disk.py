@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from paceline.doctor import folder as folder_findings
 from tests.system.stack import Stack, frame_of, gym_of
 from tests.system.test_spool_disk import mount
 
@@ -47,6 +48,9 @@ async def test_full_disk_of_the_platform_acknowledges_nothing_and_recovers(tmp_p
         try:
             await until(lambda: stack.counted("member") >= 30)
             ballast = fill(platform_disk)
+            wrong = [one for one in folder_findings(platform_disk) if not one.ok]
+            assert wrong
+            assert all("free space there" in one.cure for one in wrong)
             assert await running.wait_drained(120), "the box has a disk of its own and takes everything"
             await until(lambda: "nothing is acknowledged until the log can be written" in stack.log("platform"))
             assert in_log(stack) < FRAMES

@@ -25,6 +25,8 @@ from pydantic import SecretStr
 
 from broker.errors import ConfigError, StoreError
 from broker.influx import InfluxSettings
+from paceline.doctor_services import clocks
+from paceline.doctor_services import influx as doctor_of_influx
 from processors import influx_queries as ask
 from processors.influx_admin import InfluxAdmin
 from processors.influx_batch import Batch
@@ -416,6 +418,9 @@ async def test_a_wrong_token_and_a_missing_bucket_say_their_cure_and_nothing_is_
     await wrong.send(until=lambda: wrong.sender.lanes["live"].error != "")
     assert "influx.token" in wrong.sender.lanes["live"].cure
     assert "paceline influx setup" in wrong.sender.lanes["live"].cure
+    found = doctor_of_influx(wrong.settings)
+    assert {one.check: one.ok for one in found} == {"influx": True} | {f"influx {bucket}": False for bucket in BUCKETS}
+    assert all("paceline influx setup" in one.cure for one in found[1:])
     wrong.close()
     nowhere = Sinking(world, where.model_copy(update={"bucket": "nowhere_{bucket}/autogen"}))
     await nowhere.send(until=lambda: nowhere.sender.lanes["live"].error != "")
@@ -426,6 +431,16 @@ async def test_a_wrong_token_and_a_missing_bucket_say_their_cure_and_nothing_is_
     assert right.tracks("anna", "bob") == world.samples()
     assert right.outbox.counters()["dead"] == 0
     right.close()
+
+
+def test_clock_that_differs_from_that_of_the_server_is_found_with_its_cure(influx):
+    where = InfluxSettings(url=influx.url)
+    assert [one.ok for one in clocks(where, time.time)] == [True]
+    for off_s, words in ((7_200, "ahead of the clock of"), (-7_200, "behind the clock of")):
+        (found,) = clocks(where, lambda off_s=off_s: time.time() + off_s)
+        assert not found.ok
+        assert f"{words} {influx.url}" in found.found
+        assert "timedatectl" in found.cure
 
 
 def paceline(world: InfluxWorld, where: InfluxSettings, *args: str, code: int = 0) -> str:
