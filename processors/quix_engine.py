@@ -91,7 +91,7 @@ class StageApp(Application):
             "queue.buffering.max.messages": 500_000,
         }
         if replica.exactly_once:
-            producer |= {"transactional.id": f"{_group(stage)}-{replica.name}", "transaction.timeout.ms": TRANSACTION_MS}
+            producer |= {"transactional.id": f"{_group(stage)}-{replica.name}", "transaction.timeout.ms": transaction_ms(replica.commit_s)}
         super().__init__(
             ConnectionConfig(**connection_of(replica.kafka)),
             consumer_group=_group(stage),
@@ -364,6 +364,11 @@ class _Cells:
 
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._app.committed(self._partition, prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
+
+
+def transaction_ms(commit_s: float) -> int:
+    """How long a transaction may be open: longer than a checkpoint takes to come, or Kafka ends each of them, and the stage with it."""
+    return max(TRANSACTION_MS, round(2_000 * commit_s))
 
 
 def _group(stage: StageOnKafka) -> str:

@@ -127,6 +127,7 @@ def test_more_boards_than_names_that_are_known_at_once(tmp_path: Path, monkeypat
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3_600)
 def test_no_cut_and_no_kill_changes_a_board(tmp_path: Path) -> None:
     for seed in range(100, 250):
         heard_in_turns(tmp_path / f"{seed}", words_of(random.Random(seed), 60, 400, ["s0"]), 200)

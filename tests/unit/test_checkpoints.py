@@ -8,6 +8,8 @@ from typing import Any, cast
 import pytest
 from quixstreams.processing import ProcessingContext
 
+from paceline.config import StagesPart
+from processors.quix_engine import transaction_ms
 from processors.quix_parts import FlushingContext
 
 
@@ -51,3 +53,8 @@ def test_partitions_that_go_away_are_committed_at_once() -> None:
     done: list[str] = []
     context_of(done, 9).commit_checkpoint(force=True, revoking=True)
     assert done == ["written True", "revoked", "begun"]
+
+
+@pytest.mark.parametrize(("commit_s", "ms"), [(StagesPart().commit_s, 10_000), (5.0, 10_000), (60.0, 120_000)])
+def test_a_transaction_may_be_open_for_longer_than_a_checkpoint_takes_to_come(commit_s: float, ms: int) -> None:
+    assert transaction_ms(StagesPart(commit_s=commit_s).commit_s) == ms
