@@ -285,7 +285,7 @@ async def run_influx(settings: Settings, watch: Watch) -> None:
     influx, site = influx_settings(settings), Site(settings)
     with locked_directory(site.platform_dir, "influx"):
         files = SinkFiles(site.platform_dir)
-        sink = Sink(influx, files, socket.gethostname(), InfluxAdmin(influx))
+        sink = Sink(influx, files, socket.gethostname(), InfluxAdmin(influx), part=settings.view.followed)
         show(watch, sink, files.outbox)
         await sink.run()
 

@@ -19,7 +19,7 @@ from broker.events.models import Effort as EffortData
 from broker.events.models import EffortRemoved
 from broker.reference import ErasureRef
 from processors.believed import Believed, decode_believed, gathered
-from processors.believed_db import blocks_after, generation
+from processors.believed_db import Block, blocks_after, generation
 from processors.dead_store import counts_by_reason
 from processors.influx_batch import Batch
 from processors.influx_lines import LineMaker
@@ -41,8 +41,10 @@ from processors.influx_schema import BUCKETS
 from processors.log import SqliteLog
 from processors.pulse import Pulse, read_pulse
 from processors.results_db import events, final, references
-from processors.series_guard import SeriesGuard
+from processors.series_guard import SeriesGuard, buckets_of
 from processors.stores import ReadStore
+from processors.view_file import check_part
+from processors.view_part import WHOLE, ViewPart
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +58,12 @@ STALE_PULSE_US: Final = 60_000_000
 
 
 class Collector:
-    """Over one state file; `log` is the log beside it, `pulse` what its process left, `node` the name of this machine in `ops`."""
+    """Over one state file; `log` is the log beside it, `pulse` what its process left, `node` the name of this machine in `ops`. `part`: of
+    which tenants the file must be."""
 
-    def __init__(self, outbox: Outbox, state: Path, log: Path, pulse: Path, node: str) -> None:
+    def __init__(self, outbox: Outbox, state: Path, log: Path, pulse: Path, node: str, part: ViewPart = WHOLE) -> None:
         self._outbox = outbox
+        self._part = part
         self._state, self._log_path, self._pulse_path, self._node = state, log, pulse, node
         self._store: ReadStore | None = None
         self._log: SqliteLog | None = None
@@ -69,7 +73,8 @@ class Collector:
 
     def _remember(self) -> None:
         """Take up what is stored: at the start, and at the look after a commit that failed (what cannot commit may not be able to read)."""
-        self._guard = SeriesGuard({bucket: self._outbox.series(bucket) for bucket in BUCKETS})
+        self.buckets = buckets_of(self._part)
+        self._guard = SeriesGuard({bucket: self._outbox.series(bucket) for bucket in BUCKETS}, self.buckets)
         self._minutes = MinuteBook(self._outbox)
         self._erased: set[str] | None = None
         self._in_doubt = False
@@ -100,6 +105,7 @@ class Collector:
             if store is not None:
                 self._erasures(store, change)  # first: what follows leaves an erased athlete out
                 more = self._samples(store, lines, now_us, change)
+                self._minutes.refilling &= more
                 more |= self._events(store, lines, change)
             for points in self._minutes.due(now_us, change):
                 lines.add(points)
@@ -131,6 +137,7 @@ class Collector:
             self._store.close()
             self._store = None
         if self._store is None:
+            check_part(self._state, self._part, filled=False)
             self._store, self._opened = ReadStore(self._state), inode
             self._erased = None
         if self._log is None and self._log_path.exists():
@@ -151,6 +158,8 @@ class Collector:
         if cursor.name == name and found[0].id > after + 1:
             change.count("lost_blocks", found[0].id - after - 1)
             _log.error("influx: %d blocks of samples are gone: this sink was away for too long", found[0].id - after - 1)
+        if cursor.name not in ("", name):
+            self._restart(found[0], name, now_us, change)
         erased = self._erased_subjects(store)
         at, samples = after, 0
         held: list[Believed] = []  # blocks come small, one of each partition: a part of the cost is of a block
@@ -174,6 +183,15 @@ class Collector:
         self._blocks(held, lines, erased, now_us, change)
         change.cursors["believed"] = Cursor(at, name)
         return samples >= MOST_SAMPLES or len(found) == BLOCKS or sum(len(one.body) for one in found) >= MOST_BYTES
+
+    def _restart(self, first: Block, name: str, now_us: int, change: Change) -> None:
+        """The state was made again and tells everything once more: its points overwrite themselves, its totals are counted anew."""
+        _log.info("influx: %s was made again: what it has of samples is written once more", self._state)
+        first_us = 0
+        if first.id > 1:  # it forgot some already
+            with suppress(StoreError):
+                first_us = decode_believed(first.body).appended_us
+        self._minutes.restart(0 if first_us <= MinuteBook.floor(now_us) else first_us, Cursor(0, name), self._part, change)
 
     def _blocks(self, blocks: Sequence[Believed], lines: LineMaker, erased: set[str], now_us: int, change: Change) -> None:
         if not blocks:

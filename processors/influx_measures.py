@@ -8,7 +8,6 @@ from pathlib import Path
 from broker.metric_list import INFLUX_LINES, INFLUX_SERIES, INFLUX_WAITING, INFLUX_WAITING_BYTES
 from broker.metrics import Measure
 from broker.watch import Watch
-from processors.influx_schema import BUCKETS
 from processors.influx_sink import Sink
 from processors.measures import size_of
 
@@ -30,5 +29,5 @@ def of_sink(sink: Sink) -> Iterator[Measure]:
         yield INFLUX_LINES.of(counters.get(name, 0), name)
     yield INFLUX_WAITING.of(counters["waiting_lines"])
     yield INFLUX_WAITING_BYTES.of(counters["waiting_bytes"])
-    for bucket in BUCKETS:
-        yield INFLUX_SERIES.of(counters.get(f"series_{bucket}", 0) / BUCKETS[bucket].series, bucket)
+    for name, bucket in sink.collector.buckets.items():
+        yield INFLUX_SERIES.of(counters.get(f"series_{name}", 0) / bucket.series, name)

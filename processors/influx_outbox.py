@@ -72,6 +72,7 @@ class Change:
     minutes: list[Minute] = field(default_factory=list[Minute])
     last: dict[str, Last] = field(default_factory=dict[str, Last])
     counts: dict[str, int] = field(default_factory=dict[str, int])
+    forgets_last: bool = False  # what was stored of `last`
 
     def count(self, name: str, by: int) -> None:
         """Add to a counter."""
@@ -139,6 +140,8 @@ class Outbox:
                 else:
                     db.execute("INSERT OR REPLACE INTO effort VALUES (?,?,?,?,?,?)", (name, *written))
             db.executemany("INSERT OR REPLACE INTO minute VALUES (?,?)", [(m.start_us, m.encode()) for m in change.minutes])
+            if change.forgets_last:
+                db.execute("DELETE FROM last")
             db.executemany(_LAST, [(subject, *at) for subject, at in change.last.items()])
             size = self._bytes + sum(len(b.body) for b in change.batches)
             size, dropped = self._make_room(size)

@@ -22,6 +22,7 @@ from processors.influx_outbox import Outbox
 from processors.influx_sender import Eraser, Sender
 from processors.influx_wire import WriteLink
 from processors.pulse import NAME as PULSE
+from processors.view_part import WHOLE, ViewPart
 from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
@@ -59,18 +60,25 @@ class SinkFiles:
         return self.folder / "influx.json"
 
 
+def named(node: str, part: ViewPart) -> str:
+    """What a sink is called in `ops`: several on one machine must not overwrite each other."""
+    return node if part.is_whole else f"{node}-{part.number}of{part.of}"
+
+
 def open_outbox(settings: InfluxSettings, files: SinkFiles) -> Outbox:
     """The outbox with its bounds."""
     return Outbox(files.outbox, cap_bytes=settings.outbox_mb * 1_000_000, drop_oldest=settings.when_full == "drop_oldest")
 
 
 class Sink:
-    """One sink; `node` names this machine in `ops`. `pace` scales its waits."""
+    """One sink, of a `part` of the tenants; `node` names this machine in `ops`. `pace` scales its waits."""
 
-    def __init__(self, settings: InfluxSettings, files: SinkFiles, node: str, eraser: Eraser, *, pace: float = 1.0) -> None:
+    def __init__(
+        self, settings: InfluxSettings, files: SinkFiles, node: str, eraser: Eraser, *, pace: float = 1.0, part: ViewPart = WHOLE
+    ) -> None:  # fmt: skip
         self._files, self._pace = files, pace
         self.outbox = open_outbox(settings, files)
-        self.collector = Collector(self.outbox, files.state, files.log, files.pulse, node)
+        self.collector = Collector(self.outbox, files.state, files.log, files.pulse, named(node, part), part)
         self.sender = Sender(self.outbox, lambda: WriteLink(settings), eraser, pace=pace)
 
     async def run(self) -> None:

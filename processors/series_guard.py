@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -15,10 +16,20 @@ import numpy.typing as npt
 
 from processors.influx_schema import ALARM_PCT, BUCKETS, Bucket
 from processors.samples import hash64
+from processors.view_part import ViewPart
 
 _log = logging.getLogger(__name__)
 _WORDS: Final = {"ok": "fine again", "alarm": "look at what its tags hold (docs/influx.md)", "full": "new ones are refused and counted"}
+_SHARES: Final = 2
 _SEEN_PARTS: Final = 16  # when a series was seen is noted this often while its bucket keeps a point
+
+
+def buckets_of(part: ViewPart) -> Mapping[str, Bucket]:
+    """The buckets with the limits of one sink of several: twice its even share, as tenants are not equal, so that all together have at most
+    twice what one would have, however many they are."""
+    if part.of <= _SHARES:
+        return BUCKETS
+    return {name: replace(bucket, series=bucket.series * _SHARES // part.of) for name, bucket in BUCKETS.items()}
 
 
 class SeriesGuard:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from broker.influx import InfluxSettings
 from paceline.doctor_services import clocks
 from paceline.doctor_services import influx as doctor_of_influx
 from processors import influx_queries as ask
+from processors.hot_board import NONE_HOT
 from processors.influx_admin import InfluxAdmin
 from processors.influx_batch import Batch
 from processors.influx_collector import Collector
@@ -35,14 +37,16 @@ from processors.influx_outbox import Change, Outbox
 from processors.influx_packing import pack
 from processors.influx_schema import BUCKETS
 from processors.influx_sender import Sender
-from processors.influx_sink import SinkFiles, open_outbox
+from processors.influx_sink import SinkFiles, named, open_outbox
 from processors.influx_wire import Meaning, WriteLink
 from processors.line_protocol import Field, Measurement, Points, encode_lines, field_text, tag_text
+from processors.view_part import WHOLE, ViewPart
 from tests.any_way import T0_US, US
 from tests.influx_faults import Fault, FaultProxy, answered, start_faults
 from tests.influx_server import Influx, start_influx
 from tests.influx_world import InfluxWorld, samples_in
 from tests.system.stack import TENANT, Stack, gym_of
+from tests.tenants_told import ATHLETES, TENANTS, rides_of, view_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 START = "2026-01-01T00:00:00Z"
@@ -80,14 +84,24 @@ def settings_for(influx: Influx, name: str, url: str = "", **more: object) -> In
     return InfluxSettings.model_validate(values)
 
 
+@dataclass
+class PartWorld:
+    """The folder of a part of the tenants, kept by a view."""
+
+    files: SinkFiles
+    now_us: int
+
+
 class Sinking:
     """Collector and sender of a world in this process, with the world's clock."""
 
-    def __init__(self, world: InfluxWorld, influx: InfluxSettings, files: SinkFiles | None = None) -> None:
+    def __init__(
+        self, world: InfluxWorld | PartWorld, influx: InfluxSettings, files: SinkFiles | None = None, part: ViewPart = WHOLE
+    ) -> None:  # fmt: skip
         self.world, self.settings = world, influx
         self.admin = InfluxAdmin(influx)
         self.outbox = open_outbox(influx, files or world.files)
-        self.collector = Collector(self.outbox, world.files.state, world.files.log, world.files.pulse, "here")
+        self.collector = Collector(self.outbox, world.files.state, world.files.log, world.files.pulse, named("here", part), part)
         self.sender = Sender(self.outbox, lambda: WriteLink(influx), self.admin, clock_us=lambda: world.now_us, pace=0.05)
 
     def collect(self) -> None:
@@ -474,7 +488,7 @@ def environment(where: InfluxSettings, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def sink_process(world: InfluxWorld, where: InfluxSettings, **env: str) -> subprocess.Popen[bytes]:
+def sink_process(world: InfluxWorld | PartWorld, where: InfluxSettings, **env: str) -> subprocess.Popen[bytes]:
     log = (world.files.folder / "sink.out").open("ab")
     command = [sys.executable, "-m", "paceline", "influx", "sink", "--data", str(world.files.folder.parent)]
     with log:
@@ -506,6 +520,73 @@ async def test_a_sink_killed_at_any_point_goes_on_without_a_loss(tmp_path, influ
         world.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT_S) == 0
+
+
+def all_rows(sinking: Sinking) -> dict[str, list[tuple[str, ...]]]:
+    """What dashboards of each tenant find: samples, efforts, places, totals."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for tenant in TENANTS:
+        found[f"{tenant} efforts"] = values_of(sinking.rows("seg", ask.efforts, tenant, "hill"))
+        found[f"{tenant} board"] = values_of(sinking.rows("seg", ask.board_now, tenant, "hill"))
+        for totals in ("act_1m", "act_1h"):
+            found[f"{tenant} {totals}"] = values_of(sinking.rows("agg", ask.totals, tenant, totals))
+        for name in ATHLETES:
+            if (tenant, name) != ("gym", "bob"):  # who is erased after the half, and this server deletes nothing
+                found[f"{tenant} {name}"] = values_of(sinking.rows("live", ask.track, tenant, name))
+    return found
+
+
+def values_of(rows: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    """Rows without what the server says of its own answer."""
+    return sorted(
+        tuple(value for name, value in sorted(row.items()) if name not in ("", "result", "table", "_start", "_stop")) for row in rows
+    )
+
+
+async def test_sinks_of_parts_lose_and_double_nothing_when_one_is_killed_and_one_joins(tmp_path, influx):
+    await sinks_of_parts(tmp_path, influx, "parts", {2: POINTS[2:3]})
+
+
+@pytest.mark.nightly
+async def test_sinks_of_parts_are_killed_at_every_point(tmp_path, influx):
+    await sinks_of_parts(tmp_path, influx, "points", {1: POINTS, 2: POINTS})
+
+
+async def sinks_of_parts(tmp_path: Path, influx: Influx, name: str, kills: dict[int, tuple[str, ...]]) -> None:
+    """Two sinks of halves of the tenants, killed at points; then three of thirds: in InfluxDB is what one sink of everything writes."""
+    t0_us = time.time_ns() // 1000 - 6_000 * US
+    told = await asyncio.to_thread(rides_of, tmp_path / "cluster", NONE_HOT, t0_us)
+    now_us = t0_us + 5_900 * US
+
+    def world(name: str, part: ViewPart, upto: int) -> PartWorld:
+        files = SinkFiles(tmp_path / name / "platform")
+        view_of(files.state, told[:upto], part).close()
+        return PartWorld(files, now_us)
+
+    async def sunk(name: str, part: ViewPart, upto: int, where: InfluxSettings) -> Sinking:
+        sinking = Sinking(world(name, part, upto), where, part=part)
+        sinking.collect()
+        sinking.collect()
+        await sinking.send()
+        sinking.close()
+        return sinking
+
+    one, where = settings_for(influx, f"{name}_one"), settings_for(influx, name)
+    expected = all_rows(await sunk("one", WHOLE, len(told), one))
+    half = len(told) // 2
+    for number in (1, 2):
+        part = ViewPart(number, 2)
+        for point in kills.get(number, ()):
+            killed = world(f"part{number}", part, half)
+            process = sink_process(killed, where, PACELINE_VIEW__PART=str(part), PACELINE_KILL_AT=f"influx.{point}")
+            await wait_for(lambda process=process: process.poll() is not None)
+            assert process.returncode == -signal.SIGKILL, (killed.files.folder / "sink.out").read_text()[-2000:]
+        await sunk(f"part{number}", part, half, where)
+    for part in (ViewPart(number, 3) for number in (1, 2, 3)):  # a third joins: views and sinks go on with other tenants
+        last = await sunk(f"part{part.number}", part, len(told), where)
+    found = all_rows(last)
+    assert all(len(rows) > 1 for name, rows in expected.items() if name.endswith(("act_1m", "anna")))
+    assert found == expected
 
 
 def json_of(path: Path) -> dict:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,11 +9,7 @@ import msgpack
 import pytest
 
 from broker.errors import BadInputError, ConfigError, StoreError
-from broker.frames import encode_frame
-from broker.ids import route_of
 from broker.kafka_topics import ACTIVITIES_STATE, REFERENCE
-from broker.logrecord import Kind, LogRecord
-from broker.reference import AthleteRef, ErasureRef, MergeRef, Reference, encode_reference
 from paceline.config import load
 from processors.believed import decode_believed
 from processors.believed_db import blocks_after
@@ -26,10 +20,8 @@ from processors.state_view import Record, StateView
 from processors.view_file import check_part, is_filling, open_part, whole_now
 from processors.view_lines import MOST_WAITING
 from processors.view_part import WHOLE, ViewPart, number_of, part_from
-from tests.any_way import T0_US, US, ride, segment
-from tests.memory_cluster import MemoryCluster
+from tests.tenants_told import TENANTS, rides_of, view_of
 
-TENANTS = ("club", "gym", "hall")
 PARTS = tuple(ViewPart(number, 3) for number in (1, 2, 3))
 SUBJECT_IN = {
     "state": "key", "numbering": "subject", "attempts": "subject", "activity": "subject", "undated": "subject", "wake": "key",
@@ -38,54 +30,8 @@ SUBJECT_IN = {
 
 
 @pytest.fixture(scope="module", params=[NONE_HOT, HotRule(("*/hill",), 2)], ids=["whole boards", "hot boards"])
-def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Record]]:
-    """What the stages say of rides of two athletes of each tenant over a segment, one of whom is erased and one merged."""
-    cluster = MemoryCluster(tmp_path_factory.mktemp("cluster"), now_us=T0_US + 3_000 * US, tells=True, hot=request.param)
-    frames = [
-        (tenant, frame)
-        for number, tenant in enumerate(TENANTS)
-        for name in ("anna", "bob")
-        for frame in ride(random.Random(name), f"w-{name}", number + 1, 0, 400, subject=f"{tenant}/{name}", speed_mps=5.0)
-    ]
-    frames.sort(key=lambda one: (one[1].t0_us, one[0], one[1].device))
-
-    def refer(*values: Reference) -> None:
-        cluster.append([LogRecord(Kind.REFERENCE, v.tenant, v.tenant, "", cluster.now_us, encode_reference(v)) for v in values])
-        cluster.drain()
-
-    try:
-        for tenant in TENANTS:
-            refer(segment("hill", 40, 140).model_copy(update={"tenant": tenant}))
-            refer(*(AthleteRef(tenant=tenant, id=name, name=name) for name in ("anna", "bob", "zoe")))
-        cluster.append(
-            [
-                LogRecord(
-                    Kind.FRAME, route_of(tenant, "box", f.device, f.subject, self_numbered=f.self_numbered), tenant, "box", cluster.now_us,
-                    encode_frame(f),
-                )
-                for tenant, f in frames
-            ]
-        )  # fmt: skip
-        cluster.drain()
-        for _ in range(4):
-            cluster.pass_time(700 * US)
-        refer(MergeRef(tenant="club", id="bob", into="zoe"), ErasureRef(tenant="gym", id="bob"))
-        cluster.pass_time(US)
-        cluster.view()
-        lanes = zip(cluster.topics.told, cluster.topics.lanes, strict=True)
-        yield [Record(topic, lane, m.offset, m.key or b"", m.value, m.headers) for (topic, m), (_, lane) in lanes]
-    finally:
-        cluster.close()
-
-
-def view_of(path: Path, told: list[Record], part: ViewPart, batch: int = 40) -> StateDb:
-    store = open_part(path, part)
-    view = StateView(store, tells=True, part=part)
-    for at in range(0, len(told), batch):
-        store.db.execute("BEGIN IMMEDIATE")
-        assert view.take(told[at : at + batch]) == []
-        store.db.execute("COMMIT")
-    return store
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    return rides_of(tmp_path_factory.mktemp("cluster"), request.param)
 
 
 def rows(store: StateDb, wanted: ViewPart) -> dict[str, list[object]]:
