@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from struct import Struct
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -53,6 +54,7 @@ from processors.segments import SegmentIndex
 
 _VERSION: Final = 2
 _PRELUDE: Final = 1 + 8 * (BEFORE_LON + 1) + 8 * 4  # version, fixes, spilled, and how many records of each kind follow
+_SIZES: Final = Struct("<4q")
 _SHAPE_BYTES: Final = MAX_ID + 8
 _NAMELESS: Final = -2  # segments that are not in the index have numbers from here downwards
 
@@ -284,16 +286,17 @@ class Attempts:
             return self._stored
         arena = self.arena
         head = arena.heads[self.slot]
-        under = arena.records[list(arena.chain(self.slot, UNDER))]
-        waiting = arena.records[list(arena.chain(self.slot, WAITING))]
-        rows = [*arena.chain(self.slot, UNDER), *arena.chain(self.slot, WAITING)]
-        curves = arena.curves[rows]
-        filled = np.arange(CURVE) < arena.records[rows, MARKS][:, None]
-        names = b"".join(_name(*self._named(number)) for number in arena.records[rows, NUMBER].tolist())
+        start = bytes([_VERSION]) + head[: BEFORE_LON + 1].tobytes()
+        under, waiting = list(arena.chain(self.slot, UNDER)), list(arena.chain(self.slot, WAITING))
         counts = sorted((self._named(int(arena.counts[c, C_NUMBER]))[0], int(arena.counts[c, C_COUNT])) for c in arena.counted(self.slot))
-        sizes = np.array([head[SPILLED], len(under), len(waiting), len(counts)], np.int64)
-        parts = [bytes([_VERSION]), head[: BEFORE_LON + 1].tobytes(), sizes.tobytes(), names]
-        parts += [under[:, NEXT + 1 : FINISH].tobytes(), waiting[:, NEXT + 1 :].tobytes(), curves[filled].tobytes()]
+        parts = [start, _SIZES.pack(int(head[SPILLED]), len(under), len(waiting), len(counts))]
+        if under or waiting:  # of most subjects, most of the time, neither
+            rows = [*under, *waiting]
+            held, curves = arena.records[rows], arena.curves[rows]
+            marks, n = held[:, MARKS].tolist(), len(under)
+            parts += [_name(*self._named(number)) for number in held[:, NUMBER].tolist()]
+            parts += [held[:n, NEXT + 1 : FINISH].tobytes(), held[n:, NEXT + 1 :].tobytes()]
+            parts += [curve[:filled].tobytes() for curve, filled in zip(curves, marks, strict=True)]
         parts += [_name(ident, count) for ident, count in counts]
         return b"".join(parts)
 
