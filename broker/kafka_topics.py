@@ -24,6 +24,7 @@ BELIEVED: Final = "live.samples"
 API_TRANSACTIONS: Final = "paceline-api-"  # ids of transactions begin so: of those who write `reference.changes`
 
 FRAME_PARTITIONS: Final = 64  # the most replicas a stage can have; state is bound to it
+SAMPLES_PARTITIONS: Final = 8  # all of a round of the live stage in few requests: what asks Kafka for most is a request, not a record
 EVENT_PARTITIONS: Final = 12
 DAY_MS: Final = 86_400_000
 FRAMES_DAYS: Final = 7  # longer than any outage of a stage; a person's raw data ends there by itself
@@ -82,7 +83,7 @@ def platform_topics() -> tuple[Topic, ...]:
         Topic(LIVE_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
         Topic(ACTIVITIES_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
         Topic(BOARDS_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
-        Topic(BELIEVED, PLATFORM, FRAME_PARTITIONS, SAMPLES_DAYS * DAY_MS),  # key: the partition; samples as the live stage believes them
+        Topic(BELIEVED, PLATFORM, SAMPLES_PARTITIONS, SAMPLES_DAYS * DAY_MS),  # key: the partition; samples as the live stage believes them
     )
 
 

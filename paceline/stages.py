@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from processors.shards import StageOnKafka
     from processors.track_blobs import SharedBlobs
 
-FINISH_COMMIT_S: Final = 0.2  # it tells what is committed: boards wait for that
+FINISH_COMMIT_S: Final = 0.1  # it tells what is committed: boards wait for that
 
 
 def run_stage(name: str, settings: Settings) -> None:

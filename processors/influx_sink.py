@@ -27,7 +27,7 @@ from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)
 
-POLL_S: Final = 0.2  # what is new waits so long at most; a look that finds nothing takes 50 us
+POLL_S: Final = 0.1  # what is new waits so long at most; a look that finds nothing takes 50 us
 STATUS_S: Final = 2.0
 FIRST_AGAIN_S: Final = 1.0
 LAST_AGAIN_S: Final = 30.0

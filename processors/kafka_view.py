@@ -30,7 +30,9 @@ from processors.view_part import WHOLE, ViewPart
 
 _log = logging.getLogger(__name__)
 
-GATHER_S: Final = 0.1  # what comes in so long is one transaction
+GATHER_S: Final = 0.05  # what comes in so long is one transaction
+FETCH_MS: Final = 50  # a broker gathers so long before it answers for all of some 300 partitions
+FETCH_BYTES: Final = 200_000  # or so much
 MOST_BYTES: Final = 16 * 1024 * 1024  # of a transaction, about: a view that is late takes more at once, and writes of each subject the last
 _BITE: Final = 64  # records taken out of the client at once
 _CACHE_KIB: Final = 64 * 1024
@@ -72,7 +74,8 @@ class KafkaView:
         self._view = StateView(self.store, tells=tells, part=part)
         settings: dict[str, Any] = {
             **admin_options(kafka), "group.id": "none", "enable.auto.commit": False, "auto.offset.reset": "earliest",
-            "fetch.queue.backoff.ms": 5, "enable.partition.eof": True, "error_cb": self._complained,
+            "fetch.min.bytes": FETCH_BYTES, "fetch.wait.max.ms": FETCH_MS, "fetch.queue.backoff.ms": 5, "enable.partition.eof": True,
+            "error_cb": self._complained,
         }  # fmt: skip
         self._consumer = Consumer(settings)
         self._told: set[tuple[str, str]] = set()

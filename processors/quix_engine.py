@@ -56,7 +56,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MOST_MESSAGES: Final = 32_768  # of one batch
-WAIT_S: Final = 0.02  # for more of them
+WAIT_S: Final = 0.02  # for the first of them
+MORE_S: Final = 0.005  # for the rest, which came in the same answer
+FETCH_MS: Final = 40  # a broker gathers so long before it answers: to answer for each record costs it more than all else together
+FETCH_BYTES: Final = 100_000  # or so much, of all partitions
 TICK_S: Final = 0.1
 SESSION_MS: Final = 10_000  # so long a killed replica holds its partitions
 CAUGHT_UP_S: Final = 10.0  # a replica that is further behind is not ready: what it tells is old
@@ -85,7 +88,7 @@ class StageApp(Application):
         self._stage = stage
         self._joined = False
         producer: dict[str, Any] = {
-            "linger.ms": 10,
+            "linger.ms": 5,
             "compression.type": "lz4",
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 500_000,
@@ -103,7 +106,8 @@ class StageApp(Application):
                 "session.timeout.ms": SESSION_MS,
                 "heartbeat.interval.ms": 2_000,
                 "fetch.queue.backoff.ms": 5,
-                "fetch.wait.max.ms": 50,  # a question to a broker waits behind a fetch
+                "fetch.min.bytes": FETCH_BYTES,
+                "fetch.wait.max.ms": FETCH_MS,  # a question to a broker waits behind a fetch
                 "enable.partition.eof": True,  # what a transaction leaves behind is no record that waits
                 "client.id": f"{stage.name}-{replica.name}",
                 "group.instance.id": f"{stage.name}-{replica.name}",  # one that starts again has its partitions back at once
@@ -251,7 +255,9 @@ class StageApp(Application):
         self._alive.beat()
         self._producer.poll(0)
         with waiting_collector():  # over the whole round: a look through all states for each of its parts would cost as much as the parts
-            messages = self._consumer.consume(MOST_MESSAGES, WAIT_S)
+            messages = self._consumer.consume(1, WAIT_S)
+            if messages:
+                messages += self._consumer.consume(MOST_MESSAGES - 1, MORE_S)
             self._round(messages)
         self._run_tracker.set_message_consumed(bool(messages))
 

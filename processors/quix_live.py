@@ -17,7 +17,7 @@ from typing import Final
 
 from broker.errors import BadInputError
 from broker.kafka_records import decode_log_record, encode_log_record
-from broker.kafka_topics import BELIEVED, BOARD_WORDS, FRAMES, LIVE_STATE, RESULTS
+from broker.kafka_topics import BELIEVED, BOARD_WORDS, FRAMES, LIVE_STATE, RESULTS, SAMPLES_PARTITIONS
 from broker.logrecord import Kind, LogRecord
 from broker.reference import BindingRef, Reference, SegmentRef, decode_reference
 from processors.believed import encode_believed, parts_of
@@ -161,6 +161,7 @@ class LiveShard:
         self.next = 0
         self.closed = False
         self._place = place
+        self._samples_to = partition * min(SAMPLES_PARTITIONS, place.partitions) // place.partitions
         self._cells = cells
         self._out = OwedOut(cells, out, _OWED)
         self._exactly_once = exactly_once
@@ -243,7 +244,7 @@ class LiveShard:
         self._tell([*outputs.begun, *outputs.efforts], batch.first)
         for block in outputs.believed:
             for part in parts_of(block, MOST_SAMPLES):
-                self._out.send(BELIEVED, str(self.partition).encode(), encode_believed(part), partition=self.partition)
+                self._out.send(BELIEVED, str(self.partition).encode(), encode_believed(part), partition=self._samples_to)
         boards: dict[str, list[Mutation]] = {}
         for mutation in outputs.mutations:
             boards.setdefault(mutation.board, []).append(mutation)
