@@ -27,7 +27,17 @@ from broker.credentials import hash_secret, new_secret
 from broker.errors import PacelineError
 from broker.influx import InfluxSettings
 from broker.kafka import KafkaSettings
-from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARD_WORDS, BOARDS_STATE, FRAME_PARTITIONS, FRAMES, LIVE_STATE, RESULTS
+from broker.kafka_topics import (
+    ACTIVITIES_STATE,
+    BELIEVED,
+    BOARD_WORDS,
+    BOARDS_STATE,
+    FRAME_PARTITIONS,
+    FRAMES,
+    LIVE_STATE,
+    RESULTS,
+    all_topics,
+)
 from paceline.config import StagesPart
 from paceline.role_view import role_views
 from processors.influx_schema import BUCKETS
@@ -43,6 +53,8 @@ READS: Final = {"live": FRAMES, "finish": RESULTS, "boards": BOARD_WORDS}
 CHANGELOGS: Final = (LIVE_STATE, ACTIVITIES_STATE, BOARDS_STATE, BELIEVED)
 COUNTED: Final = (FRAMES, RESULTS, BOARD_WORDS, *CHANGELOGS)
 INGEST_USER: Final = "platform/ingest"
+KAFKA: Final = {"auto.create.topics.enable": "false", "log.message.timestamp.type": "LogAppendTime"}  # who watches reads at leisure
+JVM: Final = ("-Xms512m", "-Xmx1g", "-XX:+UseSerialGC")  # with the compiler that a test's broker leaves out to start sooner
 WAIT_S: Final = 600.0
 POLL_S: Final = 0.5
 
@@ -144,7 +156,7 @@ class Cluster:
 
     def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
         """The end of each partition."""
-        asked = {TopicPartition(topic, n): OffsetSpec.latest() for topic in topics for n in range(FRAME_PARTITIONS)}
+        asked = {TopicPartition(t.name, n): OffsetSpec.latest() for t in all_topics() if t.name in topics for n in range(t.partitions)}
         deadline_s = time.monotonic() + WAIT_S
         while True:
             found = self._admin.list_offsets(asked, request_timeout=60)  # one request: asking each by itself costs Kafka a second of CPU
@@ -225,7 +237,7 @@ class Cluster:
 async def cluster(folder: Path, users: Sequence[str], *, commit_s: float = StagesPart().commit_s) -> AsyncIterator[Cluster]:
     """All parts up and ready; `users` are the nodes that may connect, all with one password."""
     async with (
-        start_kafka(folder, extra={"auto.create.topics.enable": "false"}) as kafka,
+        start_kafka(folder, extra=KAFKA, jvm=JVM) as kafka,
         start_influx(folder) as influx,
         start_mosquitto(folder, users=(INGEST_USER,)) as broker,
     ):

@@ -138,7 +138,7 @@ async def at_rate(c: Cluster, plan: LoadPlan, rate: float, *, warm: float) -> tu
 
 async def watched(c: Cluster, settings: LoadSettings) -> LoadReport:
     """Run a load and see where its frames get to."""
-    watchers: list[Watcher] = [KafkaWatch(c.kafka_settings, TOPICS), InfluxWatch(c.influx_settings)]
+    watchers: list[Watcher] = [KafkaWatch(c.kafka_settings, TOPICS, stamped=True), InfluxWatch(c.influx_settings)]
 
     def began(plan: LoadPlan) -> None:
         for watcher in watchers:

@@ -33,6 +33,7 @@ from tests.servers import end_process
 KAFKA: Final = "4.3.1"  # the newest whose jars all resolve
 LOG4J: Final = "2.24.3"
 JAVA_AT_LEAST: Final = 17
+START_SOON: Final = ("-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 START_TIMEOUT_S: Final = 300.0  # of a machine that everybody uses
 CLUSTER_ID: Final = "cGFjZWxpbmUtdGVzdHMtLQ"  # 16 bytes of URL-safe base64
 
@@ -132,6 +133,7 @@ class KafkaCluster:
     extra: dict[str, str] = field(default_factory=dict)
     tls: tuple[Path, ...] = ()
     consumers: bool = False
+    jvm: tuple[str, ...] = ()
 
     @property
     def bootstrap(self) -> str:
@@ -225,10 +227,7 @@ class KafkaCluster:
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         options = [
-            "-Xms128m",
-            "-Xmx512m" if len(self.nodes) == 1 else "-Xmx320m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
+            *(self.jvm or (*START_SOON, "-Xmx512m" if len(self.nodes) == 1 else "-Xmx320m")),
             f"-Dlog4j2.configurationFile={self.jars.parent / 'log4j2.xml'}",
         ]
         return [str(self.java), *options, "-cp", f"{self.jars}/*", *arguments]
@@ -298,12 +297,12 @@ class KafkaCluster:
 @asynccontextmanager
 async def start_kafka(
     folder: Path, *, brokers: int = 1, users: dict[str, str] | None = None, extra: dict[str, str] | None = None, tls: Sequence[Path] = (),
-    consumers: bool = False,
+    consumers: bool = False, jvm: tuple[str, ...] = (),
 ) -> AsyncIterator[KafkaCluster]:  # fmt: skip
     """A running cluster with empty stores; `users` may log in, and `extra` are further properties of every broker.
 
     `tls` are files with a key and its certificate: a listener each. `consumers`: one of that name with log-in, whose properties are in
-    `extra` (those of docker-compose.yml).
+    `extra` (those of docker-compose.yml). `jvm`: options of Java instead of those of a broker that is to start soon.
     """
     java, jars = await asyncio.to_thread(find_java), await asyncio.to_thread(kafka_jars)
     with only_one("log4j2"):
@@ -314,7 +313,7 @@ async def start_kafka(
         KafkaNode(number, folder / f"kafka{number}", free_port(), free_port(), free_port(), free_port(), tuple(free_port() for _ in tls))
         for number in range(brokers)
     ]
-    cluster = KafkaCluster(java, jars, nodes, users or {}, extra or {}, tuple(tls), consumers)
+    cluster = KafkaCluster(java, jars, nodes, users or {}, extra or {}, tuple(tls), consumers, jvm)
     for node in nodes:
         node.home.mkdir(parents=True)
         await asyncio.to_thread(cluster.format, node.number)

@@ -15,15 +15,16 @@ import pytest
 import pytest_asyncio
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
-from broker.bundles import encode_bundle
+from broker.bundles import decode_bundle, encode_bundle
 from broker.errors import LinkError, StoreError
-from broker.frames import Clock, Frame, encode_frame
+from broker.frames import Clock, Frame, decode_frame, encode_frame
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_topics
 from broker.layouts import layout_named
 from broker.logrecord import Kind, LogRecord
 from paceline.ca_certificates import Life, key_pem, life_from, make_root, make_server, new_key, pem_of
 from paceline.doctor_services import kafka as examined
+from paceline.load_watch import KafkaWatch, settle
 from paceline.role_view import role_views
 from processors.accept import accept
 from processors.bulk_client import BulkSettings
@@ -34,6 +35,7 @@ from processors.kafka_admin import KafkaAdmin
 from processors.kafka_dead_letters import KafkaDeadLetters
 from processors.kafka_log import KafkaLog
 from processors.kafka_view import KafkaView
+from simulators.load_plan import LoadPlan, NodePlan
 from tests.kafka_reader import dead_letters, log_records, read_topic
 from tests.kafka_server import start_kafka
 from tests.mqtt_client import PahoClient
@@ -616,3 +618,43 @@ def in_sync(cluster):
     """Whether every partition of the frames has all its copies."""
     topics = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0}).list_topics(FRAMES, timeout=60).topics
     return all(len(p.isrs) == 3 for p in topics[FRAMES].partitions.values())
+
+
+async def test_frames_of_a_load_count_from_the_stamps_of_their_topic(kafka):
+    with stamping(kafka, FRAMES):
+        watch = KafkaWatch(settings_of(kafka), ["log"], stamped=True)
+        plan = LoadPlan("stamped", 6, 2, 3, time.time_ns() // 1000 - 3_000_000)
+        frames = [decode_frame(raw) for n in range(2) for due in taken(NodePlan(plan, n)) for raw in decode_bundle(due.payload).rows]
+        with KafkaLog(settings_of(kafka)) as log:
+            records = [LogRecord(Kind.FRAME, frame.subject, "stamped", "box", 0, encode_frame(frame)) for frame in frames]
+            await asyncio.to_thread(log.append, records)
+        stored_us = time.time_ns() // 1000
+        await asyncio.sleep(0.5)  # they are read that much later at least
+        watch.begin(plan, plan.start_us)
+        seen = (await asyncio.to_thread(settle, [watch], len(frames), PATIENT_S))["log"]
+    assert (seen.seen, seen.owed, seen.doubled, seen.strange) == (18, 18, 0, 0)
+    assert seen.times.whole.percentile_us(100) <= stored_us - plan.start_us
+
+
+def taken(node):
+    """All that a node of a load sends."""
+    while node.turn_us < node.plan.end_us:
+        yield from node.take()
+
+
+@contextmanager
+def stamping(kafka, topic):
+    """While this lasts a topic stamps what it appends."""
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def change(how):
+        entry = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=how)
+        wanted = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        for done in client.incremental_alter_configs([wanted]).values():
+            done.result(PATIENT_S)
+
+    change(AlterConfigOpType.SET)
+    try:
+        yield
+    finally:
+        change(AlterConfigOpType.DELETE)
