@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import urllib.request
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def clocks(settings: InfluxSettings, now_s: Callable[[], float]) -> list[Finding
         with urllib.request.urlopen(f"{settings.url}/ping", timeout=REACH_S, context=trust) as answer:  # noqa: S310 - http or https
             dated = str(answer.headers["Date"] or "")
         ahead_s = now_s() - parsedate_to_datetime(dated).timestamp()
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return []
     said = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the clock of {settings.url}"
     return [Finding("clocks", abs(ahead_s) < APART_S, said, "set the one that is wrong, here or there (timedatectl set-ntp true)")]

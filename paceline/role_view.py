@@ -35,20 +35,20 @@ class RoleView:
 
     def role_there(self) -> str:
         """The role of the process that answers. OSError when nobody does."""
-        return cast("str", self._document("/readyz")["role"])
+        return cast("str", self._said("/readyz", "role"))
 
     def stands_still(self) -> list[str]:
         """The loops that do not move; empty while it lives. OSError when nobody answers."""
-        return cast("list[str]", self._document("/healthz")["stands_still"])
+        return cast("list[str]", self._said("/healthz", "stands_still"))
 
     def reasons(self) -> dict[str, str]:
         """Why it is not ready, by name; empty while it is. OSError when nobody answers."""
-        return cast("dict[str, str]", self._document("/readyz")["reasons"])
+        return cast("dict[str, str]", self._said("/readyz", "reasons"))
 
-    def _document(self, path: str) -> dict[str, Any]:
+    def _said(self, path: str, name: str) -> Any:
         try:
-            return cast("dict[str, Any]", json.loads(self.get(path)[1]))
-        except ValueError as error:
+            return json.loads(self.get(path)[1])[name]
+        except (ValueError, KeyError, TypeError) as error:
             raise OSError("what answers there is none of our processes") from error
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from paceline.config import Settings
 from paceline.doctor import clock, examine, processes, servers, tracks_folder
@@ -40,6 +46,36 @@ def test_process_that_left_its_address_and_is_gone_is_a_finding(tmp_path: Path) 
     (found,) = processes(Site(Settings(data=tmp_path)))
     assert (found.check, found.ok) == ("platform ready", False)
     assert "platform.log" in found.cure
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A server that says the same to everybody; its port."""
+
+    class Says(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Says) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("answer", [b"\x20\x02\x00\x05 no HTTP\r\n\r\n", b"HTTP/1.1 404 none\r\ncontent-length: 2\r\n\r\n{}"])
+def test_something_else_at_the_port_of_a_server_or_process_is_a_finding(answer: bytes, tmp_path: Path) -> None:
+    with answering(answer) as at:
+        (tmp_path / "metrics").mkdir()
+        (tmp_path / "metrics" / "platform.json").write_text(f'{{"host": "127.0.0.1", "port": {at}}}')
+        (found,) = processes(Site(Settings(data=tmp_path)))
+        assert (found.check, found.ok) == ("platform ready", False)
+        settings = Settings.model_validate({"data": tmp_path, "influx": {"url": f"http://127.0.0.1:{at}", "token": "a-token"}})
+        for one in servers(settings):
+            assert not one.ok
+            assert one.cure
 
 
 def test_clock_that_was_never_set_is_a_finding_with_its_cure() -> None:
