@@ -47,6 +47,7 @@ class Topic:
     retention_ms: int
     compacted: bool = False
     lag_ms: int = 0  # so long a value is kept that was replaced
+    placed: bool = False  # who writes names the partition, whatever the key: there may be more of them than are written
 
     @property
     def config(self) -> dict[str, str]:
@@ -83,7 +84,9 @@ def platform_topics() -> tuple[Topic, ...]:
         Topic(LIVE_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
         Topic(ACTIVITIES_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
         Topic(BOARDS_STATE, PLATFORM, FRAME_PARTITIONS, FOR_EVER, compacted=True, lag_ms=STATE_LAG_MS),
-        Topic(BELIEVED, PLATFORM, SAMPLES_PARTITIONS, SAMPLES_DAYS * DAY_MS),  # key: the partition; samples as the live stage believes them
+        Topic(
+            BELIEVED, PLATFORM, SAMPLES_PARTITIONS, SAMPLES_DAYS * DAY_MS, placed=True
+        ),  # key: that of the stage; samples as it believes them
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from confluent_kafka import Producer
 
-from broker.errors import LinkError, StoreError
+from broker.errors import BadInputError, LinkError, StoreError
 from broker.events import models
 from broker.events.catalogue import CATALOGUE
 from broker.events.envelope import Event, decode_kafka, decode_structured, make_event
@@ -178,14 +179,18 @@ async def test_topics_are_made_once_and_mended_when_configured_otherwise(kafka: 
 
 
 async def test_another_number_of_partitions_is_refused_with_the_cure(kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from broker.errors import BadInputError
-    from processors.kafka_admin import KafkaAdmin
-
     wanted = [replace(topic, partitions=topic.partitions + 1) for topic in event_topics()]
     with pytest.raises(BadInputError, match=r"has 12 partitions, not 13\n.*make a new topic"):
         await asyncio.to_thread(KafkaAdmin(KafkaSettings(bootstrap=kafka.bootstrap)).apply, wanted, 1)
+
+
+async def test_more_partitions_where_each_record_is_placed_are_left_as_they_are(kafka: KafkaCluster) -> None:
+    (samples,) = (replace(topic, name="placed.samples") for topic in all_topics() if topic.placed)
+    admin = KafkaAdmin(KafkaSettings(bootstrap=kafka.bootstrap))
+    await asyncio.to_thread(admin.apply, [replace(samples, partitions=samples.partitions + 1)], 1)
+    assert await asyncio.to_thread(admin.apply, [samples], 1) == []
+    with pytest.raises(BadInputError, match=f"has {samples.partitions + 1} partitions, not {samples.partitions + 2}"):
+        await asyncio.to_thread(admin.apply, [replace(samples, partitions=samples.partitions + 2)], 1)
 
 
 async def test_outbox_is_on_the_topic_in_order_and_at_the_partition_of_its_key(kafka: KafkaCluster, tmp_path: Path) -> None:
