@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 
 import msgpack
 import pytest
+from click.testing import CliRunner
 
 from broker.errors import BadInputError, ConfigError, StoreError
 from broker.kafka_topics import ACTIVITIES_STATE, REFERENCE
+from broker.watch import Watch
+from paceline.commands.topics import topics
 from paceline.config import load
+from paceline.parts import run_api
+from paceline.site import Site
 from processors.believed import decode_believed
 from processors.believed_db import blocks_after
 from processors.hot_board import NONE_HOT, HotRule
@@ -164,3 +170,19 @@ def test_a_part_that_is_begun_says_so_before_anything_is_in_it(tmp_path: Path) -
         assert is_filling(store.db)
     with closing(open_part(tmp_path / "new.db", WHOLE)) as store:
         assert not is_filling(store.db)
+
+
+async def test_an_api_does_not_serve_another_part_than_its_view_has_nor_half_of_it(tmp_path: Path) -> None:
+    settings = load(None, {"PACELINE_DATA": str(tmp_path), "PACELINE_VIEW__PART": "1/2"}).settings
+    site = Site(settings)
+    kept(site.state_db, WHOLE).close()
+    with pytest.raises(StoreError, match=r"is of part 1/1 of the tenants, view\.part here is 1/2"):
+        await run_api(site, Watch("api"))
+    kept(site.state_db, settings.view.followed).close()
+    with pytest.raises(StoreError, match="is not read whole yet"):
+        await run_api(site, Watch("api"))
+
+
+def test_a_command_names_the_part_of_a_tenant_for_a_proxy() -> None:
+    said = CliRunner().invoke(topics, ["parts", *TENANTS, "--of", "4", "--json"])
+    assert json.loads(said.output) == {tenant: f"{number_of(tenant, 4)}/4" for tenant in TENANTS}
