@@ -79,7 +79,13 @@ class BoardCells:
 
     def closed(self, tenant: str, segment: str) -> None:
         """A board is not kept in memory any more."""
-        self._save(self._open.pop(_prefix([tenant, segment])))
+        self.close([tenant, segment])
+
+    def close(self, name: Sequence[str | int]) -> None:
+        """Keep a board of a name up to date no more, if it is open."""
+        board = self._open.pop(_prefix(name), None)
+        if board is not None:
+            self._save(board)
 
     def paged(self, name: Sequence[str | int], effort: Fetch) -> PagedEfforts:
         """The efforts of a board of a name, as its pages and `effort` have them; kept up to date from now on."""

@@ -73,7 +73,11 @@ class ShardCells:
             self._cells.drop(key)
 
     def closed(self, tenant: str, segment: str) -> None:
-        """A shard stays open."""
+        """Its book has room for this one board."""
+
+    def close(self) -> None:
+        """The shard is not kept in memory any more."""
+        self._boards.close(self._name)
 
 
 class _ShardBook(BoardBook):
@@ -151,6 +155,10 @@ class HotShard:
         self._ordinals.clear()
         self._cells.put(self._key, str(self._taken).encode())
         return [Front(self._shard, part) for part in _parts(moved)]
+
+    def close(self) -> None:
+        """Leave it to its pages; not to be used again."""
+        self._store.close()
 
     def board(self) -> SegmentBoard:
         """The athletes of this shard."""

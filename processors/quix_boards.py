@@ -32,6 +32,7 @@ from processors.working_copy import send_events
 _log = logging.getLogger(__name__)
 
 MOST_BOARDS: Final = 64  # of a partition, in memory: a small one in columns takes about 100 KB, and is filled in less than a millisecond
+MOST_SHARDS: Final = 64  # of hot boards, the same
 
 
 class BoardsOnKafka:
@@ -130,9 +131,18 @@ class BoardsShard:
 
     def _part(self, word: Dealt) -> HotShard:
         name = word.tenant, word.segment, word.shard
-        if name not in self._parts:
-            self._parts[name] = HotShard(self._raw, self._cells, *name)
-        return self._parts[name]
+        part = self._parts.pop(name, None)
+        if part is None:
+            part = HotShard(self._raw, self._cells, *name)
+            if len(self._parts) >= MOST_SHARDS:
+                self._close(next(iter(self._parts)))  # the one that was not asked for longest
+        self._parts[name] = part
+        return part
+
+    def _close(self, name: tuple[str, str, int]) -> None:
+        part = self._parts.pop(name)
+        self._events += part.events
+        part.close()
 
     def _send(self, fronts: Mapping[bytes, Sequence[Front]]) -> None:
         for part in self._parts.values():

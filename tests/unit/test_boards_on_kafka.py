@@ -68,6 +68,11 @@ def test_a_board_that_becomes_hot_ends_as_on_one_machine(tmp_path: Path, seed: i
     killed(tmp_path, seed, 1, 200, HotRule(["*"], 3), cold=100)
 
 
+def test_shards_closed_for_want_of_room_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quix_boards, "MOST_SHARDS", 1)
+    killed(tmp_path, 23, 2, 200, HotRule(["*"], 3), cold=60)
+
+
 def heard_in_turns(folder: Path, words: Sequence[EffortNow], cold: int) -> None:
     """A board becomes hot after some words, and its shards, each in a partition of its own, are heard one after the other: each until
     nothing is left."""
