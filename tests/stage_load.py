@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,8 +134,12 @@ def told(bootstrap: str) -> list[Told]:
     return found
 
 
-def told_again(events: Sequence[Told]) -> list[Told]:
-    """Events that are no repeats by their ids and yet say what their entity said last: something was counted twice."""
+def told_again(events: Sequence[Told], changing: Container[str] = ()) -> list[Told]:
+    """Events that are no repeats by their ids and yet say what their entity said last: something was counted twice.
+
+    Bindings that change amid frames (`changing`: of these tenants) may make an activity anew that nobody was told of, and take it away
+    again: that it is gone is then told once more, without any kill and on one machine, too.
+    """
     known: set[str] = set()
     last: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     again: list[Told] = []
@@ -147,7 +151,8 @@ def told_again(events: Sequence[Told]) -> list[Told]:
             continue
         state = {name: value for name, value in event.data.items() if name != "change"}
         now = "gone" if event.type.endswith(("removed.v1", "withdrawn.v1")) else "is", state
-        if last.get((event.topic, event.entity)) == now and not event.type.endswith("started.v1"):
+        made_anew = event.type.endswith("activity.removed.v1") and event.data["subject"].partition("/")[0] in changing
+        if last.get((event.topic, event.entity)) == now and not event.type.endswith("started.v1") and not made_anew:
             again.append(event)
         last[event.topic, event.entity] = now
     return again

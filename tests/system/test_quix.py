@@ -77,7 +77,7 @@ async def killed(kafka: KafkaCluster, folder: Path, seeds: Sequence[int], exactl
         await asyncio.to_thread(refused_under_one_name, replicas)
         events = await asyncio.to_thread(told, kafka.bootstrap)
         assert events
-        assert not told_again(events)
+        assert not told_again(events, {ref.tenant for change in changes for ref in change})
         if exactly_once:
             ids = [event.id for event in events]
             assert len(ids) == len(set(ids)), "an event was told twice"
