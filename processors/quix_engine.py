@@ -44,7 +44,7 @@ from processors.collector import waiting_collector
 from processors.kafka_faults import cure_of
 from processors.partition_reach import AsksReach, reach_of
 from processors.quix_faults import broken_session
-from processors.quix_fencing import TRANSACTION_MS, is_taken_over, waking_s
+from processors.quix_fencing import is_taken_over, transaction_ms, waking_s
 from processors.quix_parts import FlushingContext, LeanProducer, NamingTopics, QuietConsumer, connection_of, is_end
 from processors.shards import Message, Shard, StageOnKafka, TakesTogether
 from processors.stage_stats import StageStats
@@ -93,8 +93,9 @@ class StageApp(Application):
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 500_000,
         }
+        self._most_ms = most_ms = transaction_ms(replica.commit_s)
         if replica.exactly_once:
-            producer |= {"transactional.id": f"{_group(stage)}-{replica.name}", "transaction.timeout.ms": transaction_ms(replica.commit_s)}
+            producer |= {"transactional.id": f"{_group(stage)}-{replica.name}", "transaction.timeout.ms": most_ms}
         super().__init__(
             ConnectionConfig(**connection_of(replica.kafka)),
             consumer_group=_group(stage),
@@ -150,12 +151,12 @@ class StageApp(Application):
             return super().run()
         except Exception as error:
             open_s = waking_s() - self._flushing.opened_s
-            if is_taken_over(error, open_s):
+            if is_taken_over(error, open_s, self._most_ms):
                 raise ConfigError(
                     f"stages.replica {self._name}: another process of stage {self._stage.name} runs under this name and took its place",
                     cure="give each replica of a stage a name of its own, stages.replica or PACELINE_STAGES__REPLICA",
                 ) from error
-            if (broken := broken_session(self._stage.name, self._kafka, error, open_s)) is not None:
+            if (broken := broken_session(self._stage.name, self._kafka, error, open_s, self._most_ms)) is not None:
                 raise broken from error
             raise
 
@@ -370,11 +371,6 @@ class _Cells:
 
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._app.committed(self._partition, prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
-
-
-def transaction_ms(commit_s: float) -> int:
-    """How long a transaction may be open: longer than a checkpoint takes to come, or Kafka ends each of them, and the stage with it."""
-    return max(TRANSACTION_MS, round(2_000 * commit_s))
 
 
 def _group(stage: StageOnKafka) -> str:

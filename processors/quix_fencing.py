@@ -21,14 +21,20 @@ def waking_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def is_taken_over(error: BaseException | None, open_s: float) -> bool:
-    """Whether an error, or what caused it, says that a newer process has this one's name. `open_s`: how long its transaction was open."""
-    return any(_of_member(told) or (_of_producer(told) and not _given_up(open_s)) for told in kafka_words(error))
+def transaction_ms(commit_s: float) -> int:
+    """How long a transaction may be open: longer than a checkpoint takes to come, or Kafka ends each of them, and the stage with it."""
+    return max(TRANSACTION_MS, round(2_000 * commit_s))
 
 
-def stood_still(error: BaseException | None, open_s: float) -> bool:
+def is_taken_over(error: BaseException | None, open_s: float, most_ms: int = TRANSACTION_MS) -> bool:
+    """Whether an error, or what caused it, says that a newer process has this one's name. `open_s`: how long its transaction was open,
+    `most_ms`: how long it might be."""
+    return any(_of_member(told) or (_of_producer(told) and open_s * 1000 < most_ms) for told in kafka_words(error))
+
+
+def stood_still(error: BaseException | None, open_s: float, most_ms: int = TRANSACTION_MS) -> bool:
     """Whether it says that the transaction of this process was open for longer than Kafka lets it."""
-    return _given_up(open_s) and any(map(_of_producer, kafka_words(error)))
+    return open_s * 1000 >= most_ms and any(map(_of_producer, kafka_words(error)))
 
 
 def kafka_words(error: BaseException | None) -> Iterator[KafkaError]:
@@ -36,10 +42,6 @@ def kafka_words(error: BaseException | None) -> Iterator[KafkaError]:
     while error is not None:
         yield from (told for told in (*error.args, getattr(error, "error", None)) if isinstance(told, KafkaError))
         error = error.__cause__ or error.__context__
-
-
-def _given_up(open_s: float) -> bool:
-    return open_s * 1000 >= TRANSACTION_MS
 
 
 def _of_member(told: KafkaError) -> bool:

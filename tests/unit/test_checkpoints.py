@@ -9,7 +9,7 @@ import pytest
 from quixstreams.processing import ProcessingContext
 
 from paceline.config import StagesPart
-from processors.quix_engine import transaction_ms
+from processors.quix_fencing import transaction_ms
 from processors.quix_parts import FlushingContext
 
 
