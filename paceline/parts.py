@@ -155,6 +155,9 @@ async def run_api(site: Site, watch: Watch) -> None:
 
     if site.state_db.exists():
         check_part(site.state_db, site.settings.view.followed)
+    elif not site.settings.kafka.bootstrap:
+        cure = "name the data folder of `paceline run` with --data; beyond one machine name Kafka too (kafka.bootstrap)"
+        raise StoreError(f"{site.state_db}: there is no state file yet", cure=cure)
     desk = _desk(site) if site.settings.api.control and site.settings.kafka.bootstrap else None
     control = _control(site, desk) if site.settings.api.control else None
     nodes = dict if control is None else lambda: control.nodes

@@ -85,8 +85,11 @@ class KafkaDeadLetters:
         """The letter at a place; BadInputError when there is none (any more)."""
         return next(letter for _, _, letter in self.letters([place]))
 
-    def letters(self, places: Iterable[Place]) -> Iterator[tuple[Place, str, DeadLetter]]:
-        """Letters with their key and bytes. `places` are those of a partition in order; BadInputError names one that is not there."""
+    def letters(self, places: Iterable[Place], *, some: bool = False) -> Iterator[tuple[Place, str, DeadLetter]]:
+        """Letters with their key and bytes. `places` are those of a partition in order; BadInputError names one that is not there.
+
+        `some`: nobody named them, so one whose time was over meanwhile is passed over.
+        """
         with self._consumer() as consumer:
             ends: dict[int, tuple[int, int]] = {}
             ahead = Place(-1, 0)  # what the consumer hands out next
@@ -97,19 +100,27 @@ class KafkaDeadLetters:
                     ends[place.partition] = consumer.get_watermark_offsets(TopicPartition(DEAD, place.partition), timeout=READ_S)
                 start, end = ends[place.partition]
                 if not start <= place.offset < end:
+                    if some:
+                        continue
                     raise _gone(place)
                 if ahead.partition != place.partition or not 0 <= place.offset - ahead.offset < _PASSED_OVER:
                     consumer.assign([TopicPartition(DEAD, *place)])
-                yield self._next(consumer, place)
-                ahead = Place(place.partition, place.offset + 1)
+                found = self._next(consumer, place)
+                ahead = Place(place.partition, place.offset + 1) if found is not None else Place(-1, 0)
+                if found is not None:
+                    yield found
+                elif not some:
+                    raise _gone(place)
 
-    def replay(self, index: DeadIndex, places: Iterable[Place], to: Appender, now_us: int) -> Iterator[tuple[Place, int, str]]:
+    def replay(
+        self, index: DeadIndex, places: Iterable[Place], to: Appender, now_us: int, *, some: bool = False
+    ) -> Iterator[tuple[Place, int, str]]:
         """Check letters again, as if they arrived at `now_us`, and append what is accepted: `(place, records appended, why refused still)`.
 
         Those that were replayed before, as `index` has it, are left alone. A letter is told once its frames are in the log and this is
         remembered.
         """
-        found = (each for each in self.letters(places) if not index.replayed(each[1]))
+        found = (each for each in self.letters(places, some=some) if not index.replayed(each[1]))
         while batch := list(islice(found, _REPLAYED_AT_A_TIME)):
             records: list[LogRecord] = []
             done: list[DeadLetter] = []
@@ -127,8 +138,8 @@ class KafkaDeadLetters:
                 to.append((), done)
             yield from told
 
-    def _next(self, consumer: Consumer, place: Place) -> tuple[Place, str, DeadLetter]:
-        """The letter at a place that the consumer comes to next, or soon."""
+    def _next(self, consumer: Consumer, place: Place) -> tuple[Place, str, DeadLetter] | None:
+        """The letter at a place that the consumer comes to next, or soon; None: it comes to a later one, so this is gone."""
         deadline = time.monotonic() + READ_S
         while time.monotonic() < deadline:
             for message in consumer.consume(1, _WAIT_S):
@@ -136,9 +147,7 @@ class KafkaDeadLetters:
                 if error is not None:
                     self._stop_at(error)
                 elif message.partition() == place.partition and message.offset() >= place.offset:
-                    if message.offset() > place.offset:
-                        raise _gone(place)
-                    return _decoded(message)
+                    return _decoded(message) if message.offset() == place.offset else None
         raise self._unread()
 
     def _messages(self, consumer: Consumer, places: Sequence[TopicPartition]) -> Iterator[list[Message]]:
@@ -185,6 +194,7 @@ class KafkaDeadLetters:
             "group.id": "platform-dlq",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",  # behind what is gone
             "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 16_384,
             "log_level": 0,

@@ -1,15 +1,23 @@
-"""Tracks in a folder that all stages of a cluster share: a disk, or NFS and the like with atomic rename."""
+"""Tracks in a folder that all stages of a cluster share: a disk, or NFS and the like with atomic rename.
+
+What a process that was killed had half written is no track, and goes once it is old: when its folder is looked at again.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from broker.errors import StoreError
 from processors.track_blobs import SharedBlobs
+
+MAKING: Final = ".making"
+STALE_S: Final = 86_400.0  # a write takes a second; clocks of machines that share a folder differ by less
 
 
 class FolderBlobs(SharedBlobs):
@@ -28,9 +36,13 @@ class FolderObjects:
     def names(self, place: str) -> list[str]:
         with _told(self._folder / place, "can read the folder of tracks"):
             try:
-                return [path.name for path in (self._folder / place).iterdir()]
+                found = list((self._folder / place).iterdir())
             except FileNotFoundError:
                 return []
+            for path in found:
+                if path.suffix == MAKING:
+                    _drop_stale(path)
+            return [path.name for path in found if path.suffix != MAKING]
 
     def get(self, place: str, name: str) -> bytes | None:
         with _told(self._folder / place, "can read the folder of tracks"):
@@ -45,7 +57,7 @@ class FolderObjects:
             if not path.parent.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _sync(self._folder)
-            making = path.with_name(f"{name}.{secrets.token_hex(4)}.making")  # of nobody else, also on another machine
+            making = path.with_name(f"{name}.{secrets.token_hex(4)}{MAKING}")  # of nobody else, also on another machine
             with making.open("wb") as file:
                 file.write(body)
                 file.flush()
@@ -61,6 +73,12 @@ class FolderObjects:
         with _told(self._folder / place, "can write the folder of tracks"):
             for name in names:
                 (self._folder / place / name).unlink(missing_ok=True)
+
+
+def _drop_stale(path: Path) -> None:
+    with suppress(FileNotFoundError):  # it was ended, or another process saw it too
+        if time.time() - path.stat().st_mtime > STALE_S:
+            path.unlink()
 
 
 @contextmanager

@@ -152,8 +152,8 @@ def _found(settings: Settings, wanted: Wanted, limit: int, *, with_bytes: bool) 
             {"id": str(r.place), "reason": r.reason, "tenant": r.tenant, "node": r.node, "n": r.n, "detail": r.detail} for r in rows
         ], by_reason, 0  # fmt: skip
     sent = {row.place: row.sent for row in rows}
-    read = {place: _as_dict(str(place), letter) | {"sent": sent[place]} for place, _, letter in cluster.letters(sorted(sent))}
-    return [read[row.place] for row in rows], by_reason, 0
+    read = {place: _as_dict(str(place), letter) | {"sent": sent[place]} for place, _, letter in cluster.letters(sorted(sent), some=True)}
+    return [read[row.place] for row in rows if row.place in read], by_reason, 0
 
 
 def _replay_local(settings: Settings, numbers: tuple[str, ...], wanted: Wanted) -> tuple[int, list[Any], dict[Any, str]]:
@@ -178,7 +178,8 @@ def _replay_cluster(settings: Settings, numbers: tuple[str, ...], wanted: Wanted
     still: dict[Any, str] = {}
     given = sorted({place_of(number) for number in numbers})
     with cluster.index() as index, KafkaLog(settings.kafka) as log:
-        for place, appended, why in cluster.replay(index, given or index.places(wanted), log, time.time_ns() // 1000):
+        places = given or index.places(wanted)
+        for place, appended, why in cluster.replay(index, places, log, time.time_ns() // 1000, some=not given):
             records += appended
             if why:
                 still[str(place)] = why

@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import pytest_asyncio
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from broker.bundles import decode_bundle, encode_bundle
-from broker.errors import LinkError, StoreError
+from broker.errors import BadInputError, LinkError, StoreError
 from broker.frames import Clock, Frame, decode_frame, encode_frame
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import DEAD, FRAMES, PLATFORM, all_topics, platform_topics
@@ -359,6 +360,19 @@ async def test_dead_letters_of_the_cluster_are_listed_shown_and_replayed_once(ka
             assert await asyncio.to_thread(lambda: list(cluster.replay(index, sorted(repeats), log, later_us))) == []
     assert sorted(r.body for r in await asyncio.to_thread(log_records, kafka.bootstrap, tenant)) == sorted(ahead)
     assert json.loads(await dlq(kafka, "list", "--tenant", tenant, "--json"))["counts"] == {"bad_frame": 2}
+    places = sorted(place for place in repeats if place.partition == repeats[0].partition)
+    drop_before(kafka, places[-1])  # as Kafka does when their time is over: passed over, and an error only when they are named
+    left = await asyncio.to_thread(lambda: [place for place, _, _ in cluster.letters(places, some=True)])
+    assert left == places[-1:]
+    with pytest.raises(BadInputError, match=f"no dead letter {places[0]}"):
+        await asyncio.to_thread(lambda: list(cluster.letters(places)))
+
+
+def drop_before(kafka, place):
+    """Have Kafka forget what lies before a place."""
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for future in client.delete_records([TopicPartition(DEAD, *place)], request_timeout=60).values():
+        future.result(60)
 
 
 def frame_record(tenant, body=b"x"):

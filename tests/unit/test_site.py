@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from broker.credentials import new_secret
-from broker.errors import ConfigError
+from broker.errors import ConfigError, StoreError
+from broker.watch import Watch
 from gateway.data_lock import locked_directory
 from paceline.cli import cli
 from paceline.config import Settings
+from paceline.parts import run_api
 from paceline.site import Site, open_site, publish_site
 from paceline.supervise import free_port
 
@@ -100,3 +103,10 @@ def test_no_secret_looks_like_an_option(turn: int) -> None:
     drawn = {new_secret() for _ in range(200)}
     assert len(drawn) == 200, turn
     assert not [secret for secret in drawn if secret.startswith("-") or len(secret) != 32]
+
+
+def test_api_alone_in_a_folder_without_a_state_file_says_who_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no state file yet") as caught:
+        asyncio.run(run_api(open_site(Settings(data=tmp_path)), Watch("api")))
+    assert "paceline run" in caught.value.cure
+    assert "kafka.bootstrap" in caught.value.cure
