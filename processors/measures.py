@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from broker.errors import Reason
 from broker.metric_list import (
     DEAD_DROPPED,
     DEAD_LETTERS,
@@ -68,7 +69,8 @@ SHORT_H: Final = {"1h": 1.0, "6h": 6.0, "24h": 24.0}
 
 
 def of_ingest(stats: IngestStats) -> Iterator[Measure]:
-    """What ingest took and refused."""
+    """What ingest took and refused; every reason from the start, because a counter that appears with its first row has not grown for who
+    looks for that."""
     yield INGEST_MESSAGES.of(stats.messages)
     yield INGEST_FRAMES.of(stats.frames)
     yield INGEST_BYTES.of(stats.bytes)
@@ -76,7 +78,8 @@ def of_ingest(stats: IngestStats) -> Iterator[Measure]:
     yield INGEST_UNKNOWN.of(stats.unknown_layouts)
     yield INGEST_APPEND_ERRORS.of(stats.append_errors)
     yield INGEST_ALARM.of(int(bool(stats.alarm)))
-    for reason, rows in dict(stats.refused).items():
+    refused = dict.fromkeys(map(str, Reason), 0) | dict(stats.refused)
+    for reason, rows in refused.items():
         yield INGEST_REFUSED.of(rows, reason)
 
 

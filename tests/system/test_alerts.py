@@ -154,6 +154,14 @@ def test_alert_fires_when_it_happens_and_no_other_with_it(alert: str) -> None:
     assert fired[alert] > since_s
 
 
+def test_first_row_that_is_refused_for_a_reason_fires() -> None:
+    world = World()
+    world.look(frames_come, 60)
+    refuses(world)
+    world.look(frames_come, 60)
+    assert world.fired().keys() == {"PacelineRefuses"}
+
+
 def test_stop_on_purpose_is_no_alert_but_that_it_is_away() -> None:
     world = World()
     world.look(frames_come, 20)
