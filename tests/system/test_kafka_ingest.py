@@ -401,14 +401,16 @@ async def doctor_says(settings, what, cure):
 
 
 async def test_wrong_password_and_a_user_who_may_not_write_are_told_what_to_do(kafka, tenant):
-    with KafkaLog(settings_of(kafka, "writer", password="wrong"), send_s=2) as log:
+    wrong = settings_of(kafka, "writer", password="wrong")
+    doctor = asyncio.create_task(doctor_says(wrong, "Authentication failed", "kafka.username and kafka.password"))
+    with KafkaLog(wrong, send_s=2) as log:
         await refused(log, "Authentication failed", "check kafka.security, kafka.mechanism, kafka.username and kafka.password")
-    await doctor_says(settings_of(kafka, "writer", password="wrong"), "Authentication failed", "kafka.username and kafka.password")
     with KafkaLog(settings_of(kafka, "reader")) as log:
         await refused(log, "(?i)authorization failed", "paceline topics apply --writer reader")
     with KafkaLog(settings_of(kafka, "writer"), send_s=PATIENT_S) as log:
         await asyncio.to_thread(log.append, [frame_record(tenant)])
     assert await asyncio.to_thread(log_records, kafka.bootstrap, tenant) == [frame_record(tenant)]
+    await doctor
 
 
 @pytest.mark.parametrize(
@@ -422,13 +424,15 @@ async def test_wrong_password_and_a_user_who_may_not_write_are_told_what_to_do(k
 async def test_certificate_that_is_not_believed_is_told_with_its_fault(kafka, served, certificate, authority, cure, tmp_path):
     at = kafka.tls_bootstrap(CERTIFICATES.index(certificate))
     settings = KafkaSettings(bootstrap=at, security="SSL", cafile=str(served / authority))
+    asked = [doctor_says(settings, "SSL handshake failed", f"the certificate of {at} {cure}")] if certificate == "expired" else []
+    doctor = [asyncio.create_task(one) for one in asked]
     with KafkaLog(settings, send_s=2) as log:
         await refused(log, "SSL handshake failed", f"the certificate of {at} {cure}")
-    await doctor_says(settings, "SSL handshake failed", f"the certificate of {at} {cure}")
     publisher = EventPublisher(settings, tmp_path / "state.db", tmp_path / "published.json")
     task = asyncio.create_task(publisher.run())
     await until(lambda: cure in publisher.done.last_error, 150)  # a broker that is slow to answer is told of first
     task.cancel()
+    await asyncio.gather(*doctor)
     assert cure in publisher.done.last_error
 
 
