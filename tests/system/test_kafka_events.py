@@ -481,9 +481,7 @@ def samples_of(found: list[Believed]) -> dict[tuple[str, int], float]:
     }
 
 
-async def test_parts_of_a_view_have_their_tenants_and_are_made_again_for_another_number_of_parts(
-    kafka: KafkaCluster, tmp_path: Path
-) -> None:
+async def test_a_part_of_a_view_has_its_tenants_and_is_made_again_for_another_part(kafka: KafkaCluster, tmp_path: Path) -> None:
     settings, parts = KafkaSettings(bootstrap=kafka.bootstrap), [ViewPart(number, 2) for number in (1, 2)]
     tenants = [next(f"tenant{n}" for n in range(64) if part.has(f"tenant{n}")) for part in parts]
     refs = [AthleteRef(tenant=tenant, id="ann", name=f"Ann of {tenant}") for tenant in tenants]
