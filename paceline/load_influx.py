@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from typing import Final
 
 from broker.errors import ConfigError, LinkError
-from broker.events.models import utc_us
 from broker.influx import InfluxSettings
 from processors.influx_admin import InfluxAdmin
 from processors.influx_schema import TELE
@@ -40,12 +38,9 @@ class InfluxWatch:
         """Ask from now on."""
         count = min(PROBES, plan.connections)
         athletes = [plan.athlete(number * plan.connections // count, 0) for number in range(count)]
-        wanted = " or ".join(f"r.ath == {json.dumps(tag_text(athlete))}" for athlete in athletes)
-        self._query = (
-            f"from(bucket: {json.dumps(self._influx.named('live'))}) |> range(start: {plan.start_us // 1_000_000 - 60})"
-            f' |> filter(fn: (r) => r._measurement == "{TELE.name}" and r._field == "dist" and ({wanted}))'
-            ' |> last() |> keep(columns: ["_time", "ath"])'
-        )
+        wanted = " OR ".join(f"ath = '{tag_text(athlete)}'" for athlete in athletes)
+        since = f"time >= {plan.start_us // 1_000_000 - 60}s"
+        self._query = f"SELECT last(dist) FROM {TELE.name} WHERE {since} AND ({wanted}) GROUP BY ath"
         self._tenant = plan.tenant
         self.sightings["influx"] = Sightings(plan, from_us, newest_only=True)
         self._thread.start()
@@ -59,14 +54,9 @@ class InfluxWatch:
         while not self._stopped.wait(ASK_EACH_S):
             with contextlib.suppress(LinkError):  # asked again; what comes later counts as later
                 newest: dict[str, int] = {}  # an athlete may have several series, one of them from before the activity was known
-                for row in self._admin.query(self._query):
-                    newest[row["ath"]] = max(newest.get(row["ath"], 0), _influx_us(row["_time"]))
+                for row in self._admin.query_influxql("live", self._query):
+                    athlete = row["tags"].removeprefix("ath=")
+                    newest[athlete] = max(newest.get(athlete, 0), int(row["time"]))
                 now_us = wall_us()
                 for athlete, t_us in newest.items():
                     self.sightings["influx"].see(f"{self._tenant}/{athlete}", t_us, now_us)
-
-
-def _influx_us(text: str) -> int:
-    """Microseconds of a time as InfluxDB prints it: any number of decimals."""
-    whole, _, decimals = text.removesuffix("Z").partition(".")
-    return utc_us(f"{whole}.{decimals[:6]:0<6}Z")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -87,6 +88,18 @@ class InfluxAdmin:
         with self._client() as client:
             text = client.query_api().query_raw(flux, self._settings.org).data.decode("utf-8")
         return rows_of(text)
+
+    def query_influxql(self, bucket: str, text: str) -> list[dict[str, str]]:
+        """The rows of an InfluxQL query on a bucket of ours, times in microseconds: a tenth of the server's CPU of the same in Flux. 2.x
+        knows a bucket by its name as database and retention policy."""
+        database, _, policy = self._settings.named(bucket).partition("/")
+        asked = {"db": database, **({"rp": policy} if policy else {}), "epoch": "u", "q": text}
+        with self._client() as client:
+            found = client.api_client.call_api(
+                "/query", "GET", query_params=list(asked.items()), header_params={"Accept": "application/csv"}, _preload_content=False,
+                _return_http_data_only=True,
+            )  # fmt: skip
+            return list(csv.DictReader(io.StringIO(found.data.decode("utf-8"))))
 
     def _make_bucket(self, buckets: BucketsApi, bucket: Bucket) -> Done:
         name = self._settings.named(bucket.name)

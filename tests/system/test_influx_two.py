@@ -128,6 +128,8 @@ def test_wrong_lines_and_points_that_are_too_old_are_told_apart(two: InfluxTwo, 
     sink, now_us = settings_of(two, tokens["sink"]), time.time_ns() // 1000
     line = "tele,ath=eve,kind=smooth,tenant=gym dist=1.0"
     assert written(sink, f"{line} {now_us}").meaning == Meaning.DONE
+    (row,) = InfluxAdmin(sink).query_influxql("live", "SELECT last(dist) FROM tele GROUP BY ath")
+    assert (row["tags"], row["time"], row["last"]) == ("ath=eve", str(now_us), "1")
     assert written(sink, f"{line[:-2]}i {now_us}").meaning == Meaning.BAD
     assert written(sink, "no line").meaning == Meaning.BAD
     assert written(sink, f"{line} {now_us - 50 * 3600 * US}").meaning == Meaning.EXPIRED

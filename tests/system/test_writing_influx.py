@@ -28,6 +28,7 @@ from broker.errors import ConfigError, StoreError
 from broker.influx import InfluxSettings
 from paceline.doctor_services import clocks
 from paceline.doctor_services import influx as doctor_of_influx
+from paceline.load_influx import InfluxWatch
 from processors import influx_queries as ask
 from processors.hot_board import NONE_HOT
 from processors.influx_admin import InfluxAdmin
@@ -41,6 +42,7 @@ from processors.influx_sink import SinkFiles, named, open_outbox
 from processors.influx_wire import Meaning, WriteLink
 from processors.line_protocol import Field, Measurement, Points, encode_lines, field_text, tag_text
 from processors.view_part import WHOLE, ViewPart
+from simulators.load_plan import LoadPlan
 from tests.any_way import T0_US, US
 from tests.influx_faults import Fault, FaultProxy, answered, start_faults
 from tests.influx_server import Influx, start_influx
@@ -269,6 +271,22 @@ def gaps_after(proxy: FaultProxy, status: int) -> float:
     """The time from the first such answer to the first request that was let through after all of them."""
     first = next(at for at, fault in zip(proxy.times, proxy.met, strict=True) if fault.status == status)
     return min(at for at, fault in zip(proxy.times, proxy.met, strict=True) if fault.kind == "pass" and at > first) - first
+
+
+async def test_samples_of_a_load_are_seen_once_they_can_be_asked_for(sinking):
+    plan = LoadPlan("gym", 6, 2, 3, time.time_ns() // 1000 - 3 * US)
+    ends = {(n, d): [plan.first_us(n, d) + k * plan.frame_us for k in range(3)] for n in range(2) for d in range(3)}
+    watch, link = InfluxWatch(sinking.settings), WriteLink(sinking.settings)
+    watch.begin(plan, plan.start_us)
+    try:
+        for k in range(3):
+            lines = [f"tele,ath={plan.athlete(n, d)},kind=smooth,tenant=gym dist={k}.5 {at[k]}\n" for (n, d), at in ends.items()]
+            assert link.write("live", "us", pack("".join(lines).encode())).meaning == Meaning.DONE
+            await wait_for(lambda k=k: watch.sightings["influx"].watched.seen == 2 * (k + 1))  # of one athlete a node
+    finally:
+        watch.stop()
+        link.close()
+    assert watch.sightings["influx"].watched.strange == 0
 
 
 BAD = (

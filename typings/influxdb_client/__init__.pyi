@@ -42,7 +42,20 @@ class Raw:
 class QueryApi:
     def query_raw(self, query: str, org: str) -> Raw: ...
 
+class ApiClient:
+    def call_api(
+        self,
+        resource_path: str,
+        method: str,
+        *,
+        query_params: list[tuple[str, str]],
+        header_params: dict[str, str],
+        _preload_content: bool,
+        _return_http_data_only: bool,
+    ) -> Raw: ...
+
 class InfluxDBClient:
+    api_client: ApiClient
     def __init__(self, url: str, token: str, *, org: str, timeout: int, ssl_ca_cert: str | None, retries: bool) -> None: ...
     def close(self) -> None: ...
     def version(self) -> str: ...
