@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 START_S: Final = 60.0
 HEAR_S: Final = 60.0
 KEPT_US: Final = FRAMES_DAYS * DAY_MS * 1000  # what was replaced for longer is forgotten: no frame waits for so long
+MOST_REPLACED: Final = 100_000  # nor is more remembered, about 100 MB: hours of a platform on which ten pair a device each second
 _OFFSET_BEGINNING: Final = -2
 
 
@@ -50,12 +51,13 @@ class _Replaced(NamedTuple):
 
 
 class TakenChanges:
-    """Changes as they are taken: what they come to, the last of each entity, and what was replaced in the last `KEPT_US`."""
+    """Changes as they are taken: what they come to, the last of each entity, and what was replaced in the last `KEPT_US`, but for more
+    than the last `MOST_REPLACED`."""
 
     def __init__(self) -> None:
         self.reference = ReferenceData()
         self._last: dict[tuple[str, str, str], Change] = {}
-        self._replaced: deque[_Replaced] = deque()
+        self._replaced: deque[_Replaced] = deque(maxlen=MOST_REPLACED)
         self.end = -1  # the offset of the last change that was taken
 
     def take(self, change: Change) -> Reference | None:
