@@ -21,13 +21,13 @@ import numpy as np
 
 from benchmarks.machine import cpu_s, machine
 from broker.kafka_topics import LIVE_STATE
+from broker.view_part import WHOLE, ViewPart
 from processors import live_kernel as k
 from processors.kafka_view import hold_much
 from processors.live_pages import Facts, encode_page
 from processors.live_row import I64, fresh_row
 from processors.state_db import StateDb
 from processors.state_view import Record, StateView
-from processors.view_part import WHOLE, ViewPart
 
 PARTITIONS: Final = 64
 CHECKPOINTS: Final = 5  # a second

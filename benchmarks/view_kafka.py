@@ -20,8 +20,8 @@ from benchmarks.machine import cpu_s, machine
 from benchmarks.view import PARTITIONS, PARTS, TENANTS, pages
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import LIVE_STATE
+from broker.view_part import WHOLE, ViewPart
 from processors.kafka_view import KafkaView
-from processors.view_part import WHOLE, ViewPart
 from tests.kafka_server import start_kafka
 from tests.kafka_stages import make_topics, until
 

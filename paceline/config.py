@@ -23,9 +23,9 @@ from broker.influx import InfluxSettings
 from broker.kafka import KafkaSettings
 from broker.logs import Level, LogSettings
 from broker.metrics import MetricsSettings
+from broker.view_part import WHOLE, ViewPart, part_from
 from gateway.settings import AntSettings, BleSettings, EquipmentSettings, Files, Host, Node, SpoolLimits, Tenant
 from paceline.ca_rules import CaRules
-from processors.view_part import WHOLE, ViewPart, part_from
 
 PREFIX: Final = "PACELINE_"
 MIN_SHARE_CHARS: Final = 16  # of a group of ingest processes, whose name nobody else may guess

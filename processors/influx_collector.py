@@ -18,6 +18,7 @@ from broker.events.envelope import Event, decode_structured
 from broker.events.models import Effort as EffortData
 from broker.events.models import EffortRemoved
 from broker.reference import ErasureRef
+from broker.view_part import WHOLE, ViewPart
 from processors.believed import Believed, decode_believed, gathered
 from processors.believed_db import Block, blocks_after, generation
 from processors.dead_store import counts_by_reason
@@ -44,7 +45,6 @@ from processors.results_db import events, final, references
 from processors.series_guard import SeriesGuard, buckets_of
 from processors.stores import ReadStore
 from processors.view_file import check_part
-from processors.view_part import WHOLE, ViewPart
 
 _log = logging.getLogger(__name__)
 

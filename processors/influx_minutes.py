@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from broker.view_part import ViewPart
 from processors.believed import Believed
 from processors.influx_outbox import Change, Cursor, Outbox
 from processors.influx_points import points_of
 from processors.influx_schema import ACT_1H, ACT_1M
 from processors.line_protocol import Points
 from processors.minute_totals import HOUR_US, MINUTE_US, SETTLE_US, Minute, minute_of, minutes_in, take, totals
-from processors.view_part import ViewPart
 
 _FROM: Final = "minutes"
 KEEP_US: Final = 2 * HOUR_US

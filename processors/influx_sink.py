@@ -17,12 +17,12 @@ from broker.cancellation import in_own_task
 from broker.errors import PacelineError
 from broker.influx import InfluxSettings
 from broker.replace_file import replace_file
+from broker.view_part import WHOLE, ViewPart
 from processors.influx_collector import Collector
 from processors.influx_outbox import Outbox
 from processors.influx_sender import Eraser, Sender
 from processors.influx_wire import WriteLink
 from processors.pulse import NAME as PULSE
-from processors.view_part import WHOLE, ViewPart
 from processors.wall import wall_us
 
 _log = logging.getLogger(__name__)

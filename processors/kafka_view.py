@@ -20,13 +20,13 @@ from broker.errors import ConfigError, LinkError, StoreError
 from broker.kafka import KafkaSettings
 from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, GONE_DAYS, LIVE_STATE, REFERENCE, event_topics
 from broker.liveness import Part, unwatched
+from broker.view_part import WHOLE, ViewPart
 from processors.kafka_admin import admin_options
 from processors.kafka_faults import AWAY, cure_of
 from processors.measures import CAUGHT_UP_S
 from processors.state_view import Record, StateView
 from processors.topic_lag import Partition, TopicLag
 from processors.view_file import is_filling, open_part, whole_now
-from processors.view_part import WHOLE, ViewPart
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from broker.view_part import ViewPart
 from processors.influx_schema import ALARM_PCT, BUCKETS, Bucket
 from processors.samples import hash64
-from processors.view_part import ViewPart
 
 _log = logging.getLogger(__name__)
 _WORDS: Final = {"ok": "fine again", "alarm": "look at what its tags hold (docs/influx.md)", "full": "new ones are refused and counted"}

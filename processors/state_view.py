@@ -22,6 +22,7 @@ from broker.errors import BadInputError, StoreError
 from broker.events.envelope import decode_kafka
 from broker.kafka_topics import ACTIVITIES_STATE, BELIEVED, BOARDS_STATE, LIVE_STATE, REFERENCE
 from broker.reference import decode_reference
+from broker.view_part import WHOLE, ViewPart
 from processors import live_kernel as k
 from processors.believed import chosen_of
 from processors.believed_db import BelievedWriter
@@ -35,7 +36,6 @@ from processors.row_mirror import ROWS, RowWriter
 from processors.stage import Outputs
 from processors.state_db import StateDb
 from processors.view_lines import ViewLines
-from processors.view_part import WHOLE, ViewPart
 from processors.view_subjects import Subjects
 
 _SHOWN: Final = {  # the rows of each stage that readers show, but those of shards; those of numberings are in the cells of their subjects

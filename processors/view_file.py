@@ -14,8 +14,8 @@ from typing import Final
 
 from broker.errors import ConfigError, StoreError
 from broker.kafka_topics import REFERENCE
+from broker.view_part import WHOLE, ViewPart, part_from
 from processors.state_db import StateDb, connect
-from processors.view_part import WHOLE, ViewPart, part_from
 
 _log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from broker.ids import route_of
 from broker.kafka_topics import REFERENCE
 from broker.logrecord import Kind, LogRecord
 from broker.reference import AthleteRef, ErasureRef, MergeRef, Reference, encode_reference
+from broker.view_part import ViewPart
 from processors.hot_board import NONE_HOT, HotRule
 from processors.state_db import StateDb
 from processors.state_view import Record, StateView
 from processors.view_file import open_part
-from processors.view_part import ViewPart
 from tests.any_way import T0_US, US, ride, segment
 from tests.memory_cluster import MemoryCluster
 

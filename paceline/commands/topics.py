@@ -49,7 +49,7 @@ def parts(*, as_json: bool, of: int, tenants: tuple[str, ...]) -> None:
     Example:
       paceline topics parts gym club --of 4
     """
-    from processors.view_part import ViewPart, number_of
+    from broker.view_part import ViewPart, number_of
 
     rows = {tenant: str(ViewPart(number_of(tenant, of), of)) for tenant in tenants}
     if as_json:

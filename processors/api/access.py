@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from broker.view_part import WHOLE, ViewPart
 from processors.api.problems import ElsewhereError, RefusedError
 from processors.api.tokens import Access, Tokens
 from processors.directory import ALIAS, Known
 from processors.snapshot import local, screen_id, screen_name, staff_name
-from processors.view_part import WHOLE, ViewPart
 
 _CURE: Final = "give a token: `Authorization: Bearer TOKEN` or `?token=TOKEN`; `paceline token add` makes one"
 

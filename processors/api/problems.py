@@ -15,8 +15,8 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from broker.errors import BadInputError, PacelineError
+from broker.view_part import HEADER, ViewPart, number_of
 from processors.api.models import Problem
-from processors.view_part import HEADER, ViewPart, number_of
 
 _log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 
 from broker.nodeconfig import NodeState
+from broker.view_part import WHOLE, ViewPart
 from processors.api.access import Guard, Viewer, is_loopback
 from processors.api.board_reads import BoardReads
 from processors.api.live import Latest, LiveView
@@ -21,7 +22,6 @@ from processors.reads import Reads
 from processors.reference_writer import ReferenceWriter
 from processors.snapshot import for_screens
 from processors.uploads import Uploads
-from processors.view_part import WHOLE, ViewPart
 from processors.wall import wall_us
 
 MAX_TENANTS: Final = 1_000  # with a live view at once

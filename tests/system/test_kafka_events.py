@@ -31,6 +31,7 @@ from broker.kafka import KafkaSettings, partition_of
 from broker.kafka_topics import BELIEVED, REFERENCE, all_topics, event_topics
 from broker.logrecord import Kind, LogRecord
 from broker.reference import AthleteRef, encode_reference
+from broker.view_part import ViewPart
 from deploy.local_site import kafka_properties
 from paceline.role_view import role_views
 from processors.believed import Believed, encode_believed, parts_of
@@ -44,7 +45,6 @@ from processors.results_db import put_events
 from processors.state_db import StateDb
 from processors.stores import ReadStore
 from processors.view_file import check_part, is_filling
-from processors.view_part import ViewPart
 from tests.contract.test_believed_runners import alone, blocks, counted, in_order
 from tests.influx_world import samples_in
 from tests.kafka_reader import read_topic

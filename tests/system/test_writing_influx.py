@@ -26,6 +26,7 @@ from pydantic import SecretStr
 
 from broker.errors import ConfigError, StoreError
 from broker.influx import InfluxSettings
+from broker.view_part import WHOLE, ViewPart
 from paceline.doctor_services import clocks
 from paceline.doctor_services import influx as doctor_of_influx
 from paceline.load_influx import InfluxWatch
@@ -41,7 +42,6 @@ from processors.influx_sender import Sender
 from processors.influx_sink import SinkFiles, named, open_outbox
 from processors.influx_wire import Meaning, WriteLink
 from processors.line_protocol import Field, Measurement, Points, encode_lines, field_text, tag_text
-from processors.view_part import WHOLE, ViewPart
 from simulators.load_plan import LoadPlan
 from tests.any_way import T0_US, US
 from tests.influx_faults import Fault, FaultProxy, answered, start_faults

@@ -11,13 +11,13 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
+from broker.view_part import ViewPart, number_of
 from processors.api import ApiOptions, create_app
 from processors.api.app import Front, close_app
 from processors.api.kinds import PREFIX
 from processors.api.tokens import add_token
 from processors.directory import alias_of
 from processors.results import activity_id, effort_id
-from processors.view_part import ViewPart, number_of
 from tests.api_stores import HOUR_US, NOW_US, Stores, apply_references, client_of, stores
 
 OURS, THEIRS = "gym", "otherhall"

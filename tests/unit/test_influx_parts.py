@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from broker.errors import StoreError
+from broker.view_part import WHOLE, ViewPart
 from processors.influx_collector import Collector
 from processors.influx_outbox import Outbox
 from processors.influx_schema import BUCKETS
 from processors.influx_sink import SinkFiles, named
 from processors.series_guard import buckets_of
 from processors.state_view import Record
-from processors.view_part import WHOLE, ViewPart
 from tests.any_way import T0_US, US
 from tests.tenants_told import TENANTS, rides_of, view_of
 

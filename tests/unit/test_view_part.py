@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from broker.errors import BadInputError, ConfigError, StoreError
 from broker.kafka_topics import ACTIVITIES_STATE, REFERENCE
+from broker.view_part import WHOLE, ViewPart, number_of, part_from
 from broker.watch import Watch
 from paceline.commands.topics import topics
 from paceline.config import load
@@ -25,7 +26,6 @@ from processors.state_db import StateDb
 from processors.state_view import Record, StateView
 from processors.view_file import check_part, is_filling, open_part, whole_now
 from processors.view_lines import MOST_WAITING
-from processors.view_part import WHOLE, ViewPart, number_of, part_from
 from tests.tenants_told import TENANTS, rides_of, view_of
 
 PARTS = tuple(ViewPart(number, 3) for number in (1, 2, 3))
