@@ -16,7 +16,7 @@ from simulators.load_sightings import Sightings
 from simulators.swarm import wall_us
 
 PROBES: Final = 20  # athletes that are asked about
-ASK_EACH_S: Final = 0.1
+ASK_EACH_S: Final = 0.05
 _END_S: Final = 60.0
 
 

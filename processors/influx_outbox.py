@@ -91,6 +91,7 @@ class Outbox:
         self._cap_bytes, self._drop_oldest = cap_bytes, drop_oldest
         self._caps = caps or DeadCaps()
         self._lock = threading.Lock()
+        self.batches = 0  # that were taken since it was opened
         with self._errors("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_s)
@@ -148,6 +149,7 @@ class Outbox:
             self._count({**change.counts, "dropped_full": change.counts.get("dropped_full", 0) + dropped})
             hit("influx.before_commit")
         self._bytes = size
+        self.batches += len(change.batches)
         hit("influx.after_commit")
         return dropped
 

@@ -12,6 +12,7 @@ import gzip
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 FIRST_WAIT_S: Final = 0.5
 LAST_WAIT_S: Final = 30.0
 STOPPED_WAIT_S: Final = 10.0  # somebody has to help: asked again this often
-POLL_S: Final = 0.05
+POLL_S: Final = 0.2  # a look for what nobody said
 MOST_HALVES: Final = 400  # requests to find the wrong lines of one batch: what is left then is kept aside as it is
 
 
@@ -96,7 +97,13 @@ class Sender:
         self._outbox, self._link, self._eraser = outbox, link, eraser
         self._clock_us, self._pace = clock_us, pace
         self.lanes = {bucket: Lane() for bucket in BUCKETS}
+        self._news = {bucket: asyncio.Event() for bucket in BUCKETS}
         self._done: dict[str, tuple[tuple[int, ...], _Outcome]] = {}  # dealt with and not yet forgotten: the disk is full
+
+    def look(self) -> None:
+        """Have every lane look into the outbox now."""
+        for news in self._news.values():
+            news.set()
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -109,11 +116,14 @@ class Sender:
         try:
             while True:
                 try:
+                    self._news[bucket].clear()
                     moved = await in_own_task(asyncio.to_thread(self.send_one, bucket, link))
                     wait_s = FIRST_WAIT_S
                     self._well(bucket)
                     if not moved:
-                        await asyncio.sleep(POLL_S)
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(POLL_S * self._pace):
+                                await self._news[bucket].wait()
                 except (LinkError, StoreError) as error:
                     pause_s = self._pause(error, wait_s)
                     wait_s = min(wait_s * 2, LAST_WAIT_S)

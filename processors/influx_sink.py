@@ -95,6 +95,7 @@ class Sink:
     async def _collect(self) -> None:
         again_s = FIRST_AGAIN_S
         while True:
+            before = self.outbox.batches
             try:
                 more = await in_own_task(asyncio.to_thread(self.collector.look, wall_us()))
                 again_s = FIRST_AGAIN_S
@@ -103,6 +104,8 @@ class Sink:
                 await asyncio.sleep(again_s * self._pace)
                 again_s = min(again_s * 2, LAST_AGAIN_S)
                 continue
+            if self.outbox.batches != before:
+                self.sender.look()
             await asyncio.sleep(0 if more else POLL_S * self._pace)
 
     async def _tell(self) -> None:

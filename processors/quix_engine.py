@@ -151,7 +151,7 @@ class StageApp(Application):
             return super().run()
         except Exception as error:
             open_s = waking_s() - self._flushing.opened_s
-            if is_taken_over(error, open_s, self._most_ms):
+            if is_taken_over(error, open_s, self._most_ms, waking_s() - self._quiet.away_s):
                 raise ConfigError(
                     f"stages.replica {self._name}: another process of stage {self._stage.name} runs under this name and took its place",
                     cure="give each replica of a stage a name of its own, stages.replica or PACELINE_STAGES__REPLICA",
@@ -242,6 +242,9 @@ class StageApp(Application):
         """As Quix makes it; what it polls by itself has no word of an end, which Quix does not know."""
         made = super()._get_internal_consumer(on_error, extra_config_overrides)
         made.__class__ = QuietConsumer
+        assert isinstance(made, QuietConsumer)
+        made.note_losses()
+        self._quiet = made
         return made
 
     def _get_topic_manager(self) -> TopicManager:

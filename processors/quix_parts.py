@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError
@@ -61,7 +62,20 @@ class LeanProducer(InternalProducer):
 
 
 class QuietConsumer(InternalConsumer):
-    """Polls no word of the end of a partition."""
+    """Polls no word of the end of a partition, and notes when all brokers were away (`waking_s`)."""
+
+    away_s = -inf
+
+    def note_losses(self) -> None:
+        """From now on."""
+        tell = self._user_error_cb
+
+        def heard(error: KafkaError) -> None:
+            if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
+                self.away_s = waking_s()
+            tell(error)
+
+        self._user_error_cb = heard
 
     def poll(self, timeout: float | None = None) -> RawMessage | None:
         raw = super().poll(timeout)

@@ -11,6 +11,7 @@ class KafkaError:
     FENCED_INSTANCE_ID: int
     INVALID_PRODUCER_EPOCH: int
     PRODUCER_FENCED: int
+    _ALL_BROKERS_DOWN: int
     _PARTITION_EOF: int
     _FENCED: int
     _FATAL: int

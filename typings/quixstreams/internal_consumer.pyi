@@ -1,7 +1,10 @@
-from confluent_kafka import TopicPartition
+from collections.abc import Callable
+
+from confluent_kafka import KafkaError, TopicPartition
 from quixstreams import Message
 
 class InternalConsumer:
+    _user_error_cb: Callable[[KafkaError], None]
     def poll(self, timeout: float | None = ...) -> Message | None: ...
     def consume(self, num_messages: int = ..., timeout: float | None = ...) -> list[Message]: ...
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition] | None: ...
