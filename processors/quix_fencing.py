@@ -33,9 +33,7 @@ def is_taken_over(error: BaseException | None, open_s: float, most_ms: int = TRA
     """Whether an error, or what caused it, says that a newer process has this one's name. `open_s`: how long its transaction was open,
     `most_ms`: how long it might be, `reached_s`: how long ago all brokers were away. A twin that is taken for none ends one of the two
     again, until that time is over."""
-    return any(
-        reached_s > JOINING_S if _of_member(told) else _of_producer(told) and open_s * 1000 < most_ms for told in kafka_words(error)
-    )
+    return any(reached_s > JOINING_S if _of_member(told) else _of_producer(told) and open_s * 1000 < most_ms for told in kafka_words(error))
 
 
 def stood_still(error: BaseException | None, open_s: float, most_ms: int = TRANSACTION_MS) -> bool:
