@@ -237,11 +237,13 @@ def latency_table(fleet: dict[str, Any]) -> str:
     """How long a frame takes to each part at half of what passes, and a storm."""
     figures = fleet["figures"]
     regimes = {name: said for name, said in figures.items() if name != "storm"}
-    parts = list(next(iter(regimes.values()))["p99_ms"])
+    parts = list(regimes["1 Hz"]["p99_ms"])
     head = "| ms after a frame was due, p50 / p99 | " + " | ".join(parts) + " |"
     rows = [
-        f"| {name}: {said['half_frames_per_s']:,} frames/s, half of {said['capacity_frames_per_s']:,} | "
-        + " | ".join(f"{said['p50_ms'][part]:,.0f} / {said['p99_ms'][part]:,.0f}" for part in parts)
+        f"| {name}: {said['frames_per_s']:,} frames/s, "
+        + (f"half of {said['capacity_frames_per_s']:,}" if "capacity_frames_per_s" in said else f"{said['athletes']:,} athletes")
+        + " | "
+        + " | ".join(f"{said['p50_ms'][part]:,.0f} / {said['p99_ms'][part]:,.0f}" if part in said["p99_ms"] else "-" for part in parts)
         + " |"
         for name, said in regimes.items()
     ]
