@@ -100,13 +100,19 @@ async def capacity(c: Cluster, plan: LoadPlan, burst: float) -> float:
         rate = (kept + lost) / 2
         tried = replace(plan, name=f"try{n}", seconds=plan.seconds * 2 / 3)
         _, report, _ = await at_rate(c, tried, rate, warm=2 / 3)
-        late_ms = {part: times.whole.percentile_us(50) / 1000 for part, times in report.times().items()}
+        late_ms = {part: times.whole.percentile_us(50) / 1000 for part, times in report.times().items() if times.whole.count}
         print(json.dumps({f"{rate:.0f} frames/s": {part: round(ms) for part, ms in late_ms.items()}}), file=sys.stderr, flush=True)
-        if max(late_ms.values()) <= KEPT_UP_MS:
+        if whole_and_timed(report) and max(late_ms.values()) <= KEPT_UP_MS:
             kept = rate
         else:
             lost = rate
     return kept
+
+
+def whole_and_timed(report: LoadReport) -> bool:
+    """Whether every frame came to each part that shows all of them, and each part was timed."""
+    seen = all(part.owed is None or part.seen >= part.owed for part in report.watched.values())
+    return seen and not report.counts.lost and all(times.whole.count for times in report.times().values())
 
 
 async def timed(c: Cluster, plan: LoadPlan, rate: float, *, warm: float) -> dict[str, Any]:
