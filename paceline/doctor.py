@@ -109,12 +109,7 @@ def clock(now_s: float) -> Finding:
 def folder(data: Path) -> list[Finding]:
     """Rights and free space where the data lies."""
     place = next((p for p in (data, *data.absolute().parents) if p.exists()), Path("/"))
-    try:
-        _try_writing(place)
-    except OSError as error:
-        cure = _ROOM if error.errno in _FULL else "give a folder you may write with --data, or make it writable"
-        return [Finding("data folder", False, f"{place}: {error.strerror}", cure)]
-    return [Finding("data folder", True, f"{data} can be written"), _space("disk space", place)]
+    return _usable("data folder", place, data, "give a folder you may write with --data, or make it writable", "disk space")
 
 
 def tracks_folder(settings: Settings) -> list[Finding]:
@@ -122,19 +117,19 @@ def tracks_folder(settings: Settings) -> list[Finding]:
     tracks = settings.stages.tracks
     if not tracks or tracks.startswith("s3://"):
         return []
-    place = Path(tracks)
+    cure = "make the folder, or mount it, for the user of the stages; or set stages.tracks"
+    return _usable("tracks folder", Path(tracks), Path(tracks), cure, "space for tracks")
+
+
+def _usable(check: str, place: Path, named: Path, cure: str, space: str) -> list[Finding]:
+    """Whether a folder can be written, and has room; `place` is what there is of it, `named` how its user calls it."""
     try:
         _try_writing(place)
     except OSError as error:
-        cure = _ROOM if error.errno in _FULL else "make the folder, or mount it, for the user of the stages; or set stages.tracks"
-        return [Finding("tracks folder", False, f"{place}: {error.strerror}", cure)]
-    return [Finding("tracks folder", True, f"{place} can be written"), _space("space for tracks", place)]
-
-
-def _space(check: str, place: Path) -> Finding:
+        return [Finding(check, False, f"{place}: {error.strerror}", _ROOM if error.errno in _FULL else cure)]
     free = shutil.disk_usage(place).free
     said = f"{free / 1e9:.1f} GB free where {place} is"
-    return Finding(check, free >= FREE_BYTES, said, _ROOM)
+    return [Finding(check, True, f"{named} can be written"), Finding(space, free >= FREE_BYTES, said, _ROOM)]
 
 
 def _try_writing(place: Path) -> None:

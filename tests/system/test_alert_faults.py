@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,10 +19,10 @@ from paceline.role_view import role_views
 from paceline.site import publish_site
 from tests.operator_check import asked
 from tests.servers import PROJECT
+from tests.small_disks import small_disk_at
 from tests.system.stack import Stack, gym_of
 from tests.system.test_commands import bad_message
 from tests.system.test_platform_disk import fill
-from tests.system.test_spool_disk import mount
 
 RULES = PROJECT / "deploy" / "prometheus" / "alerts.yml"
 LIMIT_S = 300.0
@@ -44,13 +43,8 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(2_400)]
 @pytest.fixture
 def small_site(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 300 MB in the place of the data folder. Mounting needs root."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=300m,mode=700", "tmpfs", str(folder))
-    try:
+    with small_disk_at(tmp_path / "site", 300) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def look(data: Path) -> dict[str, str]:

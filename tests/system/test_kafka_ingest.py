@@ -41,9 +41,9 @@ from tests.kafka_reader import dead_letters, log_records, read_topic
 from tests.kafka_server import start_kafka
 from tests.mqtt_client import PahoClient
 from tests.servers import PROJECT, start_mosquitto
+from tests.small_disks import small_disk_at
 from tests.system.ingest_node import ResendingNode
 from tests.system.test_ingest import acked_rows, row, running, until
-from tests.system.test_spool_disk import mount
 
 TENANTS = [f"t{i}" for i in range(1, 25)]
 CERTIFICATES = ("good", "expired", "named")
@@ -526,10 +526,7 @@ async def test_record_too_large_for_its_topic_is_named_and_goes_when_the_topic_i
 
 async def test_full_disk_of_kafka_loses_nothing_that_was_appended(tmp_path, tenant):
     """A log dir of 48 MB: Kafka stops when it is full. Mounting needs root."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder))
-    try:
+    with small_disk_at(tmp_path / "disk", 48) as folder:
         async with start_kafka(folder) as full:
             await applied(full)
             ballast = folder / "ballast"
@@ -544,8 +541,6 @@ async def test_full_disk_of_kafka_loses_nothing_that_was_appended(tmp_path, tena
                 await asyncio.to_thread(append_at_last, log, [frame_record(tenant, b"after")])
             found = {r.body for r in await asyncio.to_thread(log_records, full.bootstrap, tenant)}
             assert {*kept, b"after"} <= found
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(log, tenant, folder, ballast):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from paceline.doctor import folder as folder_findings
+from tests.small_disks import small_disk_at
 from tests.system.stack import Stack, frame_of, gym_of
-from tests.system.test_spool_disk import mount
 
 FRAMES = 3 * 160
 
@@ -22,13 +21,8 @@ FRAMES = 3 * 160
 @pytest.fixture
 def platform_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 3 MB in the place of the platform's folder. Mounting needs root."""
-    folder = tmp_path / "site" / "platform"
-    folder.mkdir(parents=True)
-    mount("-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs", str(folder))
-    try:
+    with small_disk_at(tmp_path / "site" / "platform", 3) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(folder: Path) -> Path:

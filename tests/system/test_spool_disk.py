@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,29 +12,17 @@ import pytest
 
 from broker.errors import StoreError
 from gateway.spool import Spool, SpoolFullError, SpoolRow, SpoolSettings
+from tests.small_disks import mount, small_disk_at
 
 BIG = [SpoolRow(bytes([i]) * 900, f"strap-{i % 3}") for i in range(20)]
 SETTINGS = SpoolSettings(cap_bytes=64_000_000, min_window_s=0.0, max_window_s=0.0, cache_bytes=0, free_after_s=0.05)
 
 
-def mount(*arguments: str) -> None:
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (
-        f"mount {' '.join(arguments)}: {done.stderr.strip()}\n"
-        f"  cure: run this test as root (uid is {os.geteuid()}) in a container with CAP_SYS_ADMIN"
-    )
-
-
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """A tmpfs of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(folder))
-    try:
+    with small_disk_at(tmp_path / "disk", 2) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 async def fill(spool: Spool, limit: int = 10_000) -> int:
