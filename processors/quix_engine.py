@@ -151,7 +151,7 @@ class StageApp(Application):
             return super().run()
         except Exception as error:
             open_s = waking_s() - self._flushing.opened_s
-            if is_taken_over(error, open_s, self._most_ms, waking_s() - self._quiet.away_s):
+            if is_taken_over(error, open_s, self._most_ms, joining=self._quiet.away_s > self._flushing.member_s):
                 raise ConfigError(
                     f"stages.replica {self._name}: another process of stage {self._stage.name} runs under this name and took its place",
                     cure="give each replica of a stage a name of its own, stages.replica or PACELINE_STAGES__REPLICA",
@@ -172,6 +172,7 @@ class StageApp(Application):
     def _on_assign(self, *given: Any) -> None:
         super()._on_assign(*given)
         self._joined = True
+        self._flushing.member_s = waking_s()
 
     def _on_lost(self, *given: Any) -> None:
         """The group went on without us: what was not committed belongs to others now."""

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from math import inf
 from typing import Final
 
 from confluent_kafka import KafkaError
 
 TRANSACTION_MS: Final = 10_000  # so long an open transaction of a killed replica holds back readers of what is committed
-JOINING_S: Final = 60.0  # so long after all brokers were away a member that is fenced is taken for one whose join was not answered
 _OF_MEMBERS: Final = (KafkaError.FENCED_INSTANCE_ID,)
 _OF_PRODUCERS: Final = (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED, KafkaError._FENCED)  # noqa: SLF001 - its public name
 _FATAL: Final = KafkaError._FATAL  # noqa: SLF001 - its public name
@@ -29,11 +27,11 @@ def transaction_ms(commit_s: float) -> int:
     return max(TRANSACTION_MS, round(2_000 * commit_s))
 
 
-def is_taken_over(error: BaseException | None, open_s: float, most_ms: int = TRANSACTION_MS, reached_s: float = inf) -> bool:
+def is_taken_over(error: BaseException | None, open_s: float, most_ms: int = TRANSACTION_MS, *, joining: bool = False) -> bool:
     """Whether an error, or what caused it, says that a newer process has this one's name. `open_s`: how long its transaction was open,
-    `most_ms`: how long it might be, `reached_s`: how long ago all brokers were away. A twin that is taken for none ends one of the two
-    again, until that time is over."""
-    return any(reached_s > JOINING_S if _of_member(told) else _of_producer(told) and open_s * 1000 < most_ms for told in kafka_words(error))
+    `most_ms`: how long it might be, `joining`: since all brokers were away its group has not taken it for a member. (A twin that comes just
+    then is known for one when the process is fenced once more.)"""
+    return any(not joining if _of_member(told) else _of_producer(told) and open_s * 1000 < most_ms for told in kafka_words(error))
 
 
 def stood_still(error: BaseException | None, open_s: float, most_ms: int = TRANSACTION_MS) -> bool:

@@ -25,12 +25,13 @@ class FlushingContext(ProcessingContext):
 
     before_commit: Callable[[bool], None]  # told whether partitions go away with it
     opened_s: float
+    member_s: float  # when the group took an offset, as it does of its members
 
     @classmethod
     def of(cls, held: ProcessingContext, before_commit: Callable[[bool], None]) -> FlushingContext:
         made = cls(**{f.name: getattr(held, f.name) for f in fields(held) if f.init})
         made.before_commit = before_commit
-        made.opened_s = waking_s()
+        made.opened_s = made.member_s = waking_s()
         return made
 
     def init_checkpoint(self) -> None:
@@ -40,7 +41,10 @@ class FlushingContext(ProcessingContext):
     def commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:
         if force or self.checkpoint.expired():  # looked at once: offsets must not be committed without the cells
             self.before_commit(force)
+            offsets = bool(self.checkpoint._tp_offsets)  # noqa: SLF001 - without any the group is asked nothing
             super().commit_checkpoint(force=True, revoking=revoking)
+            if offsets:
+                self.member_s = waking_s()
 
 
 class LeanProducer(InternalProducer):

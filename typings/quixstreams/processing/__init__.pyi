@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from quixstreams.state import PartitionTransaction
 
 class Checkpoint:
+    _tp_offsets: dict[tuple[str, int], int]
     _starting_tp_offsets: dict[tuple[str, int], int]
     def close(self, *, revoking: bool = ...) -> None: ...
     def expired(self) -> bool: ...
