@@ -18,6 +18,7 @@ class Checkpoint:
 
     def __init__(self, done: list[str], lasts: int) -> None:
         self._done, self._lasts = done, lasts
+        self._tp_offsets = {("telemetry.frames", 0): 7}
 
     def expired(self) -> bool:
         self._lasts -= 1
@@ -30,7 +31,7 @@ class Checkpoint:
         self._done.append("revoked" if revoking else "committed")
 
 
-def context_of(done: list[str], lasts: int) -> ProcessingContext:
+def context_of(done: list[str], lasts: int) -> FlushingContext:
     nobody = cast("Any", None)
     made = FlushingContext.of(ProcessingContext(1.0, nobody, nobody, nobody, nobody, nobody), lambda last: done.append(f"written {last}"))
     made._checkpoint = cast("Any", Checkpoint(done, lasts))
@@ -53,6 +54,15 @@ def test_partitions_that_go_away_are_committed_at_once() -> None:
     done: list[str] = []
     context_of(done, 9).commit_checkpoint(force=True, revoking=True)
     assert done == ["written True", "revoked", "begun"]
+
+
+@pytest.mark.parametrize(("offsets", "asked"), [({("telemetry.frames", 0): 7}, True), ({}, False)])
+def test_a_group_that_took_an_offset_has_this_process_for_a_member(offsets: dict[tuple[str, int], int], asked: bool) -> None:
+    context = context_of([], 0)
+    cast("Any", context.checkpoint)._tp_offsets = offsets
+    context.member_s = 0.0
+    context.commit_checkpoint()
+    assert (context.member_s > 0.0) is asked
 
 
 @pytest.mark.parametrize(("commit_s", "ms"), [(StagesPart().commit_s, 10_000), (5.0, 10_000), (60.0, 120_000)])
